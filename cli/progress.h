@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * progress.h - qemu-img's -p: "    (NN.NN/100%)\r" records, and SIGUSR1
+ * (SIGINFO) without -p.
+ */
+#ifndef LAMELLA_CLI_PROGRESS_H
+#define LAMELLA_CLI_PROGRESS_H
+
+#include "cli.h"
+
+struct progress;
+
+/* @enabled: -p was given.  Prints the first record, (0.00/100%). */
+struct progress *progress_begin(bool enabled);
+/* A lam_progress_fn; @opaque is the struct progress. */
+void progress_update(void *opaque, uint64_t done, uint64_t total);
+/* On success prints (100.00/100%); then the newline.  Frees. */
+void progress_end(struct progress *progress, bool success);
+
+#endif

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lamella.h - qcow2 images, external-snapshot chains and thin conversion.
+ *
+ * The whole public interface of liblamella.  Conventions that hold everywhere:
+ *
+ * - Offsets and lengths are bytes, uint64_t, half-open: [offset, offset+length).
+ * - What can fail returns 0 or a negative errno value and fills the caller's
+ *   struct lam_error (NULL is allowed).  -EINVAL: the caller's mistake, or not
+ *   this format.  -ENOTSUP: a feature lamella lacks.  -EUCLEAN: corruption.
+ * - The library never prints, exits, aborts or reads the environment.
+ * - Any number of threads may use one struct lam_image at once, except for
+ *   lam_image_close(), which needs that nobody else uses it any more.
+ * - Option structs are initialised with their LAM_..._INIT macro, so that a
+ *   member that is added later has its default.
+ *
+ * "format document" below means docs/qcow2-format.md's section numbers as used
+ * throughout the sources.
+ */
+#ifndef LAMELLA_H
+#define LAMELLA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LAM_API __attribute__((visibility("default")))
+
+#define LAM_VERSION_MAJOR 0
+#define LAM_VERSION_MINOR 1
+#define LAM_VERSION_PATCH 0
+
+/* "MAJOR.MINOR.PATCH" of the library that is running; static storage. */
+LAM_API const char *lam_version(void);
+
+/* ------------------------------------------------------------------ errors */
+
+/*
+ * Filled in by whatever fails.  Fixed size for the life of the soname; needs no
+ * free.  @message is one line of UTF-8 without a newline; control characters
+ * that came out of an image are escaped.
+ */
+struct lam_error {
+    int code;               /* positive errno value, 0 if nothing failed */
+    char message[1020];
+};
+
+#define LAM_ERROR_INIT { 0, "" }
+
+/* ----------------------------------------------------------------- extents */
+
+enum lam_extent_state {
+    LAM_EXTENT_UNALLOCATED, /* no layer that was asked has anything */
+    LAM_EXTENT_ZERO,        /* reads as zeroes */
+    LAM_EXTENT_DATA,        /* host bytes at host_offset */
+    LAM_EXTENT_COMPRESSED,  /* host_length bytes of payload at host_offset */
+};
+
+enum {
+    /* host_offset is valid (data, a zero cluster that owns its host cluster,
+     * a hole of a raw file, an unused preallocated subcluster). */
+    LAM_EXTENT_HAS_HOST = 1 << 0,
+    /* A data extent whose host bytes are known to be a hole: reads as zero
+     * (only with LAM_MAP_HOST_HOLES). */
+    LAM_EXTENT_HOST_HOLE = 1 << 1,
+    /* host_offset counts in the external data file, not in the image file. */
+    LAM_EXTENT_DATA_FILE = 1 << 2,
+    /* Past the end of the layers below: a zero extent no layer has stored. */
+    LAM_EXTENT_BEYOND_BACKING = 1 << 3,
+};
+
+struct lam_extent {
+    uint64_t offset;        /* guest offset */
+    uint64_t length;        /* bytes, never 0 */
+    uint64_t host_offset;   /* of the byte at @offset; of the payload's first
+                               byte if compressed */
+    uint32_t host_length;   /* payload bytes if compressed, else 0 */
+    uint16_t depth;         /* layer that answered: 0 is the image asked */
+    uint8_t state;          /* enum lam_extent_state */
+    uint8_t flags;          /* LAM_EXTENT_... */
+};
+
+/* Growable list: ascending, no gaps, owned by whoever holds it. */
+struct lam_extents {
+    struct lam_extent *items;
+    size_t count;
+    size_t capacity;
+};
+
+#define LAM_EXTENTS_INIT { NULL, 0, 0 }
+
+/* Frees the items; the list is empty and usable afterwards. */
+LAM_API void lam_extents_deinit(struct lam_extents *extents);
+
+/* ----------------------------------------------------------------- opening */
+
+struct lam_image;
+
+/* As qemu-img's -t and -T.  Sync is what flush does; direct is O_DIRECT. */
+enum lam_cache_mode {
+    LAM_CACHE_WRITEBACK,    /* buffered, flush syncs */
+    LAM_CACHE_NONE,         /* O_DIRECT, flush syncs */
+    LAM_CACHE_WRITETHROUGH, /* buffered, each write is followed by a sync */
+    LAM_CACHE_DIRECTSYNC,   /* O_DIRECT, each write is followed by a sync */
+    LAM_CACHE_UNSAFE,       /* buffered, flush does not sync */
+};
+
+/* The mode named @name ("none", "writeback", ...), or -EINVAL. */
+LAM_API int lam_cache_mode_parse(const char *name, enum lam_cache_mode *mode,
+                                 struct lam_error *err);
+
+/* Who may be opened because an image's header says so (docs/architecture.md). */
+enum lam_policy {
+    LAM_POLICY_SIBLINGS,    /* regular files beneath the overlay's directory */
+    LAM_POLICY_TRUST,       /* whatever the header names, as qemu-img does */
+    LAM_POLICY_NONE,        /* nothing: a backing or data file is an error */
+};
+
+enum {
+    LAM_OPEN_WRITE = 1 << 0,        /* read-write; default is read-only */
+    LAM_OPEN_FORCE_SHARE = 1 << 1,  /* take no lock (qemu-img -U) */
+    LAM_OPEN_NO_BACKING = 1 << 2,   /* leave the backing file closed: what is
+                                       unallocated reads as zero */
+    LAM_OPEN_METADATA = 1 << 3,     /* header only, for info: opens no second
+                                       file; reading data fails */
+    LAM_OPEN_CHECK = 1 << 4,        /* for check: accept damage that check
+                                       reports */
+    LAM_OPEN_UNMAP = 1 << 5,        /* discard reaches the host */
+    LAM_OPEN_TRUST_EOF = 1 << 6,    /* bytes past the file's end are zeroes */
+    LAM_OPEN_IMAGE_OPTS = 1 << 7,   /* the name is "key=value,..." */
+    LAM_OPEN_EXCLUSIVE = 1 << 8,    /* O_EXCL on a block device */
+};
+
+struct lam_open_options {
+    const char *format;         /* "raw", "qcow2", ...; NULL: look at the file */
+    unsigned flags;             /* LAM_OPEN_... */
+    enum lam_cache_mode cache;
+    enum lam_policy policy;
+    unsigned max_depth;         /* layers in a chain; 0: the default, 1,024 */
+    const char *snapshot;       /* read this internal snapshot (name or id) */
+    uint64_t l2_cache_size;     /* bytes; 0: default */
+    uint64_t refcount_cache_size;
+};
+
+#define LAM_OPEN_OPTIONS_INIT                                               \
+    { NULL, 0, LAM_CACHE_WRITEBACK, LAM_POLICY_SIBLINGS, 0, NULL, 0, 0 }
+
+/*
+ * lam_image_open() - open an image and everything its header names.
+ *
+ * @name is a path, "file:PATH", "file:///PATH", "json:{...}", or with
+ * LAM_OPEN_IMAGE_OPTS a list "driver=qcow2,file.filename=PATH".  NULL
+ * @options means LAM_OPEN_OPTIONS_INIT.  On success *@out is the caller's, to
+ * be closed with lam_image_close().
+ *
+ * Returns 0, or negative: -ENOENT, -EACCES and other errors of the system;
+ * -EAGAIN if a lock is held by somebody else; -EINVAL if the file is not of
+ * the format; -EUCLEAN, -ENOTSUP; -ELOOP if the chain loops or is too deep;
+ * -EPERM if the policy forbids a file that a header names.
+ */
+LAM_API int lam_image_open(const char *name,
+                           const struct lam_open_options *options,
+                           struct lam_image **out, struct lam_error *err);
+
+/*
+ * lam_image_close() - flush (if opened for writing) and free.
+ *
+ * The image is gone whatever the result; a failure means that what was not
+ * flushed before may not be on disk.  NULL is allowed and does nothing.
+ */
+LAM_API int lam_image_close(struct lam_image *image, struct lam_error *err);
+
+/* Virtual size in bytes. */
+LAM_API uint64_t lam_image_size(const struct lam_image *image);
+
+/* "raw", "qcow2"; the name it was opened under.  Both live with the image. */
+LAM_API const char *lam_image_format(const struct lam_image *image);
+LAM_API const char *lam_image_name(const struct lam_image *image);
+
+/* Guest cluster size in bytes; 0 for formats without clusters. */
+LAM_API uint64_t lam_image_cluster_size(const struct lam_image *image);
+
+/* The backing image, or NULL.  Lives as long as @image; not to be closed. */
+LAM_API struct lam_image *lam_image_backing(const struct lam_image *image);
+
+/* ----------------------------------------------------------------- requests */
+
+enum {
+    LAM_WRITE_FUA = 1 << 0,         /* on disk when the call returns */
+    LAM_WRITE_COMPRESSED = 1 << 1,  /* whole clusters (or the last, cut one) */
+    LAM_ZERO_UNMAP = 1 << 2,        /* zeroing may free what is stored */
+    LAM_ZERO_NO_FALLBACK = 1 << 3,  /* -ENOTSUP rather than write zeroes */
+};
+
+/*
+ * lam_image_read() - read guest bytes through the whole chain.
+ *
+ * Any alignment.  -EINVAL if the range ends beyond the virtual size; -EIO,
+ * -EUCLEAN, -ENOMEM; the message names layer and offset.
+ */
+LAM_API int lam_image_read(struct lam_image *image, void *buf, uint64_t length,
+                           uint64_t offset, struct lam_error *err);
+
+/*
+ * lam_image_write() - write guest bytes into the top layer.
+ *
+ * Any alignment (LAM_WRITE_COMPRESSED: clusters).  In place where the cluster
+ * is ours alone, else copy-on-write (docs/architecture.md, "A write").  What was
+ * there stays if the call fails.  -EROFS if opened read-only, -ENOSPC.
+ */
+LAM_API int lam_image_write(struct lam_image *image, const void *buf,
+                            uint64_t length, uint64_t offset, unsigned flags,
+                            struct lam_error *err);
+
+/* Make the range read as zeroes; @flags LAM_ZERO_..., LAM_WRITE_FUA. */
+LAM_API int lam_image_zero(struct lam_image *image, uint64_t offset,
+                           uint64_t length, unsigned flags,
+                           struct lam_error *err);
+
+/*
+ * The guest no longer needs the range.  Whole clusters inside it read as
+ * zeroes afterwards (qcow2 v3; format document 7.10); the rest is unchanged.
+ * Does nothing unless opened with LAM_OPEN_UNMAP.
+ */
+LAM_API int lam_image_discard(struct lam_image *image, uint64_t offset,
+                              uint64_t length, struct lam_error *err);
+
+/* What was written before this call is on disk when it returns 0. */
+LAM_API int lam_image_flush(struct lam_image *image, struct lam_error *err);
+
+enum { LAM_TRUNCATE_SHRINK = 1 << 0 };
+
+/* Change the virtual size; smaller only with LAM_TRUNCATE_SHRINK. */
+LAM_API int lam_image_truncate(struct lam_image *image, uint64_t size,
+                               unsigned flags, struct lam_error *err);
+
+#define LAM_DEPTH_ALL UINT32_MAX
+
+enum {
+    /* Ask the host file about holes under data extents (costs a system call
+     * an extent). */
+    LAM_MAP_HOST_HOLES = 1 << 0,
+};
+
+/*
+ * lam_image_map() - how a guest range is stored.
+ *
+ * Appends to @out the extents that cover [offset, offset + length): ascending,
+ * without gaps, neighbours in one state merged (compressed clusters are not
+ * merged).  @depth is the number of layers to look through: 1 is this image
+ * alone, LAM_DEPTH_ALL the whole chain.  Any alignment, inside
+ * lam_image_size().  The list grows with fragmentation: ask for a large image
+ * in windows.
+ *
+ * @out belongs to the caller and is unchanged after a failure.  Returns 0, or
+ * -EINVAL if the range ends beyond the image; -EUCLEAN if metadata contradicts
+ * itself; -EIO, -ENOMEM.  May read metadata from disk.
+ */
+LAM_API int lam_image_map(struct lam_image *image, uint64_t offset,
+                          uint64_t length, uint32_t depth, unsigned flags,
+                          struct lam_extents *out, struct lam_error *err);
+
+/* --------------------------------------------------------------- inspection */
+
+struct lam_snapshot_info {
+    char *id, *name;
+    uint64_t vm_state_size;     /* bytes */
+    uint64_t date_sec;
+    uint32_t date_nsec;
+    uint64_t vm_clock_nsec;
+    uint64_t icount;            /* UINT64_MAX: not recorded */
+    uint64_t disk_size;         /* virtual size when it was taken */
+};
+
+struct lam_bitmap_info {
+    char *name;
+    uint64_t granularity;       /* bytes */
+    bool in_use, automatic;
+};
+
+/* What `info` shows.  Strings are NULL where the image has no such thing. */
+struct lam_image_info {
+    char *filename;             /* as opened, or json:{...} */
+    char *format;
+    uint64_t virtual_size;
+    uint64_t actual_size;       /* bytes allocated on the host */
+    uint64_t file_length;       /* length of the image file (device size) */
+    uint64_t cluster_size;      /* 0: none */
+    bool encrypted;
+    bool dirty;
+    char *backing_filename;     /* as the header has it */
+    char *full_backing_filename;/* resolved against the image's name */
+    char *backing_format;
+    /* qcow2 */
+    bool is_qcow2;
+    unsigned version;           /* 2 or 3 */
+    const char *compression_type;   /* "zlib", "zstd"; static */
+    bool lazy_refcounts, corrupt, extended_l2;
+    unsigned refcount_bits;
+    char *data_file;
+    bool data_file_raw;
+    struct lam_snapshot_info *snapshots;
+    size_t nb_snapshots;
+    struct lam_bitmap_info *bitmaps;
+    size_t nb_bitmaps;
+};
+
+/* Free with lam_image_info_free(); opens no other file. */
+LAM_API int lam_image_info(struct lam_image *image,
+                           struct lam_image_info **out, struct lam_error *err);
+LAM_API void lam_image_info_free(struct lam_image_info *info);
+
+enum lam_finding_kind { LAM_FINDING_CORRUPTION, LAM_FINDING_LEAK,
+                        LAM_FINDING_ERROR };
+
+/* One line a finding, as `check` prints it, without newline. */
+typedef void lam_finding_fn(void *opaque, enum lam_finding_kind kind,
+                            const char *text);
+
+struct lam_check_result {
+    uint64_t corruptions, leaks, check_errors;
+    uint64_t corruptions_fixed, leaks_fixed;
+    uint64_t image_end_offset;
+    uint64_t total_clusters, allocated_clusters;
+    uint64_t compressed_clusters, fragmented_clusters;
+};
+
+/*
+ * lam_image_check() - count every reference and compare (format document 14).
+ *
+ * Reports only.  -ENOTSUP for formats without metadata to check.  Findings are
+ * told to @finding (NULL: nobody) as they are met.
+ */
+LAM_API int lam_image_check(struct lam_image *image, lam_finding_fn *finding,
+                            void *opaque, struct lam_check_result *out,
+                            struct lam_error *err);
+
+/* ----------------------------------------------------------------- creating */
+
+enum lam_preallocation { LAM_PREALLOC_OFF, LAM_PREALLOC_METADATA,
+                         LAM_PREALLOC_FALLOC, LAM_PREALLOC_FULL };
+
+#define LAM_SIZE_FROM_BACKING UINT64_MAX
+
+struct lam_create_options {
+    const char *format;         /* "raw" or "qcow2" */
+    uint64_t size;              /* bytes, rounded up to 512 */
+    const char *backing_file;   /* stored as given; NULL: none */
+    const char *backing_format; /* required with backing_file */
+    bool backing_unchecked;     /* do not open the backing file (-u) */
+    enum lam_preallocation preallocation;
+    unsigned version;           /* 3 (default) or 2 */
+    uint64_t cluster_size;      /* 512 .. 2 MiB; default 65536 */
+    unsigned refcount_bits;     /* 1 .. 64; default 16 */
+    unsigned compression_type;  /* 0 deflate ("zlib"), 1 zstd */
+    bool lazy_refcounts, extended_l2;
+    const char *data_file;      /* external data file; NULL: none */
+    bool data_file_raw;
+    enum lam_policy policy;     /* for opening the backing file */
+};
+
+#define LAM_CREATE_OPTIONS_INIT                                             \
+    { NULL, 0, NULL, NULL, false, LAM_PREALLOC_OFF, 3, 65536, 16, 0,        \
+      false, false, NULL, false, LAM_POLICY_TRUST }
+
+/*
+ * lam_image_create() - make a new image file at @name.
+ *
+ * An existing regular file is replaced, an existing block device is used as it
+ * is.  @options->size may be LAM_SIZE_FROM_BACKING.  After a failure a file
+ * that this call made is gone again, and one that was there is as it was
+ * unless writing to it had begun.
+ */
+LAM_API int lam_image_create(const char *name,
+                             const struct lam_create_options *options,
+                             struct lam_error *err);
+
+/* --------------------------------------------------------------- conversion */
+
+/* What a zero range costs on a target (docs/architecture.md, "The thin plan"). */
+enum lam_zero_method {
+    LAM_ZERO_BY_SKIP,           /* reads as zero already: nothing is done */
+    LAM_ZERO_BY_CLEAR_ONCE,     /* the target was cleared at the start */
+    LAM_ZERO_BY_PUNCH,          /* hole or unmapped range, reads zero */
+    LAM_ZERO_BY_ZERO_RANGE,     /* zeroed by the host, stays allocated */
+    LAM_ZERO_BY_DISCARD_PROVE,  /* discarded, read back, written if not zero */
+    LAM_ZERO_BY_METADATA,       /* unallocated or zero clusters (qcow2) */
+    LAM_ZERO_BY_WRITE,          /* zeroes are written */
+};
+
+struct lam_thin_plan {
+    enum lam_zero_method method;
+    bool thin;                  /* zero ranges end up not allocated */
+    bool lost_thinness;         /* thin was asked for and cannot be had */
+    char reason[256];           /* one line: why this method */
+    char limits[512];           /* one line: what the target can do */
+};
+
+typedef void lam_progress_fn(void *opaque, uint64_t done, uint64_t total);
+
+enum {
+    LAM_CONVERT_COMPRESS = 1 << 0,
+    LAM_CONVERT_TARGET_IS_ZERO = 1 << 1,    /* caller's promise */
+    LAM_CONVERT_NEW_TARGET = 1 << 2,        /* just created: reads as zero
+                                               where it is a file or qcow2 */
+    LAM_CONVERT_NO_SYNC = 1 << 3,           /* return before it is on disk */
+    LAM_CONVERT_STRICT_CACHE = 1 << 4,      /* historic rule for cached
+                                               writes to block devices */
+    LAM_CONVERT_TARGET_HAS_BACKING = 1 << 5,/* -B: copy only what differs from
+                                               unallocated in the source */
+};
+
+struct lam_convert_options {
+    unsigned flags;             /* LAM_CONVERT_... */
+    unsigned workers;           /* threads; 0: one a core */
+    unsigned requests;          /* in flight (-m); 0: default 8 */
+    uint64_t sparse_size;       /* bytes (-S); 0: write zeroes, allocated */
+    lam_progress_fn *progress;  /* called from one thread at a time */
+    void *progress_opaque;
+    const volatile int *cancel; /* non-zero: stop with -ECANCELED; or NULL */
+};
+
+#define LAM_CONVERT_OPTIONS_INIT { 0, 0, 0, 4096, NULL, NULL, NULL }
+
+struct lam_convert_result {
+    uint64_t bytes_read, bytes_written, bytes_zeroed, bytes_skipped;
+};
+
+/* Decide what zero ranges cost on @target, without touching it. */
+LAM_API int lam_convert_plan(struct lam_image *target,
+                             const struct lam_convert_options *options,
+                             struct lam_thin_plan *plan, struct lam_error *err);
+
+/*
+ * lam_convert() - copy the concatenated guest contents of @sources to @target.
+ *
+ * @target is open for writing and at least as large.  Afterwards the target
+ * reads as the sources do; beyond their end an existing target reads as it
+ * did.  Returns 0 when all is on disk (unless LAM_CONVERT_NO_SYNC).
+ * @result may be NULL.
+ */
+LAM_API int lam_convert(struct lam_image *const *sources, size_t nb_sources,
+                        struct lam_image *target,
+                        const struct lam_convert_options *options,
+                        struct lam_convert_result *result,
+                        struct lam_error *err);
+
+/* The same as raw bytes, in order, into a pipe or any file descriptor. */
+LAM_API int lam_convert_to_fd(struct lam_image *const *sources,
+                              size_t nb_sources, int fd,
+                              const struct lam_convert_options *options,
+                              struct lam_convert_result *result,
+                              struct lam_error *err);
+
+/* --------------------------------------------------------------- comparison */
+
+enum lam_compare_verdict {
+    LAM_COMPARE_EQUAL,
+    LAM_COMPARE_CONTENT,        /* guest contents differ at @offset */
+    LAM_COMPARE_SIZE,           /* strict only */
+    LAM_COMPARE_ALLOCATION,     /* strict only: allocated in one, not in the
+                                   other, at @offset */
+};
+
+enum { LAM_COMPARE_STRICT = 1 << 0 };
+
+struct lam_compare_result {
+    enum lam_compare_verdict verdict;
+    uint64_t offset;
+    bool beyond_end;            /* differs where only the longer image has
+                                   bytes, which must be zero */
+    bool sizes_differ;
+    int failed_image;           /* after an error: 1 or 2 could not be read */
+};
+
+/* Compare guest contents; the shorter image counts as zero-padded. */
+LAM_API int lam_image_compare(struct lam_image *a, struct lam_image *b,
+                              unsigned flags, lam_progress_fn *progress,
+                              void *opaque, struct lam_compare_result *out,
+                              struct lam_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * format.h - what one image's bytes mean.
+ *
+ * A format maps guest ranges onto host objects and changes that mapping
+ * crash-safely.  It never looks at another image: where it has nothing it
+ * answers "unallocated", and where a write needs bytes from below it answers
+ * with COW regions, which image/write.c fills.
+ *
+ * Locking is the format's own affair: every op but open and close may be called
+ * from any number of threads at once.
+ */
+#ifndef LAM_FORMAT_FORMAT_H
+#define LAM_FORMAT_FORMAT_H
+
+#include "extent/extent.h"
+#include "extent/range.h"
+#include "io/io.h"
+
+/* What the format needs to know when it opens an image. */
+struct format_open {
+    struct lam_io *io;          /* the image file; borrowed, outlives it */
+    bool writable;
+    bool metadata_only;         /* header, for info */
+    bool for_check;
+    bool unmap;                 /* free host space on discard */
+    const char *snapshot;       /* or NULL */
+    uint64_t l2_cache_size, refcount_cache_size;    /* bytes, 0: default */
+};
+
+/* Other files that the header names.  Strings belong to the format. */
+struct format_links {
+    const char *backing_file;   /* NULL: none */
+    const char *backing_format; /* NULL: not recorded */
+    bool needs_data_file;
+    const char *data_file;      /* name in the header, NULL: not recorded */
+};
+
+/*
+ * One piece of a write, from write_begin to write_finish or write_cancel.
+ *
+ *     cow_start        offset          offset+length      cow_end
+ *        |--- head ------|--- guest data ---|----- tail -----|
+ *
+ * All are guest offsets; host_offset is where the guest byte at @offset goes,
+ * and the whole of [cow_start, cow_end) is contiguous on the host.
+ */
+struct format_allocation {
+    uint64_t offset, length;    /* what this piece takes: a prefix of the ask */
+    uint64_t cow_start;         /* <= offset; equal: no head */
+    uint64_t cow_end;           /* >= offset + length; equal: no tail */
+    uint64_t host_offset;
+    struct lam_io *io;          /* host object that takes the data */
+    bool host_is_zero;          /* the host range reads as zero already: a head
+                                   or tail of zeroes need not be written */
+    void *token;                /* NULL: in place, nothing to finish */
+};
+
+struct format_ops {
+    const char *name;           /* "raw", "qcow2" */
+    bool can_compress;
+
+    /* 0..100: how sure @head (the first bytes of the file) is this format. */
+    int (*probe)(const uint8_t *head, size_t length);
+
+    int (*open)(const struct format_open *options, void **format,
+                struct lam_error *err);
+    /* The external data file, once the image layer has opened it; borrowed. */
+    int (*attach_data)(void *format, struct lam_io *data,
+                       struct lam_error *err);
+    /* Writes back and frees; the state is gone whatever the result. */
+    int (*close)(void *format, struct lam_error *err);
+
+    void (*links)(void *format, struct format_links *links);
+    uint64_t (*size)(void *format);
+    uint64_t (*cluster_size)(void *format);     /* 0: none */
+    /* Smallest aligned unit that zero() takes; 0: zero() cannot be used and
+     * zeroes have to be written (qcow2 v2 over a backing file). */
+    uint64_t (*zero_unit)(void *format);
+
+    /* Appends the extents of [offset, offset+length); depth is 0. */
+    int (*map)(void *format, uint64_t offset, uint64_t length,
+               struct lam_extents *out, struct lam_error *err);
+    /* Inflate the cluster that holds @extent (compressed) into @cluster,
+     * cluster_size() bytes. */
+    int (*read_compressed)(void *format, const struct lam_extent *extent,
+                           void *cluster, struct lam_error *err);
+
+    /* Between enter and leave no host cluster that a map answered is given to
+     * somebody else.  Cheap; NULL where nothing ever moves. */
+    uint64_t (*enter)(void *format);
+    void (*leave)(void *format, uint64_t token);
+
+    int (*write_begin)(void *format, uint64_t offset, uint64_t length,
+                       struct format_allocation *a, struct lam_error *err);
+    int (*write_finish)(void *format, struct format_allocation *a,
+                        struct lam_error *err);
+    void (*write_cancel)(void *format, struct format_allocation *a);
+
+    /* @data is one guest cluster, zero-padded; deflated outside any lock.  A
+     * cluster that does not shrink is stored plain. */
+    int (*write_compressed)(void *format, uint64_t offset, const void *data,
+                            struct lam_error *err);
+
+    /* Aligned to zero_unit() (the end may be the end of the disk). */
+    int (*zero)(void *format, uint64_t offset, uint64_t length,
+                unsigned flags, struct lam_error *err);
+    /* Any alignment; what is not a whole cluster is left alone. */
+    int (*discard)(void *format, uint64_t offset, uint64_t length,
+                   struct lam_error *err);
+    int (*flush)(void *format, struct lam_error *err);
+    int (*truncate)(void *format, uint64_t size, unsigned flags,
+                    struct lam_error *err);
+
+    /* Fills in what the format knows; the image layer does the rest. */
+    int (*info)(void *format, struct lam_image_info *info,
+                struct lam_error *err);
+    int (*check)(void *format, lam_finding_fn *finding, void *opaque,
+                 struct lam_check_result *out, struct lam_error *err);
+    /* Write a new empty image onto @io (length 0 or a device).  @data is the
+     * external data file or NULL. */
+    int (*create)(struct lam_io *io, struct lam_io *data,
+                  const struct lam_create_options *options,
+                  struct lam_error *err);
+};
+
+/* The format called @name, or NULL. */
+const struct format_ops *format_find(const char *name);
+
+/* The format that claims @head with most confidence; raw if none does. */
+const struct format_ops *format_probe(const uint8_t *head, size_t length);
+
+extern const struct format_ops format_raw, format_qcow2;
+
+#endif

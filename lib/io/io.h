@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io.h - a host object: bytes at host offsets, and what it can do about zeroes.
+ *
+ * A struct lam_io knows nothing of what its bytes mean.  Drivers embed it as
+ * their first member and fill in the table of ops; everything that all drivers
+ * need (bounds, short transfers, bounce buffers and read-modify-write for
+ * O_DIRECT, the sync after each write of writethrough) is done once, in io.c.
+ * Any number of threads may use one object at once, except lam_io_close().
+ */
+#ifndef LAM_IO_IO_H
+#define LAM_IO_IO_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/error.h"
+#include "lamella.h"
+
+struct lam_io;
+
+/* What the driver found out about its object when it was opened. */
+struct lam_io_limits {
+    uint32_t request_alignment; /* offset and length; 1: any */
+    uint32_t memory_alignment;  /* buffer address; 1: any */
+    bool is_block_device;
+    bool can_grow;              /* a write past the end extends it */
+    bool direct;                /* O_DIRECT is in force */
+
+    /* Zeroing.  A capability is what was probed; the first EOPNOTSUPP of a
+     * call at run time turns it off for good (zero.h decides what follows). */
+    bool can_punch;             /* frees the range, reads zero: guaranteed */
+    bool can_zero_range;        /* zeroes the range, keeps it allocated */
+    bool can_discard;           /* frees, says nothing about what is read */
+    bool discard_reads_zero;    /* the queue promises it (rare) */
+    uint64_t discard_granularity;   /* bytes; 0: unknown */
+    uint64_t discard_alignment;
+    uint64_t discard_max;       /* bytes a request; 0: not supported */
+    uint64_t zero_max;          /* write_zeroes_max_bytes; 0: none */
+    uint32_t logical_sector, physical_sector;
+};
+
+enum lam_io_state { LAM_IO_DATA, LAM_IO_HOLE };
+
+/* Exactly one entry of the table does each thing; offset and length come last
+ * but for @err.  Ranges are inside the object (writes of a growing one may pass
+ * its end), aligned to the limits, and lengths are never 0. */
+struct lam_io_ops {
+    const char *name;           /* "file", "host_device", "memory", ... */
+
+    /* Transfer some bytes, as preadv and pwritev: the count, 0 at the end of
+     * the object, or -errno without *err. */
+    ssize_t (*readv)(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                     uint64_t offset);
+    ssize_t (*writev)(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                      uint64_t offset);
+    int (*flush)(struct lam_io *io);
+    int (*size)(struct lam_io *io, uint64_t *size);
+    int (*truncate)(struct lam_io *io, uint64_t size);
+    /* -EOPNOTSUPP where the object cannot. */
+    int (*punch)(struct lam_io *io, uint64_t offset, uint64_t length);
+    int (*zero_range)(struct lam_io *io, uint64_t offset, uint64_t length);
+    int (*discard)(struct lam_io *io, uint64_t offset, uint64_t length);
+    int (*allocate)(struct lam_io *io, uint64_t offset, uint64_t length);
+    /* State of the byte at @offset and how far it goes at least (clipped to
+     * @length).  NULL: everything is data. */
+    int (*extent)(struct lam_io *io, uint64_t offset, uint64_t length,
+                  enum lam_io_state *state, uint64_t *run);
+    void (*close)(struct lam_io *io);
+};
+
+struct lam_io {
+    const struct lam_io_ops *ops;
+    char *name;                 /* for messages; owned */
+    struct lam_io_limits limits;
+    enum lam_cache_mode cache;
+    bool writable;
+    bool unmap;                 /* discard requests reach the host */
+
+    /*
+     * Reading at or past the end is an error (a truncated upload must not
+     * read as zeroes), except that the rest of the last @eof_unit bytes, which
+     * is partly present, reads as zero.  qcow2 sets its cluster size, raw 512.
+     * UINT64_MAX: everything past the end reads as zero (trust-eof).
+     */
+    uint64_t eof_unit;
+
+    _Atomic uint64_t size;      /* cached length; grows with our writes */
+    atomic_bool no_punch, no_zero_range, no_discard;    /* learnt at run time */
+    atomic_int flush_error;     /* first failed flush; sticks: later flushes
+                                   fail too, since the kernel forgets */
+    pthread_mutex_t rmw;        /* serialises read-modify-write of one unit */
+};
+
+/* Same object?  For loops in chains.  dev and ino (rdev for devices). */
+struct lam_io_identity {
+    bool known;
+    bool is_block_device;
+    dev_t dev;
+    ino_t ino;
+};
+
+/* ------------------------------------------------------------ opening */
+
+struct lam_io_open_options {
+    bool writable;
+    bool create;                /* make it if it is missing */
+    bool truncate;              /* to length 0 (regular files) */
+    bool exclusive;             /* O_EXCL on a block device */
+    bool regular_only;          /* refuse all but regular files and block
+                                   devices (names that came out of an image) */
+    bool beneath;               /* with @dirfd: RESOLVE_BENEATH */
+    int dirfd;                  /* AT_FDCWD unless @beneath */
+    bool lock;                  /* QEMU-compatible byte locks, see lock.h */
+    bool unmap;
+    enum lam_cache_mode cache;
+};
+
+#define LAM_IO_OPEN_INIT { .dirfd = AT_FDCWD, .lock = true }
+
+/*
+ * lam_io_open() - open the file or block device at @path.
+ *
+ * Opened with O_NONBLOCK first, so that a FIFO cannot hang us.  The message is
+ * "No such file or directory" and the like; the caller prefixes the name.
+ * Lock conflicts answer -EAGAIN with qemu's words: Failed to get "write" lock
+ * / Failed to get shared "write" lock, then "Is another process using the
+ * image [PATH]?".
+ */
+int lam_io_open(const char *path, const struct lam_io_open_options *options,
+                struct lam_io **out, struct lam_error *err);
+
+/* A byte array that grows; starts with a copy of @bytes (may be NULL, 0). */
+int lam_io_memory_new(const void *bytes, uint64_t length, struct lam_io **out,
+                      struct lam_error *err);
+
+/* Frees @io; locks and descriptors go with it.  Does not flush.  NULL: no-op. */
+void lam_io_close(struct lam_io *io);
+
+/* For drivers: set defaults and the name; and undo that. */
+int lam_io_init(struct lam_io *io, const struct lam_io_ops *ops,
+                const char *name, struct lam_error *err);
+void lam_io_deinit(struct lam_io *io);
+
+/* ------------------------------------------------------------ transfers */
+
+/* All of it or an error, which names the object and the host offset. */
+int lam_io_read(struct lam_io *io, void *buf, uint64_t length, uint64_t offset,
+                struct lam_error *err);
+int lam_io_write(struct lam_io *io, const void *buf, uint64_t length,
+                 uint64_t offset, struct lam_error *err);
+int lam_io_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                 uint64_t offset, struct lam_error *err);
+int lam_io_writev(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                  uint64_t offset, struct lam_error *err);
+
+/* Barrier and durability: what was written before is on disk after.  Does
+ * nothing in cache mode unsafe. */
+int lam_io_flush(struct lam_io *io, struct lam_error *err);
+
+/* The current length; asks the host again. */
+int lam_io_size(struct lam_io *io, uint64_t *size, struct lam_error *err);
+int lam_io_truncate(struct lam_io *io, uint64_t size, struct lam_error *err);
+
+/* ------------------------------------------------------------ zeroes */
+
+/*
+ * Make [offset, offset + length) read as zero, by the cheapest call that the
+ * object has: with LAM_ZERO_UNMAP punch, else zero_range; else writes, unless
+ * LAM_ZERO_NO_FALLBACK (then -ENOTSUP).  Without LAM_ZERO_UNMAP the range stays
+ * allocated.  May extend a growing object.
+ */
+int lam_io_zero(struct lam_io *io, uint64_t offset, uint64_t length,
+                unsigned flags, struct lam_error *err);
+
+/* The bytes are not needed any more and may read as anything.  A no-op unless
+ * io->unmap; failures to discard are not errors. */
+int lam_io_discard(struct lam_io *io, uint64_t offset, uint64_t length,
+                   struct lam_error *err);
+
+/* Reserve space (posix_fallocate); -ENOTSUP if the host cannot. */
+int lam_io_allocate(struct lam_io *io, uint64_t offset, uint64_t length,
+                    struct lam_error *err);
+
+/* Data or hole at @offset, for at least *@run bytes.  Past the end: hole. */
+int lam_io_extent(struct lam_io *io, uint64_t offset, uint64_t length,
+                  enum lam_io_state *state, uint64_t *run,
+                  struct lam_error *err);
+
+/* Bytes of host storage in use (st_blocks * 512; 0 for devices as qemu-img). */
+int lam_io_allocated_size(struct lam_io *io, uint64_t *bytes,
+                          struct lam_error *err);
+
+void lam_io_identity(const struct lam_io *io, struct lam_io_identity *id);
+
+/* The descriptor behind a file or device, -1 for others; for copy_file_range,
+ * fadvise and tests. */
+int lam_io_fd(const struct lam_io *io);
+
+#endif
