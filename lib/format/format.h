@@ -26,6 +26,8 @@ struct format_open {
     bool unmap;                 /* free host space on discard */
     const char *snapshot;       /* or NULL */
     uint64_t l2_cache_size, refcount_cache_size;    /* bytes, 0: default */
+    uint64_t raw_offset;        /* raw: where in the file the disk starts */
+    uint64_t raw_size;          /* raw: its size; 0: up to the file's end */
 };
 
 /* Other files that the header names.  Strings belong to the format. */
@@ -81,6 +83,10 @@ struct format_ops {
     /* Appends the extents of [offset, offset+length); depth is 0. */
     int (*map)(void *format, uint64_t offset, uint64_t length,
                struct lam_extents *out, struct lam_error *err);
+    /* The same for a plain read: may call data what map() would find to be
+     * zero, if that saves asking the host.  NULL: map() is as cheap. */
+    int (*map_for_read)(void *format, uint64_t offset, uint64_t length,
+                        struct lam_extents *out, struct lam_error *err);
     /* Inflate the cluster that holds @extent (compressed) into @cluster,
      * cluster_size() bytes. */
     int (*read_compressed)(void *format, const struct lam_extent *extent,
