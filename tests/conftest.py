@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures that every pytest folder shares; helpers are in harness.py."""
+import os
+
+import pytest
+
+from harness import GENUINE, GENUINE_IDS, build_dir, our_tools
+
+
+@pytest.fixture(scope='session')
+def lamella():
+    tools = our_tools(build_dir())
+    if not os.path.exists(tools.img[0]):
+        pytest.fail('%s is not built' % tools.img[0], pytrace=False)
+    return tools
+
+
+@pytest.fixture(scope='session')
+def lamella_asan():
+    path = os.environ.get('LAMELLA_ASAN_BUILD')
+    if not path:
+        pytest.skip('no ASan build (LAMELLA_ASAN_BUILD is not set)')
+    return our_tools(path)
+
+
+@pytest.fixture(scope='session')
+def reference():
+    """The newest genuine version."""
+    if not GENUINE:
+        pytest.skip('no genuine qemu-img here')
+    return GENUINE[-1]
+
+
+@pytest.fixture(scope='session', params=GENUINE or [None],
+                ids=GENUINE_IDS or ['none'])
+def genuine(request):
+    """Each genuine version in turn."""
+    if request.param is None:
+        pytest.skip('no genuine qemu-img here')
+    return request.param
