@@ -81,10 +81,11 @@ struct qcow2_header {
     uint32_t backing_length;
     char *backing_file;             /* NULL: none */
     char *backing_format;           /* NULL: not recorded */
-    char *data_file;                /* NULL: not recorded */
+    char *data_file;                /* NULL: not recorded; to be ignored
+                                       without QCOW2_INCOMPAT_DATA_FILE */
 
     bool has_bitmaps;               /* bitmaps extension */
-    uint32_t nb_bitmaps;
+    uint32_t nb_bitmaps;            /* only with header_has_bitmaps() */
     uint64_t bitmap_directory_size, bitmap_directory_offset;
     bool has_crypto;                /* encryption header pointer */
     uint64_t crypto_offset, crypto_length;
@@ -121,6 +122,21 @@ int header_peek(const uint8_t *buf, size_t length, uint64_t *want,
  */
 int header_validate(const struct qcow2_header *h, uint64_t file_length,
                     bool for_check, bool metadata_only, struct lam_error *err);
+
+/*
+ * What a writer asks on top: the image is not marked corrupt, and the tables
+ * that the header names lie in the file, not at offset 0, and apart from each
+ * other (format document 2.7).
+ */
+int header_validate_writable(const struct qcow2_header *h, uint64_t file_length,
+                             struct lam_error *err);
+
+/* The bitmaps extension is there and is consistent with the image; without the
+ * autoclear bit it is dead weight (format document 9.2). */
+static inline bool header_has_bitmaps(const struct qcow2_header *h)
+{
+    return h->has_bitmaps && (h->autoclear & QCOW2_AUTOCLEAR_BITMAPS);
+}
 
 /*
  * Encode into @buf, one cluster, zero-filled first.  Order of extensions as
