@@ -1,1 +1,89 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * cli.c - messages, usage, version: what all subcommands say in one voice.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "cli.h"
+
+/* The qemu-img whose command line and output this one follows. */
+#define QEMU_COMPATIBLE "10.0.2"
+
+static void message(const struct cli *cli, const char *kind, const char *fmt,
+                    va_list ap)
+    __attribute__((format(printf, 3, 0)));
+
+static void message(const struct cli *cli, const char *kind, const char *fmt,
+                    va_list ap)
+{
+    fflush(stdout);
+    fprintf(stderr, "%s: %s", cli->program, kind);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+}
+
+void cli_error(const struct cli *cli, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    message(cli, "", fmt, ap);
+    va_end(ap);
+}
+
+void cli_warning(const struct cli *cli, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    message(cli, "warning: ", fmt, ap);
+    va_end(ap);
+}
+
+void cli_report(const struct cli *cli, const struct lam_error *err)
+{
+    cli_error(cli, "%s", err->message);
+}
+
+int cli_try_help(const struct cli *cli)
+{
+    fprintf(stderr, "Try '%s --help' for more info\n", cli->command);
+    return 1;
+}
+
+int cli_usage(const struct cli *cli, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    message(cli, "", fmt, ap);
+    va_end(ap);
+    return cli_try_help(cli);
+}
+
+int cli_help(const struct cli *cli, const char *synopsis, const char *text)
+{
+    printf("Usage:\n\n  %s %s\n\n%s", cli->program, synopsis, text);
+    return cli_finish(cli, 0);
+}
+
+/*
+ * Callers of qemu-img read the third word as a version number and compare it
+ * with what they need, so it is the version we are compatible with.
+ */
+int cli_version(const struct cli *cli)
+{
+    if (cli->as_qemu)
+        printf("%s version %s (lamella %s)\n", cli->program, QEMU_COMPATIBLE,
+               lam_version());
+    else
+        printf("lamella %s\n", lam_version());
+    return cli_finish(cli, 0);
+}
+
+int cli_finish(const struct cli *cli, int status)
+{
+    if (!fflush(stdout) && !ferror(stdout))
+        return status;
+    cli_error(cli, "Could not write to standard output: %s", strerror(errno));
+    return status ? status : 1;
+}

@@ -12,10 +12,14 @@
 /* Who we are: argv[0] decides. */
 struct cli {
     const char *program;        /* "lamella", "qemu-img", "qemu-io" */
+    const char *command;        /* as it was called, "./qemu-img info" */
     bool as_qemu;               /* print what the genuine tool prints, only */
 };
 
-/* argv[0] is the subcommand's name; returns the exit status. */
+/*
+ * argv[0] is cli->command, so that getopt_long()'s messages name it; returns
+ * the exit status.
+ */
 typedef int cmd_fn(const struct cli *cli, int argc, char **argv);
 
 cmd_fn cmd_check, cmd_compare, cmd_convert, cmd_create, cmd_info, cmd_io,
@@ -29,5 +33,29 @@ void cli_report(const struct cli *cli, const struct lam_error *err);
 /* "PROGRAM: warning: ..." */
 void cli_warning(const struct cli *cli, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+
+/*
+ * A mistake on the command line: "PROGRAM: message", then where to find help.
+ * Returns 1, so that it can end a function.
+ */
+int cli_usage(const struct cli *cli, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* The second line alone, after getopt_long() has printed the first.  Returns
+ * 1. */
+int cli_try_help(const struct cli *cli);
+
+/*
+ * --help: "Usage:\n\n  PROGRAM " @synopsis, then @text, on stdout.  Returns 0.
+ */
+int cli_help(const struct cli *cli, const char *synopsis, const char *text);
+
+/* --version on stdout.  Returns 0. */
+int cli_version(const struct cli *cli);
+
+/*
+ * Ends a command that printed to stdout: flushes it, and returns @status, or 1
+ * with a message when what was printed could not be written.
+ */
+int cli_finish(const struct cli *cli, int status);
 
 #endif

@@ -7,19 +7,50 @@
 
 #include "cli.h"
 
+/* Fills *err (NULL: nobody wants it) and returns -@code. */
+int option_fail(struct lam_error *err, int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /*
- * "4096", "1.5G", "64k", "16777216b": suffixes b k M G T P E, powers of 1024,
- * fractions allowed with a suffix.  -EINVAL with qemu-img's words in *err.
+ * "4096", "1.5G", "64k", "16777216b", "0x1000": suffixes b k M G T P E, powers
+ * of 1024, fractions allowed with a suffix.  -EINVAL if it is no size, -ERANGE
+ * if it is not in [0, 2^63); *err has qemu-img's words, in which @what ("image
+ * size") names the thing.
  */
+int parse_size_named(const char *text, const char *what, uint64_t *bytes,
+                     struct lam_error *err);
 int parse_size(const char *text, uint64_t *bytes, struct lam_error *err);
+/* The same syntax for any number below 2^64; -EINVAL or -ERANGE. */
+int parse_u64_size(const char *text, uint64_t *value);
 
 /* One -o list after another, "k=v,flag,k2=a,,b": ",," is a literal comma, a
- * bare word means on; later ones win. */
+ * bare word means on, and off if it begins with "no"; later ones win. */
 struct keyval { char *key, *value; };
 struct keyvals { struct keyval *items; size_t count; };
 
 int keyvals_parse(struct keyvals *kv, const char *text, struct lam_error *err);
+int keyvals_set(struct keyvals *kv, const char *key, const char *value,
+                struct lam_error *err);
+/* NULL if it is not there. */
+const char *keyvals_get(const struct keyvals *kv, const char *key);
 void keyvals_deinit(struct keyvals *kv);
+
+/* True if the list holds the bare word "help" or "?". */
+bool keyvals_ask_help(const char *text);
+
+/* "on", "true", "yes", "y" and their opposites; -EINVAL otherwise. */
+int parse_bool(const char *text, bool *value);
+
+/*
+ * --object: the kinds that qemu-img knows are for encryption and TLS, which
+ * lamella has not; -ENOTSUP says so, -EINVAL for an unknown kind.
+ */
+int object_option(const char *text, struct lam_error *err);
+
+/* "json" or "human" for --output; cli_usage()'s message and -EINVAL else. */
+int output_option(const struct cli *cli, const char *text, bool *json);
+
+/* ------------------------------------------------------------ create options */
 
 /*
  * qemu-img's -o keys for @format into @options: size, compat (0.10, 1.1, v2,
@@ -31,5 +62,40 @@ void keyvals_deinit(struct keyvals *kv);
 int create_options_apply(const char *format, const struct keyvals *kv,
                          struct lam_create_options *options,
                          struct lam_error *err);
+
+/* The first half of the above: all keys are known, and numbers are numbers. */
+int create_options_check(const char *format, const struct keyvals *kv,
+                         struct lam_error *err);
+
+/* "Formatting 'NAME', fmt=... key=value ...": what will be made.  @kv has
+ * passed create_options_check(). */
+void create_options_print(FILE *out, const char *name, const char *format,
+                          const struct keyvals *kv);
+
+/* -o help.  @with_file: a file name was given, so that the options of files
+ * are listed as well. */
+void create_options_help(FILE *out, const char *format, bool with_file);
+
+/* True for the formats that create_options_...() know. */
+bool create_format_known(const char *format);
+
+/* -------------------------------------------------------- opening an image */
+
+/* The options that every subcommand has which opens images. */
+struct source_options {
+    const char *format;         /* -f */
+    const char *cache;          /* -T (or -t) */
+    bool image_opts;            /* --image-opts */
+    bool force_share;           /* -U */
+    bool untrusted;             /* --untrusted */
+};
+
+/*
+ * Opens @name read-only with the options and @flags (LAM_OPEN_...).  Prints
+ * the error and returns a negative errno value if it cannot be had.
+ */
+int source_open(const struct cli *cli, const char *name,
+                const struct source_options *options, unsigned flags,
+                struct lam_image **out);
 
 #endif

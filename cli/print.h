@@ -17,6 +17,9 @@ const char *human_size(uint64_t bytes, char buf[32]);
  * UTF-8 whatever the strings hold; a newline at the end. */
 void print_json(FILE *out, struct json_object *value);
 
+/* @text quoted and escaped as in print_json(). */
+void print_json_string(FILE *out, const char *text);
+
 /* @text with control characters escaped, so that a name out of an image cannot
  * drive the terminal. */
 void print_escaped(FILE *out, const char *text);
