@@ -1,1 +1,373 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * cmd-create.c - `create`: a new image, perhaps on top of a backing file.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "option.h"
+
+static const char synopsis[] =
+    "create [-f FMT] [-o OPTIONS] [-b BACKING_FILE [-F BACKING_FMT]] [-u]\n"
+    "        [-q] FILENAME [SIZE]";
+
+static const char help[] =
+    "Create and format a new image file.\n\n"
+    "Options:\n"
+    "  -f, --format FMT           format of the new image: qcow2 or raw\n"
+    "                             (default: raw)\n"
+    "  -o, --options OPTIONS      options of the format, \"key=value,...\";\n"
+    "                             several -o add up; \"-o help\" lists them\n"
+    "  -b, --backing FILE         new image shows FILE where it has no data\n"
+    "                             itself; a relative name counts from the new\n"
+    "                             image's directory\n"
+    "  -F, --backing-format FMT   format of the backing file\n"
+    "  -u, --backing-unsafe       do not open the backing file\n"
+    "  -q, --quiet                print nothing but errors\n"
+    "      --untrusted            open no file that another one's header "
+    "names:\n"
+    "                             the backing file may have none itself\n"
+    "  -h, --help                 print this help\n\n"
+    "FILENAME is replaced if it exists.  SIZE is in bytes, or with a suffix\n"
+    "(k M G T P E, powers of 1024); with -b its default is the size of the\n"
+    "backing file.\n\n"
+    "Examples:\n"
+    "  create -f qcow2 disk.qcow2 20G\n"
+    "  create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2\n";
+
+struct create_args {
+    const char *format;
+    const char *filename;
+    const char *size;           /* the positional argument, or NULL */
+    const char *help;           /* the -o list that asked for help */
+    struct keyvals options;
+    bool unchecked, quiet, untrusted;
+};
+
+/* "FILENAME: message", as qemu-img reports what has to do with the image. */
+static int fail(const struct cli *cli, const struct create_args *args,
+                const struct lam_error *err)
+{
+    cli_error(cli, "%s: %s", args->filename, err->message);
+    return -EINVAL;
+}
+
+static int fail_text(const struct cli *cli, const struct create_args *args,
+                     const char *text)
+{
+    cli_error(cli, "%s: %s", args->filename, text);
+    return -EINVAL;
+}
+
+/* ------------------------------------------------------------- command line */
+
+enum { OPT_OBJECT = 256, OPT_UNTRUSTED };
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "format", required_argument, NULL, 'f' },
+    { "options", required_argument, NULL, 'o' },
+    { "backing", required_argument, NULL, 'b' },
+    { "backing-format", required_argument, NULL, 'F' },
+    { "backing-unsafe", no_argument, NULL, 'u' },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
+    { NULL, 0, NULL, 0 },
+};
+
+/* An option that adds to the list of -o.  -b and -F win over it whatever the
+ * order, so they are kept apart until the end. */
+static int take_option(const struct cli *cli, int c, struct create_args *args,
+                       struct keyvals *own)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    int rc = 0;
+
+    switch (c) {
+    case 'o':
+        if (keyvals_ask_help(optarg)) {
+            args->help = optarg;
+            return 0;
+        }
+        rc = keyvals_parse(&args->options, optarg, &err);
+        break;
+    case 'b':
+        rc = keyvals_set(own, "backing_file", optarg, &err);
+        break;
+    case 'F':
+        rc = keyvals_set(own, "backing_fmt", optarg, &err);
+        break;
+    case OPT_OBJECT:
+        rc = object_option(optarg, &err);
+        break;
+    }
+    if (rc < 0)
+        cli_report(cli, &err);
+    return rc;
+}
+
+/* 0, or the exit status plus one when the command ends here. */
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct create_args *args, struct keyvals *own)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hqf:o:b:F:u", long_options, NULL)) !=
+           -1) {
+        switch (c) {
+        case 'h':
+            return 1 + cli_help(cli, synopsis, help);
+        case 'q':
+            args->quiet = true;
+            break;
+        case 'f':
+            args->format = optarg;
+            break;
+        case 'u':
+            args->unchecked = true;
+            break;
+        case OPT_UNTRUSTED:
+            args->untrusted = true;
+            break;
+        case '?':
+            return 1 + cli_try_help(cli);
+        default:
+            if (take_option(cli, c, args, own) < 0)
+                return 2;
+        }
+    }
+    if (optind < argc)
+        args->filename = argv[optind++];
+    if (optind < argc)
+        args->size = argv[optind++];
+    if (optind < argc)
+        return 1 + cli_usage(cli, "Unexpected argument: %s", argv[optind]);
+    return 0;
+}
+
+/* --------------------------------------------------------- the backing file */
+
+/* A relative path counts from the directory of the new image; what has a
+ * protocol ("nbd:", "json:") stands for itself.  NULL: no memory. */
+static char *resolve_backing(const char *image, const char *backing)
+{
+    const char *slash = strrchr(image, '/');
+    size_t colon = strcspn(backing, ":/");
+    char *path;
+
+    if (!slash || backing[0] == '/' || backing[colon] == ':')
+        return strdup(backing);
+    if (asprintf(&path, "%.*s%s", (int)(slash + 1 - image), image,
+                 backing) < 0)
+        return NULL;
+    return path;
+}
+
+/* Without the "Could not open 'NAME': " in front, which names the backing file
+ * where the user expects the new image. */
+static const char *reason(const struct lam_error *err, const char *name)
+{
+    const char *text = err->message;
+    char *prefix = NULL;
+
+    if (asprintf(&prefix, "Could not open '%s': ", name) < 0)
+        return text;
+    if (!strncmp(text, prefix, strlen(prefix)))
+        text += strlen(prefix);
+    free(prefix);
+    return text;
+}
+
+static int open_backing(const struct cli *cli, const struct create_args *args,
+                        const char *backing, const char *format,
+                        struct lam_image **out)
+{
+    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+    char *path = resolve_backing(args->filename, backing);
+
+    if (!path)
+        return fail_text(cli, args, "no memory");
+    options.format = format;
+    options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
+    int rc = lam_image_open(path, &options, out, &err);
+    if (rc < 0)
+        cli_error(cli, "%s: %s\nCould not open backing image.", args->filename,
+                  reason(&err, path));
+    free(path);
+    return rc;
+}
+
+/* Its format has been given, and it can be opened; adds its size if none was
+ * given. */
+static int use_backing(const struct cli *cli, struct create_args *args,
+                       const char *backing)
+{
+    const char *format = keyvals_get(&args->options, "backing_fmt");
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image;
+    char size[32];
+
+    if (args->unchecked && !format)
+        return fail_text(cli, args,
+                         "Backing file specified without backing format");
+    if (args->unchecked)
+        return 0;
+    int rc = open_backing(cli, args, backing, format, &image);
+    if (rc < 0)
+        return rc;
+    if (!format) {
+        cli_error(cli, "%s: Backing file specified without backing format\n"
+                  "Detected format of %s.", args->filename,
+                  lam_image_format(image));
+        rc = -EINVAL;
+    } else if (!keyvals_get(&args->options, "size")) {
+        snprintf(size, sizeof size, "%llu",
+                 (unsigned long long)lam_image_size(image));
+        rc = keyvals_set(&args->options, "size", size, &err);
+        if (rc < 0)
+            fail(cli, args, &err);
+    }
+    lam_image_close(image, NULL);
+    return rc;
+}
+
+static int check_backing(const struct cli *cli, struct create_args *args)
+{
+    const char *backing = keyvals_get(&args->options, "backing_file");
+
+    if (!backing)
+        return 0;
+    if (!*backing)
+        return fail_text(cli, args,
+                         "Expected backing file name, got empty string");
+    if (!strcmp(backing, args->filename))
+        return fail_text(cli, args, "Error: Trying to create an image with the "
+                         "same filename as the backing file");
+    return use_backing(cli, args, backing);
+}
+
+/* ----------------------------------------------------------------- creating */
+
+/* The options of -o are judged between parsing the size and adding it to
+ * them: so does qemu-img, and the first mistake is the one that is told. */
+static int add_size(const struct cli *cli, struct create_args *args)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    uint64_t bytes = 0;
+    char size[32];
+
+    if (args->size &&
+        parse_size_named(args->size, "image size", &bytes, &err) < 0) {
+        cli_report(cli, &err);
+        return -EINVAL;
+    }
+    if (create_options_check(args->format, &args->options, &err) < 0)
+        return fail(cli, args, &err);
+    if (!args->size)
+        return 0;
+    if (keyvals_get(&args->options, "size"))
+        return fail_text(cli, args,
+                         "The image size must be specified only once");
+    snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+    if (keyvals_set(&args->options, "size", size, &err) < 0)
+        return fail(cli, args, &err);
+    return 0;
+}
+
+/* -b and -F over what -o said, where the format can have a backing file. */
+static int add_own_options(const struct cli *cli, struct create_args *args,
+                           const struct keyvals *own)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (own->count && !strcmp(args->format, "raw")) {
+        cli_error(cli, "%s: Backing %s not supported for file format 'raw'",
+                  args->filename,
+                  keyvals_get(own, "backing_file") ? "file" : "file format");
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < own->count; i++) {
+        if (keyvals_set(&args->options, own->items[i].key, own->items[i].value,
+                        &err) < 0)
+            return fail(cli, args, &err);
+    }
+    return 0;
+}
+
+static int create(const struct cli *cli, const struct create_args *args)
+{
+    struct lam_create_options options = LAM_CREATE_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (!args->quiet) {
+        create_options_print(stdout, args->filename, args->format,
+                             &args->options);
+        fflush(stdout);
+    }
+    options.format = args->format;
+    options.backing_unchecked = args->unchecked;
+    options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
+    int rc = create_options_apply(args->format, &args->options, &options, &err);
+    if (rc == 0)
+        rc = lam_image_create(args->filename, &options, &err);
+    if (rc < 0)
+        fail(cli, args, &err);
+    return rc;
+}
+
+static void warn_ignored(const struct cli *cli, const struct create_args *args)
+{
+    const char *value = keyvals_get(&args->options, "nocow");
+    bool nocow = false;
+
+    if (!cli->as_qemu && value && parse_bool(value, &nocow) == 0 && nocow)
+        cli_warning(cli, "%s: nocow is not available yet and is ignored",
+                    args->filename);
+}
+
+static int run(const struct cli *cli, struct create_args *args,
+               const struct keyvals *own)
+{
+    if (!create_format_known(args->format)) {
+        cli_error(cli, "%s: Unknown file format '%s'", args->filename,
+                  args->format);
+        return 1;
+    }
+    if (add_size(cli, args) < 0 || add_own_options(cli, args, own) < 0 ||
+        check_backing(cli, args) < 0)
+        return 1;
+    if (!keyvals_get(&args->options, "size")) {
+        fail_text(cli, args, "Image creation needs a size parameter");
+        return 1;
+    }
+    if (create(cli, args) < 0)
+        return 1;
+    warn_ignored(cli, args);
+    return cli_finish(cli, 0);
+}
+
+int cmd_create(const struct cli *cli, int argc, char **argv)
+{
+    struct create_args args = { .format = "raw" };
+    struct keyvals own = { NULL, 0 };
+    int status = parse_args(cli, argc, argv, &args, &own) - 1;
+
+    if (status < 0 && args.help && !create_format_known(args.format)) {
+        cli_error(cli, "Unknown file format '%s'", args.format);
+        status = 1;
+    } else if (status < 0 && args.help) {
+        create_options_help(stdout, args.format, args.filename != NULL);
+        status = cli_finish(cli, 0);
+    } else if (status < 0 && !args.filename) {
+        status = cli_usage(cli, "Expecting image file name");
+    } else if (status < 0) {
+        status = run(cli, &args, &own);
+    }
+    keyvals_deinit(&args.options);
+    keyvals_deinit(&own);
+    return status;
+}
