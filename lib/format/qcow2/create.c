@@ -1,1 +1,383 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * create.c - a new image (format document 1, 12).
+ *
+ * The clusters of a new image are all in use once, from 0 to the last one:
+ *
+ *     0  header, extensions, backing file name
+ *     1  refcount table
+ *     2  refcount block 0
+ *     3  L1 table, then what it needs: further refcount blocks, L2 tables
+ *
+ * which is the genuine tool's layout byte for byte, as long as one cluster of
+ * refcount table is enough (it always is from 2 KiB clusters up).
+ */
+#include "format/qcow2/create.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "format/qcow2/entry.h"
+#include "format/qcow2/refblock.h"
+
+/* Where everything goes, in host clusters. */
+struct layout {
+    struct qcow2_geometry g;
+    uint64_t size;              /* virtual size */
+    uint64_t l1_size;           /* entries */
+    uint64_t reft_clusters;
+    uint64_t l1_cluster;
+    uint64_t nb_clusters;       /* all of them, each with refcount 1 */
+    uint64_t *blocks;           /* cluster of refcount block i */
+    uint64_t nb_blocks;
+    uint64_t *l2;               /* cluster of L2 table i; NULL: none */
+};
+
+/* ----------------------------------------------------------------- options */
+
+static int check_widths(const struct lam_create_options *o,
+                        struct lam_error *err)
+{
+    if (o->version < 2 || o->version > 3)
+        return lam_fail(err, EINVAL, "Unsupported qcow2 version %u (limits: 2 "
+                        "and 3)", o->version);
+    if (!is_power_of_two(o->cluster_size) || o->cluster_size < 512 ||
+        o->cluster_size > 2 * LAM_MIB)
+        return lam_fail(err, EINVAL, "Cluster size must be a power of two "
+                        "between 512 and 2048k");
+    if (!is_power_of_two(o->refcount_bits) || o->refcount_bits > 64)
+        return lam_fail(err, EINVAL, "Refcount width must be a power of two "
+                        "and may not exceed 64 bits");
+    if (o->compression_type > QCOW2_ZSTD)
+        return lam_fail(err, EINVAL, "Unknown compression type %u (limit: %d)",
+                        o->compression_type, QCOW2_ZSTD);
+    if (o->extended_l2 && o->cluster_size < 16384)
+        return lam_fail(err, EINVAL, "Extended L2 entries are only supported "
+                        "with cluster sizes of at least 16384 bytes");
+    return 0;
+}
+
+static int check_version_2(const struct lam_create_options *o,
+                           struct lam_error *err)
+{
+    const char *what = o->refcount_bits != 16
+                           ? "Different refcount widths than 16 bits require"
+                     : o->lazy_refcounts ? "Lazy refcounts only supported with"
+                     : o->data_file
+                           ? "External data files are only supported with"
+                     : o->extended_l2
+                           ? "Extended L2 entries are only supported with"
+                     : o->compression_type
+                           ? "Non-zlib compression type is only supported with"
+                     : NULL;
+
+    if (o->version >= 3 || !what)
+        return 0;
+    return lam_fail(err, EINVAL, "%s compatibility level 1.1 %s above (use "
+                    "version=v3 or greater)", what,
+                    o->lazy_refcounts && o->refcount_bits == 16 ? "and" : "or");
+}
+
+static int check_files(const struct lam_create_options *o,
+                       const struct lam_io *data, struct lam_error *err)
+{
+    if (o->data_file_raw && !o->data_file)
+        return lam_fail(err, EINVAL, "data-file-raw requires data-file");
+    if (o->data_file_raw && o->backing_file)
+        return lam_fail(err, EINVAL, "Backing file and data-file-raw cannot be "
+                        "used at the same time");
+    if (o->data_file && !data)
+        return lam_fail(err, EINVAL, "The external data file '%s' is not open",
+                        o->data_file);
+    if (o->backing_file && strlen(o->backing_file) > QCOW2_MAX_BACKING_NAME)
+        return lam_fail(err, EINVAL, "Backing file name too long: %zu bytes "
+                        "(limit: %d)", strlen(o->backing_file),
+                        QCOW2_MAX_BACKING_NAME);
+    if (o->backing_format && strlen(o->backing_format) > QCOW2_MAX_FORMAT_NAME)
+        return lam_fail(err, EINVAL, "Backing format name too long: %zu bytes "
+                        "(limit: %d)", strlen(o->backing_format),
+                        QCOW2_MAX_FORMAT_NAME);
+    if (o->preallocation != LAM_PREALLOC_OFF && o->backing_file &&
+        !o->extended_l2)
+        return lam_fail(err, EINVAL, "Backing file and preallocation can only "
+                        "be used at the same time if extended_l2 is on");
+    if (o->preallocation != LAM_PREALLOC_OFF && !o->data_file_raw)
+        return lam_fail(err, ENOTSUP, "Preallocation of a qcow2 image is not "
+                        "supported");
+    return 0;
+}
+
+static int check_size(const struct lam_create_options *o, struct layout *l,
+                      struct lam_error *err)
+{
+    l->g = qcow2_geometry_make((unsigned)__builtin_ctzll(o->cluster_size),
+                               (unsigned)__builtin_ctz(o->refcount_bits),
+                               o->extended_l2);
+    if (o->size > INT64_MAX - (QCOW2_SECTOR - 1))
+        return lam_fail(err, EFBIG, "Image size %" PRIu64 " is too large "
+                        "(limit: 2^63)", o->size);
+    l->size = align_up(o->size, QCOW2_SECTOR);
+    l->l1_size = l1_needed(&l->g, l->size);
+    if (l->l1_size > QCOW2_MAX_L1_ENTRIES)
+        return lam_fail(err, EFBIG, "The image size is too large for file "
+                        "format 'qcow2' (try using a larger cluster size): %"
+                        PRIu64 " bytes (limit with clusters of %" PRIu64
+                        ": %" PRIu64 ")", l->size, l->g.cluster_size,
+                        QCOW2_MAX_L1_ENTRIES * l->g.l2_cover);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ layout */
+
+/*
+ * The next cluster, for whatever.  A cluster that no block covers yet first
+ * gets one, in the cluster behind it or wherever that one's own block comes to
+ * lie: a block covers itself, or is covered by the next one taken.
+ */
+static void cover(struct layout *l, uint64_t cluster)
+{
+    uint64_t i = reft_index(&l->g, cluster);
+
+    if (l->blocks[i])
+        return;
+    l->blocks[i] = l->nb_clusters++;
+    l->nb_blocks = max_u64(l->nb_blocks, i + 1);
+    cover(l, l->blocks[i]);
+}
+
+static uint64_t take(struct layout *l, uint64_t nb_clusters)
+{
+    uint64_t first = l->nb_clusters;
+
+    l->nb_clusters += nb_clusters;
+    for (uint64_t i = 0; i < nb_clusters; i += l->g.refblock_entries)
+        cover(l, first + i);
+    if (nb_clusters)
+        cover(l, first + nb_clusters - 1);
+    return first;
+}
+
+/* Clusters of refcount table for @nb_clusters others, blocks and table. */
+static uint64_t table_clusters(const struct qcow2_geometry *g,
+                               uint64_t nb_clusters)
+{
+    uint64_t table = 1, blocks = 1;
+
+    for (;;) {
+        uint64_t b = div_up(nb_clusters + table + blocks, g->refblock_entries);
+        uint64_t t = div_up(b * 8, g->cluster_size);
+
+        if (b <= blocks && t <= table)
+            return table;
+        blocks = max_u64(b, blocks);
+        table = max_u64(t, table);
+    }
+}
+
+static int lay_out(struct layout *l, bool with_l2, struct lam_error *err)
+{
+    uint64_t nb_l2 = with_l2 ? l->l1_size : 0;
+    uint64_t l1_clusters = div_up(l->l1_size * 8, l->g.cluster_size);
+
+    l->reft_clusters = table_clusters(&l->g, 1 + l1_clusters + nb_l2);
+    if (l->reft_clusters << l->g.cluster_bits > QCOW2_MAX_REFCOUNT_TABLE)
+        return lam_fail(err, EFBIG, "Refcount table of %" PRIu64 " bytes is "
+                        "too large (limit: %d)",
+                        l->reft_clusters << l->g.cluster_bits,
+                        QCOW2_MAX_REFCOUNT_TABLE);
+    l->blocks = calloc(l->reft_clusters, l->g.cluster_size);
+    if (!l->blocks)
+        return lam_fail(err, ENOMEM, "no memory for a refcount table");
+    l->nb_clusters = 1 + l->reft_clusters;
+    cover(l, 0);
+    l->l1_cluster = take(l, l1_clusters);
+    if (!nb_l2)
+        return 0;
+
+    l->l2 = calloc(nb_l2, sizeof *l->l2);
+    if (!l->l2)
+        return lam_fail(err, ENOMEM, "no memory for %" PRIu64 " L2 tables",
+                        nb_l2);
+    for (uint64_t i = 0; i < nb_l2; i++)
+        l->l2[i] = take(l, 1);
+    return 0;
+}
+
+static void layout_deinit(struct layout *l)
+{
+    free(l->blocks);
+    free(l->l2);
+}
+
+/* ----------------------------------------------------------------- writing */
+
+static int write_blocks(struct lam_io *io, const struct layout *l,
+                        uint8_t *cluster, struct lam_error *err)
+{
+    uint64_t entries = l->g.refblock_entries;
+
+    for (uint64_t i = 0; i < l->nb_blocks; i++) {
+        uint64_t used = i * entries < l->nb_clusters
+                            ? min_u64(entries, l->nb_clusters - i * entries)
+                            : 0;
+
+        memset(cluster, 0, l->g.cluster_size);
+        for (uint64_t j = 0; j < used; j++)
+            refblock_set(cluster, l->g.refcount_order, j, 1);
+        int rc = lam_io_write(io, cluster, l->g.cluster_size,
+                              l->blocks[i] << l->g.cluster_bits, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Big-endian host offsets, @count of them, from the clusters in @table. */
+static int write_table(struct lam_io *io, const struct layout *l,
+                       const uint64_t *table, uint64_t count, uint64_t bytes,
+                       uint64_t at, uint64_t flags, struct lam_error *err)
+{
+    lam_autofree uint8_t *buf = calloc(1, bytes);
+
+    if (!buf)
+        return lam_fail(err, ENOMEM, "no memory for a table of %" PRIu64
+                        " bytes", bytes);
+    for (uint64_t i = 0; i < count; i++)
+        be64_put(buf + i * 8, table[i] << l->g.cluster_bits | flags);
+    return lam_io_write(io, buf, bytes, at << l->g.cluster_bits, err);
+}
+
+/* All guest clusters lie in the data file, each at its own guest offset. */
+static int write_l2_tables(struct lam_io *io, const struct layout *l,
+                           uint8_t *cluster, struct lam_error *err)
+{
+    uint64_t nb_guest = div_up(l->size, l->g.cluster_size);
+
+    for (uint64_t i = 0; i < l->l1_size; i++) {
+        uint64_t first = i * l->g.l2_entries;
+        uint64_t used = min_u64(l->g.l2_entries, nb_guest - first);
+
+        memset(cluster, 0, l->g.cluster_size);
+        for (uint64_t j = 0; j < used; j++)
+            be64_put(cluster + j * l->g.l2_entry_size,
+                     (first + j) << l->g.cluster_bits | QCOW2_COPIED);
+        int rc = lam_io_write(io, cluster, l->g.cluster_size,
+                              l->l2[i] << l->g.cluster_bits, err);
+        if (rc < 0)
+            return rc;
+    }
+    return write_table(io, l, l->l2, l->l1_size, l->l1_size * 8, l->l1_cluster,
+                       QCOW2_COPIED, err);
+}
+
+/* An L1 table without L2 tables: zeroes, which a new file has anyway. */
+static int write_empty_l1(struct lam_io *io, const struct layout *l,
+                          struct lam_error *err)
+{
+    if (!l->l1_size || !io->limits.is_block_device)
+        return 0;
+    return lam_io_zero(io, l->l1_cluster << l->g.cluster_bits, l->l1_size * 8,
+                       0, err);
+}
+
+static void fill_header(const struct layout *l,
+                        const struct lam_create_options *o,
+                        struct qcow2_header *h)
+{
+    *h = (struct qcow2_header){
+        .version = o->version,
+        .cluster_bits = l->g.cluster_bits,
+        .size = l->size,
+        .l1_size = (uint32_t)l->l1_size,
+        .l1_offset = l->l1_size ? l->l1_cluster << l->g.cluster_bits : 0,
+        .reft_offset = l->g.cluster_size,
+        .reft_clusters = (uint32_t)l->reft_clusters,
+        .refcount_order = l->g.refcount_order,
+        .compression_type = (uint8_t)o->compression_type,
+        /* Borrowed: header_encode() only reads them. */
+        .backing_file = (char *)o->backing_file,
+        .backing_format = o->backing_file ? (char *)o->backing_format : NULL,
+        .data_file = (char *)o->data_file,
+        .has_feature_names = o->version >= 3 && l->g.cluster_size > 4096,
+    };
+    if (o->compression_type)
+        h->incompatible |= QCOW2_INCOMPAT_COMPRESSION;
+    if (o->extended_l2)
+        h->incompatible |= QCOW2_INCOMPAT_EXTENDED_L2;
+    if (o->data_file)
+        h->incompatible |= QCOW2_INCOMPAT_DATA_FILE;
+    if (o->data_file_raw)
+        h->autoclear |= QCOW2_AUTOCLEAR_DATA_RAW;
+    if (o->lazy_refcounts)
+        h->compatible |= QCOW2_COMPAT_LAZY;
+}
+
+/* The file's length: the L1 table counts only as far as it has entries. */
+static uint64_t file_length(const struct layout *l)
+{
+    uint64_t l1 = (l->l1_cluster << l->g.cluster_bits) + l->l1_size * 8;
+    uint64_t l1_end = align_up(l1, l->g.cluster_size);
+    uint64_t all = l->nb_clusters << l->g.cluster_bits;
+
+    return all == l1_end && l->l1_size ? l1 : all;
+}
+
+static int write_all(struct lam_io *io, const struct layout *l,
+                     uint8_t *cluster, struct lam_error *err)
+{
+    int rc = write_blocks(io, l, cluster, err);
+
+    if (rc == 0)
+        rc = write_table(io, l, l->blocks, l->nb_blocks,
+                         l->reft_clusters << l->g.cluster_bits, 1, 0, err);
+    if (rc < 0)
+        return rc;
+    return l->l2 ? write_l2_tables(io, l, cluster, err)
+                 : write_empty_l1(io, l, err);
+}
+
+static int create_image(struct lam_io *io, struct lam_io *data,
+                        const struct lam_create_options *o, struct layout *l,
+                        struct lam_error *err)
+{
+    struct qcow2_header header;
+    lam_autofree uint8_t *cluster = malloc(l->g.cluster_size);
+    lam_autofree uint8_t *first = malloc(l->g.cluster_size);
+
+    if (!cluster || !first)
+        return lam_fail(err, ENOMEM, "no memory for a cluster");
+    int rc = lay_out(l, o->data_file_raw, err);
+    if (rc < 0)
+        return rc;
+    fill_header(l, o, &header);
+    rc = header_encode(&header, first, l->g.cluster_size, err);
+    if (rc == 0 && io->limits.can_grow)
+        rc = lam_io_truncate(io, file_length(l), err);
+    if (rc == 0 && data && data->limits.can_grow)
+        rc = lam_io_truncate(data, l->size, err);
+    if (rc == 0)
+        rc = write_all(io, l, cluster, err);
+    /* The header last: half a write is no image. */
+    return rc < 0 ? rc : lam_io_write(io, first, l->g.cluster_size, 0, err);
+}
+
+int qcow2_create(struct lam_io *io, struct lam_io *data,
+                 const struct lam_create_options *options,
+                 struct lam_error *err)
+{
+    struct layout l = { 0 };
+    int rc = check_widths(options, err);
+
+    if (rc == 0)
+        rc = check_version_2(options, err);
+    if (rc == 0)
+        rc = check_files(options, data, err);
+    if (rc == 0)
+        rc = check_size(options, &l, err);
+    if (rc == 0)
+        rc = create_image(io, data, options, &l, err);
+    layout_deinit(&l);
+    return rc < 0 ? rc : lam_io_flush(io, err);
+}
