@@ -1,1 +1,130 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * error.c - format, prefix and make printable what went wrong.
+ */
+#include "base/error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arith.h"
+
+/* Length of the UTF-8 sequence at @s, 0 if it is not one (overlong forms,
+ * surrogates and C1 controls count as not one). */
+static size_t utf8_length(const unsigned char *s)
+{
+    static const struct {
+        unsigned char first, last, low, high;   /* of the second byte */
+        size_t length;
+    } forms[] = {
+        { 0xc2, 0xc2, 0xa0, 0xbf, 2 }, { 0xc3, 0xdf, 0x80, 0xbf, 2 },
+        { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
+        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 },
+        { 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 },
+        { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+    };
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(forms); i++) {
+        if (s[0] < forms[i].first || s[0] > forms[i].last)
+            continue;
+        if (s[1] < forms[i].low || s[1] > forms[i].high)
+            return 0;
+        for (size_t k = 2; k < forms[i].length; k++)
+            if ((s[k] & 0xc0) != 0x80)
+                return 0;
+        return forms[i].length;
+    }
+    return 0;
+}
+
+/*
+ * Copies @src so that it is one line of UTF-8: names come out of images and
+ * would otherwise talk to the terminal.  Cut at a character if it is too long.
+ */
+static void copy_printable(char *dst, size_t size, const char *src)
+{
+    const unsigned char *s = (const unsigned char *)src;
+    size_t used = 0;
+    while (*s) {
+        bool plain = *s >= 0x20 && *s < 0x7f;
+        size_t eat = plain ? 1 : utf8_length(s);
+        char escaped[8];
+        const char *piece = (const char *)s;
+        size_t length = eat;
+        if (!eat) {
+            length = (size_t)snprintf(escaped, sizeof escaped, "\\x%02x", *s);
+            piece = escaped;
+            eat = 1;
+        }
+        if (used + length >= size)
+            break;
+        memcpy(dst + used, piece, length);
+        used += length;
+        s += eat;
+    }
+    dst[used] = '\0';
+}
+
+/* Through a local buffer, since the arguments may point into err->message. */
+static void set_message(struct lam_error *err, const char *fmt, va_list ap)
+{
+    char text[sizeof err->message];
+    vsnprintf(text, sizeof text, fmt, ap);
+    copy_printable(err->message, sizeof err->message, text);
+}
+
+int lam_fail(struct lam_error *err, int code, const char *fmt, ...)
+{
+    assert(code > 0);
+    if (!err)
+        return -code;
+    va_list ap;
+    va_start(ap, fmt);
+    set_message(err, fmt, ap);
+    va_end(ap);
+    err->code = code;
+    return -code;
+}
+
+static const char *system_text(int code, char *buf, size_t size)
+{
+    return strerror_r(code, buf, size);     /* the GNU one: returns the text */
+}
+
+int lam_fail_errno(struct lam_error *err, int code, const char *fmt, ...)
+{
+    assert(code > 0);
+    if (!err)
+        return -code;
+    va_list ap;
+    va_start(ap, fmt);
+    set_message(err, fmt, ap);
+    va_end(ap);
+    char buf[128];
+    size_t used = strlen(err->message);
+    snprintf(err->message + used, sizeof err->message - used, ": %s",
+             system_text(code, buf, sizeof buf));
+    err->code = code;
+    return -code;
+}
+
+int lam_fail_system(struct lam_error *err, int code)
+{
+    char buf[128];
+    return lam_fail(err, code, "%s", system_text(code, buf, sizeof buf));
+}
+
+int lam_error_prefix(struct lam_error *err, int rc, const char *fmt, ...)
+{
+    if (!err)
+        return rc;
+    char rest[sizeof err->message];
+    memcpy(rest, err->message, sizeof rest);
+    va_list ap;
+    va_start(ap, fmt);
+    set_message(err, fmt, ap);
+    va_end(ap);
+    char joined[2 * sizeof err->message + 2];
+    snprintf(joined, sizeof joined, "%s: %s", err->message, rest);
+    copy_printable(err->message, sizeof err->message, joined);
+    return rc;
+}

@@ -1,1 +1,185 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * file.c - a regular file as a host object: holes, punch, zero range.
+ */
+#include "io/file.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int rc_of(int result)
+{
+    return result < 0 ? -errno : 0;
+}
+
+ssize_t file_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                   uint64_t offset)
+{
+    ssize_t n = preadv(file_of(io)->fd, iov, iovcnt, (off_t)offset);
+    return n < 0 ? -errno : n;
+}
+
+ssize_t file_writev(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                    uint64_t offset)
+{
+    ssize_t n = pwritev(file_of(io)->fd, iov, iovcnt, (off_t)offset);
+    return n < 0 ? -errno : n;
+}
+
+int file_flush(struct lam_io *io)
+{
+    return rc_of(fdatasync(file_of(io)->fd));
+}
+
+static int file_size(struct lam_io *io, uint64_t *size)
+{
+    struct stat st;
+    if (fstat(file_of(io)->fd, &st) < 0)
+        return -errno;
+    *size = (uint64_t)st.st_size;
+    return 0;
+}
+
+static int file_truncate(struct lam_io *io, uint64_t size)
+{
+    return rc_of(ftruncate(file_of(io)->fd, (off_t)size));
+}
+
+int file_punch(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    return rc_of(fallocate(file_of(io)->fd,
+                           FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           (off_t)offset, (off_t)length));
+}
+
+static int file_allocate(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    return rc_of(fallocate(file_of(io)->fd, 0, (off_t)offset, (off_t)length));
+}
+
+/* tmpfs and others know no ZERO_RANGE: a hole that is allocated again does the
+ * same in two steps. */
+static int file_zero_range(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    struct file *file = file_of(io);
+    if (!atomic_load(&file->no_zero_range)) {
+        int rc = rc_of(fallocate(file->fd, FALLOC_FL_ZERO_RANGE,
+                                 (off_t)offset, (off_t)length));
+        if (rc != -EOPNOTSUPP)
+            return rc;
+        atomic_store(&file->no_zero_range, true);
+    }
+    int rc = file_punch(io, offset, length);
+    return rc < 0 ? rc : file_allocate(io, offset, length);
+}
+
+/* What lseek() says is a hint: whatever is odd about it means data. */
+static int file_extent(struct lam_io *io, uint64_t offset, uint64_t length,
+                       enum lam_io_state *state, uint64_t *run)
+{
+    int fd = file_of(io)->fd;
+    *state = LAM_IO_DATA;
+    *run = length;
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    if (data < 0) {
+        if (errno == ENXIO)
+            *state = LAM_IO_HOLE;
+        return 0;
+    }
+    if ((uint64_t)data > offset) {
+        *state = LAM_IO_HOLE;
+        *run = min_u64(length, (uint64_t)data - offset);
+        return 0;
+    }
+    off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+    if (hole > 0 && (uint64_t)hole > offset)
+        *run = min_u64(length, (uint64_t)hole - offset);
+    return 0;
+}
+
+int file_descriptor(const struct lam_io *io)
+{
+    return ((const struct file *)io)->fd;
+}
+
+void file_close(struct lam_io *io)
+{
+    struct file *file = file_of(io);
+    close(file->fd);
+    lam_io_deinit(io);
+    free(file);
+}
+
+const struct lam_io_ops file_ops = {
+    .name = "file",
+    .readv = file_readv,
+    .writev = file_writev,
+    .flush = file_flush,
+    .size = file_size,
+    .truncate = file_truncate,
+    .punch = file_punch,
+    .zero_range = file_zero_range,
+    .discard = file_punch,
+    .allocate = file_allocate,
+    .extent = file_extent,
+    .descriptor = file_descriptor,
+    .close = file_close,
+};
+
+/* ----------------------------------------------------------------- probing */
+
+bool file_direct_alignment(int fd, uint32_t *memory, uint32_t *request)
+{
+#ifdef STATX_DIOALIGN
+    struct statx sx;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
+        (sx.stx_mask & STATX_DIOALIGN) &&
+        is_power_of_two(sx.stx_dio_mem_align) &&
+        is_power_of_two(sx.stx_dio_offset_align)) {
+        *memory = sx.stx_dio_mem_align;
+        *request = sx.stx_dio_offset_align;
+        return true;
+    }
+#else
+    (void)fd;
+    (void)memory;
+    (void)request;
+#endif
+    return false;
+}
+
+/* A hole well behind the end changes nothing where it can be had. */
+static bool punch_works(struct file *file, uint64_t size)
+{
+    uint64_t behind = align_down(min_u64(size, INT64_MAX / 2), LAM_MIB) +
+                      LAM_GIB;
+    int rc = file_punch(&file->io, behind, 4096);
+    return rc == 0 || rc == -EFBIG;
+}
+
+int file_probe(struct file *file, struct lam_error *err)
+{
+    struct lam_io_limits *limits = &file->io.limits;
+    struct stat st;
+    if (fstat(file->fd, &st) < 0)
+        return lam_fail_errno(err, errno, "Could not stat '%s'",
+                              file->io.name);
+    atomic_store(&file->io.size, (uint64_t)st.st_size);
+    limits->can_grow = true;
+    limits->logical_sector = limits->physical_sector = 512;
+    if (limits->direct) {
+        limits->memory_alignment = limits->request_alignment = 4096;
+        file_direct_alignment(file->fd, &limits->memory_alignment,
+                              &limits->request_alignment);
+    }
+    if (!file->io.writable)
+        return 0;
+    limits->can_punch = punch_works(file, (uint64_t)st.st_size);
+    limits->can_discard = limits->discard_reads_zero = limits->can_punch;
+    limits->can_zero_range = true;
+    limits->discard_granularity = (uint64_t)st.st_blksize;
+    limits->discard_max = limits->can_punch ? INT64_MAX : 0;
+    limits->zero_max = INT64_MAX;
+    return 0;
+}

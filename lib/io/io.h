@@ -11,11 +11,14 @@
 #ifndef LAM_IO_IO_H
 #define LAM_IO_IO_H
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
 #include "base/error.h"
+#include "extent/range.h"
 #include "lamella.h"
 
 struct lam_io;
@@ -67,7 +70,17 @@ struct lam_io_ops {
      * @length).  NULL: everything is data. */
     int (*extent)(struct lam_io *io, uint64_t offset, uint64_t length,
                   enum lam_io_state *state, uint64_t *run);
+    /* The descriptor below, for lam_io_fd(); NULL: there is none. */
+    int (*descriptor)(const struct lam_io *io);
     void (*close)(struct lam_io *io);
+};
+
+/* A range that somebody is changing; lives on the changer's stack.  See
+ * change.c. */
+struct io_change {
+    struct range range;
+    bool exclusive;             /* read-modify-write: nobody else meanwhile */
+    struct io_change *next;
 };
 
 struct lam_io {
@@ -90,7 +103,10 @@ struct lam_io {
     atomic_bool no_punch, no_zero_range, no_discard;    /* learnt at run time */
     atomic_int flush_error;     /* first failed flush; sticks: later flushes
                                    fail too, since the kernel forgets */
-    pthread_mutex_t rmw;        /* serialises read-modify-write of one unit */
+
+    pthread_mutex_t change_lock;    /* guards changes; innermost */
+    pthread_cond_t change_ended;
+    struct io_change *changes;
 };
 
 /* Same object?  For loops in chains.  dev and ino (rdev for devices). */
@@ -138,7 +154,8 @@ int lam_io_memory_new(const void *bytes, uint64_t length, struct lam_io **out,
 /* Frees @io; locks and descriptors go with it.  Does not flush.  NULL: no-op. */
 void lam_io_close(struct lam_io *io);
 
-/* For drivers: set defaults and the name; and undo that. */
+/* For drivers: set defaults (read-only, any alignment, end of the object
+ * strict) and the name; and undo that. */
 int lam_io_init(struct lam_io *io, const struct lam_io_ops *ops,
                 const char *name, struct lam_error *err);
 void lam_io_deinit(struct lam_io *io);

@@ -1,1 +1,105 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * lock.c - byte locks on image files, compatible with QEMU's.
+ *
+ * Byte 100 + n says "I use permission n", byte 200 + n "I cannot bear others
+ * using permission n".  All are taken shared, so that many programs can say the
+ * same thing; then each looks whether somebody says the opposite, by asking
+ * whether it could take the counterpart exclusively.  Saying it first and
+ * looking afterwards makes two starters see each other, at worst both give up.
+ */
+#include "io/lock.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arith.h"
+
+enum {
+    USES = 100, BARS = 200,
+    CONSISTENT_READ = 0, WRITE = 1, RESIZE = 3,
+};
+
+static int lock_byte(int fd, short type, off_t byte)
+{
+    struct flock lock = { .l_type = type, .l_whence = SEEK_SET,
+                          .l_start = byte, .l_len = 1 };
+    int rc;
+    do
+        rc = fcntl(fd, F_OFD_SETLK, &lock);
+    while (rc < 0 && errno == EINTR);
+    return rc < 0 ? -errno : 0;
+}
+
+/* Does somebody else hold @byte? */
+static bool byte_is_held(int fd, off_t byte)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET,
+                          .l_start = byte, .l_len = 1 };
+    int rc;
+    do
+        rc = fcntl(fd, F_OFD_GETLK, &lock);
+    while (rc < 0 && errno == EINTR);
+    return rc == 0 && lock.l_type != F_UNLCK;
+}
+
+static const struct intention {
+    off_t byte;                 /* what we hold */
+    bool writer, reader;        /* who holds it */
+    off_t against;              /* what must not be held by others */
+    const char *message;
+} intentions[] = {
+    { USES + CONSISTENT_READ, true, true, BARS + CONSISTENT_READ,
+      "Failed to get \"consistent read\" lock" },
+    { USES + WRITE, true, false, BARS + WRITE,
+      "Failed to get \"write\" lock" },
+    { USES + RESIZE, true, false, BARS + RESIZE,
+      "Failed to get \"resize\" lock" },
+    { BARS + WRITE, true, true, USES + WRITE,
+      "Failed to get shared \"write\" lock" },
+    { BARS + RESIZE, true, true, USES + RESIZE,
+      "Failed to get shared \"resize\" lock" },
+};
+
+static bool is_ours(const struct intention *i, bool writable)
+{
+    return writable ? i->writer : i->reader;
+}
+
+static bool means_unsupported(int rc)
+{
+    return rc == -EINVAL || rc == -ENOLCK || rc == -EOPNOTSUPP ||
+           rc == -ENOSYS;
+}
+
+static int conflict(const struct intention *i, const char *name,
+                    struct lam_error *err)
+{
+    return lam_fail(err, EAGAIN,
+                    "%s; is another process using the image [%s]?",
+                    i->message, name);
+}
+
+int lock_file(int fd, bool writable, const char *name, struct lam_error *err)
+{
+    for (size_t k = 0; k < LAM_ARRAY_SIZE(intentions); k++) {
+        const struct intention *i = &intentions[k];
+        if (!is_ours(i, writable))
+            continue;
+        int rc = lock_byte(fd, F_RDLCK, i->byte);
+        if (means_unsupported(rc))
+            return 0;
+        if (rc == -EAGAIN || rc == -EACCES)
+            return conflict(i, name, err);
+        if (rc < 0)
+            return lam_fail_errno(err, -rc, "Failed to lock byte %lld",
+                                  (long long)i->byte);
+    }
+    for (size_t k = 0; k < LAM_ARRAY_SIZE(intentions); k++) {
+        const struct intention *i = &intentions[k];
+        if (is_ours(i, writable) && byte_is_held(fd, i->against))
+            return conflict(i, name, err);
+    }
+    return 0;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * file.h - what regular files and block devices have in common: a descriptor.
+ */
+#ifndef LAM_IO_FILE_H
+#define LAM_IO_FILE_H
+
+#include "io/io.h"
+
+struct file {
+    struct lam_io io;
+    int fd;
+    atomic_bool no_zero_range;  /* the file system lacks ZERO_RANGE */
+};
+
+static inline struct file *file_of(struct lam_io *io)
+{
+    return (struct file *)io;
+}
+
+extern const struct lam_io_ops file_ops;
+extern const struct lam_io_ops blockdev_ops;
+
+/* Fill in limits and size of a descriptor that has just been opened. */
+int file_probe(struct file *file, struct lam_error *err);
+int blockdev_probe(struct file *file, struct lam_error *err);
+
+/* Ops that are the same for both. */
+ssize_t file_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                   uint64_t offset);
+ssize_t file_writev(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                    uint64_t offset);
+int file_flush(struct lam_io *io);
+int file_punch(struct lam_io *io, uint64_t offset, uint64_t length);
+int file_descriptor(const struct lam_io *io);
+void file_close(struct lam_io *io);
+
+/* Memory and request alignment of O_DIRECT, from the kernel; false if it does
+ * not say. */
+bool file_direct_alignment(int fd, uint32_t *memory, uint32_t *request);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lock.h - keep away from images that a virtual machine is using.
+ *
+ * QEMU locks single bytes of an image file, by open file description, so that
+ * programs see each other's intentions.  We take the same bytes.
+ */
+#ifndef LAM_IO_LOCK_H
+#define LAM_IO_LOCK_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+/*
+ * Locks the file behind @fd until it is closed.  -EAGAIN: somebody else uses
+ * @name in a way that ours does not go with.  A file system without locks
+ * (ENOLCK and the like) is no error: nobody could see them.
+ */
+int lock_file(int fd, bool writable, const char *name, struct lam_error *err);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * open.c - from a path to a host object: which kind, which flags, who else.
+ */
+#include <errno.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "io/file.h"
+#include "io/lock.h"
+
+enum { CREATE_MODE = 0644 };
+
+static int open_path(const char *path, int flags,
+                     const struct lam_io_open_options *options)
+{
+    if (!options->beneath)
+        return open(path, flags, CREATE_MODE);
+    struct open_how how = {
+        .flags = (uint64_t)(unsigned)flags,
+        .mode = flags & O_CREAT ? CREATE_MODE : 0,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    return (int)syscall(SYS_openat2, options->dirfd, path, &how, sizeof how);
+}
+
+static bool is_direct(enum lam_cache_mode cache)
+{
+    return cache == LAM_CACHE_NONE || cache == LAM_CACHE_DIRECTSYNC;
+}
+
+static const struct lam_io_ops *ops_for(mode_t mode)
+{
+    if (S_ISREG(mode))
+        return &file_ops;
+    return S_ISBLK(mode) ? &blockdev_ops : NULL;
+}
+
+/* Neither is opened: a FIFO or a tape may do something when it is. */
+static int refuse(const char *path, mode_t mode, struct lam_error *err)
+{
+    if (S_ISDIR(mode))
+        return lam_fail(err, EISDIR,
+                        "'file' driver requires '%s' to be a regular file",
+                        path);
+    return lam_fail(err, EINVAL,
+                    "'%s' is not a regular file or block device", path);
+}
+
+/*
+ * Look at @path without opening it for use.  *@mode is 0 if there is nothing
+ * and it may be created.
+ */
+static int look(const char *path, const struct lam_io_open_options *options,
+                mode_t *mode, struct lam_error *err)
+{
+    lam_autoclose int fd = open_path(path, O_PATH | O_CLOEXEC, options);
+    struct stat st;
+    *mode = 0;
+    if (fd < 0 && errno == ENOENT && options->create)
+        return 0;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return lam_fail_system(err, errno);
+    *mode = st.st_mode;
+    return ops_for(st.st_mode) ? 0 : refuse(path, st.st_mode, err);
+}
+
+static int open_flags(const struct lam_io_open_options *options, mode_t mode)
+{
+    int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    flags |= options->writable ? O_RDWR : O_RDONLY;
+    if (is_direct(options->cache))
+        flags |= O_DIRECT;
+    if (options->create && !mode)
+        flags |= O_CREAT;
+    if (options->exclusive && S_ISBLK(mode))
+        flags |= O_EXCL;
+    return flags;
+}
+
+static int open_failed(const char *path, int flags, int code,
+                       struct lam_error *err)
+{
+    if (code == EINVAL && (flags & O_DIRECT))
+        return lam_fail(err, EINVAL, "filesystem does not support O_DIRECT");
+    if (code == EBUSY)
+        return lam_fail(err, EBUSY, "Device '%s' is in use", path);
+    return lam_fail_system(err, code);
+}
+
+static int set_up(struct file *file, const char *path,
+                  const struct lam_io_open_options *options,
+                  struct lam_error *err)
+{
+    struct stat st;
+    if (fstat(file->fd, &st) < 0)
+        return lam_fail_errno(err, errno, "Could not stat '%s'", path);
+    const struct lam_io_ops *ops = ops_for(st.st_mode);
+    if (!ops)
+        return refuse(path, st.st_mode, err);
+    /* It was for opening only. */
+    int flags = fcntl(file->fd, F_GETFL);
+    if (flags >= 0)
+        fcntl(file->fd, F_SETFL, flags & ~O_NONBLOCK);
+
+    int rc = options->lock ? lock_file(file->fd, options->writable, path, err)
+                           : 0;
+    if (rc < 0)
+        return rc;
+    /* Not before the lock: somebody may be using what would be lost. */
+    if (options->truncate && S_ISREG(st.st_mode) && ftruncate(file->fd, 0) < 0)
+        return lam_fail_errno(err, errno, "Could not empty '%s'", path);
+    file->io.ops = ops;
+    file->io.writable = options->writable;
+    file->io.unmap = options->unmap;
+    file->io.cache = options->cache;
+    file->io.limits.direct = is_direct(options->cache);
+    return ops == &file_ops ? file_probe(file, err)
+                            : blockdev_probe(file, err);
+}
+
+int lam_io_open(const char *path, const struct lam_io_open_options *options,
+                struct lam_io **out, struct lam_error *err)
+{
+    mode_t mode;
+    int rc = look(path, options, &mode, err);
+    if (rc < 0)
+        return rc;
+    int flags = open_flags(options, mode);
+    lam_autoclose int fd = open_path(path, flags, options);
+    if (fd < 0)
+        return open_failed(path, flags, errno, err);
+
+    struct file *file = calloc(1, sizeof *file);
+    if (!file)
+        return lam_fail(err, ENOMEM, "no memory to open a file");
+    rc = lam_io_init(&file->io, &file_ops, path, err);
+    if (rc < 0) {
+        free(file);
+        return rc;
+    }
+    file->fd = fd;
+    fd = -1;
+    rc = set_up(file, path, options, err);
+    if (rc < 0) {
+        file_close(&file->io);
+        return rc;
+    }
+    *out = &file->io;
+    return 0;
+}
