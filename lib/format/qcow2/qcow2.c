@@ -1,1 +1,366 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * qcow2.c - struct qcow2, its ops table, open and close.
+ */
+#include "format/qcow2/qcow2.h"
+
+#include <inttypes.h>
+
+#include "base/bytes.h"
+#include "format/qcow2/bitmap.h"
+#include "format/qcow2/check.h"
+#include "format/qcow2/create.h"
+#include "format/qcow2/release.h"
+#include "format/qcow2/snapshot.h"
+
+static int qcow2_probe(const uint8_t *head, size_t length)
+{
+    if (length < 8 || be32_get(head + QH_MAGIC) != QCOW2_MAGIC)
+        return 0;
+    return be32_get(head + QH_VERSION) >= 2 ? 100 : 0;
+}
+
+/* ------------------------------------------------------------------- open */
+
+/* The first cluster; what a short file lacks reads as zero. */
+static int read_header(struct qcow2 *q, uint64_t file_length,
+                       struct lam_error *err)
+{
+    uint8_t head[512] = { 0 };
+    uint64_t have = min_u64(file_length, sizeof head);
+    uint64_t want;
+
+    int rc = have ? lam_io_read(q->io, head, have, 0, err) : 0;
+    if (rc == 0)
+        rc = header_peek(head, have, &want, err);
+    if (rc < 0)
+        return rc;
+    want = max_u64(want, sizeof head);
+    lam_autofree uint8_t *cluster = calloc(1, want);
+    if (!cluster)
+        return lam_fail(err, ENOMEM, "no memory for a header of %" PRIu64
+                        " bytes", want);
+    rc = lam_io_read(q->io, cluster, min_u64(want, file_length), 0, err);
+    if (rc < 0)
+        return rc;
+    return header_decode(cluster, want, &q->header, err);
+}
+
+static int load_l1(struct qcow2 *q, uint64_t offset, uint64_t entries,
+                   struct lam_error *err)
+{
+    if (!entries)
+        return 0;
+    uint64_t bytes = entries * sizeof(uint64_t);
+    lam_autofree uint64_t *l1 = malloc(bytes);
+
+    if (!l1)
+        return lam_fail(err, ENOMEM, "no memory for an L1 table of %" PRIu64
+                        " bytes", bytes);
+    int rc = lam_io_read(q->io, l1, bytes, offset, err);
+    if (rc < 0)
+        return lam_error_prefix(err, rc, "Could not read L1 table");
+    for (uint64_t i = 0; i < entries; i++)
+        l1[i] = be64_get(&l1[i]);
+    q->l1 = lam_take(&l1);
+    q->l1_size = entries;
+    return 0;
+}
+
+/* The L1 table of the internal snapshot called @name, and its disk size. */
+static int load_snapshot_l1(struct qcow2 *q, const char *name,
+                            struct lam_error *err)
+{
+    struct qcow2_snapshots all = { 0 };
+    const struct qcow2_geometry *g = &q->g;
+
+    int rc = snapshots_load(q->io, &q->header, &all, err);
+    const struct qcow2_snapshot *s = rc < 0 ? NULL
+                                            : snapshots_find(&all, name);
+    if (rc == 0 && !s)
+        rc = lam_fail(err, ENOENT, "Failed to load snapshot: Can't find "
+                      "snapshot '%s'", name);
+    else if (rc == 0 && (!is_aligned(s->l1_offset, g->cluster_size) ||
+                         s->l1_size > QCOW2_MAX_L1_ENTRIES ||
+                         s->l1_size < l1_needed(g, s->disk_size)))
+        rc = lam_fail(err, EUCLEAN, "snapshot '%s': L1 table of %" PRIu32
+                      " entries at %#" PRIx64 " does not fit its disk of %"
+                      PRIu64 " bytes", name, s->l1_size, s->l1_offset,
+                      s->disk_size);
+    else if (rc == 0) {
+        q->size = align_down(s->disk_size, QCOW2_SECTOR);
+        rc = load_l1(q, s->l1_offset, s->l1_size, err);
+    }
+    snapshots_deinit(&all);
+    return rc;
+}
+
+/* L2 slices that cover the whole disk, but no more than 32 MiB of them. */
+static int init_l2_cache(struct qcow2 *q, uint64_t budget,
+                         struct lam_error *err)
+{
+    const struct qcow2_geometry *g = &q->g;
+    uint64_t slice = min_u64(g->cluster_size, 64 * LAM_KIB);
+
+    if (!budget)
+        budget = min_u64(32 * LAM_MIB,
+                         l1_needed(g, q->size) * g->cluster_size);
+    return cache_init(&q->l2, (size_t)slice, budget, err);
+}
+
+static void init_geometry(struct qcow2 *q)
+{
+    const struct qcow2_header *h = &q->header;
+
+    q->g = qcow2_geometry_make(h->cluster_bits, h->refcount_order,
+                               h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2);
+    q->size = align_down(h->size, QCOW2_SECTOR);
+    q->data_file = h->incompatible & QCOW2_INCOMPAT_DATA_FILE;
+    q->has_backing = h->backing_file != NULL;
+    q->lazy = h->compatible & QCOW2_COMPAT_LAZY;
+    q->l2_context = (struct l2_context){ &q->g, h->version, q->data_file };
+    if (q->io->eof_unit != UINT64_MAX)
+        q->io->eof_unit = q->g.cluster_size;
+}
+
+/* What the header says about opening for data, beyond its being valid. */
+static int check_usable(const struct qcow2 *q, const struct format_open *o,
+                        struct lam_error *err)
+{
+    const struct qcow2_header *h = &q->header;
+
+    if (o->metadata_only)
+        return 0;
+    if (h->crypt_method != QCOW2_CRYPT_NONE && !o->for_check)
+        return lam_fail(err, ENOTSUP, "encryption (crypt_method %" PRIu32
+                        ") is not supported yet", h->crypt_method);
+    if (!o->writable)
+        return 0;
+    if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
+        return lam_fail(err, EACCES, "qcow2: Image is corrupt; cannot be "
+                        "opened read/write");
+    if (h->incompatible & QCOW2_INCOMPAT_DIRTY)
+        return lam_fail(err, ENOTSUP, "the dirty bit (incompatible feature "
+                        "bit 0) is set: the refcounts must be repaired "
+                        "before the image can be opened read/write");
+    if (o->snapshot)
+        return lam_fail(err, EINVAL, "an internal snapshot can be opened "
+                        "read-only only");
+    return 0;
+}
+
+static int open_tables(struct qcow2 *q, const struct format_open *o,
+                       struct lam_error *err)
+{
+    int rc = o->snapshot
+           ? load_snapshot_l1(q, o->snapshot, err)
+           : load_l1(q, q->header.l1_offset, q->header.l1_size, err);
+
+    if (rc == 0)
+        rc = init_l2_cache(q, o->l2_cache_size, err);
+    return rc;
+}
+
+static int open_into(struct qcow2 *q, const struct format_open *o,
+                     struct lam_error *err)
+{
+    uint64_t file_length;
+
+    int rc = lam_io_size(q->io, &file_length, err);
+    if (rc == 0)
+        rc = read_header(q, file_length, err);
+    if (rc == 0)
+        rc = header_validate(&q->header, file_length, o->for_check,
+                             o->metadata_only, err);
+    if (rc == 0)
+        rc = check_usable(q, o, err);
+    if (rc < 0)
+        return rc;
+    init_geometry(q);
+    if (o->writable)
+        return lam_fail(err, ENOTSUP, "writing is not there yet");
+    return o->metadata_only ? 0 : open_tables(q, o, err);
+}
+
+static struct qcow2 *qcow2_new(const struct format_open *o)
+{
+    struct qcow2 *q = calloc(1, sizeof *q);
+
+    if (!q)
+        return NULL;
+    q->io = q->data_io = o->io;
+    q->metadata_only = o->metadata_only;
+    q->unmap = o->unmap;
+    q->state = QCOW2_READ_ONLY;
+    pthread_mutex_init(&q->alloc_lock, NULL);
+    pthread_rwlock_init(&q->lock, NULL);
+    pthread_mutex_init(&q->inflight.lock, NULL);
+    pthread_cond_init(&q->inflight.changed, NULL);
+    pthread_mutex_init(&q->flusher.lock, NULL);
+    pthread_cond_init(&q->flusher.changed, NULL);
+    pthread_mutex_init(&q->codecs.lock, NULL);
+    epoch_init(&q->epoch);
+    return q;
+}
+
+static void qcow2_free(struct qcow2 *q)
+{
+    cache_deinit(&q->l2);
+    codec_pool_deinit(&q->codecs);
+    epoch_deinit(&q->epoch);
+    pthread_mutex_destroy(&q->alloc_lock);
+    pthread_rwlock_destroy(&q->lock);
+    pthread_mutex_destroy(&q->inflight.lock);
+    pthread_cond_destroy(&q->inflight.changed);
+    pthread_mutex_destroy(&q->flusher.lock);
+    pthread_cond_destroy(&q->flusher.changed);
+    header_deinit(&q->header);
+    free(q->l1);
+    free(q);
+}
+
+static int qcow2_open(const struct format_open *options, void **format,
+                      struct lam_error *err)
+{
+    struct qcow2 *q = qcow2_new(options);
+
+    if (!q)
+        return lam_fail(err, ENOMEM, "no memory for an open image");
+    int rc = open_into(q, options, err);
+    if (rc < 0) {
+        qcow2_free(q);
+        return rc;
+    }
+    *format = q;
+    return 0;
+}
+
+static int qcow2_attach_data(void *format, struct lam_io *data,
+                             struct lam_error *err)
+{
+    struct qcow2 *q = format;
+
+    if (!q->data_file)
+        return lam_fail(err, EINVAL, "the image has no external data file");
+    q->data_io = data;
+    return 0;
+}
+
+static int qcow2_close(void *format, struct lam_error *err)
+{
+    struct qcow2 *q = format;
+
+    (void)err;
+    qcow2_free(q);
+    return 0;
+}
+
+/* ----------------------------------------------------------------- answers */
+
+static void qcow2_links(void *format, struct format_links *links)
+{
+    const struct qcow2 *q = format;
+
+    *links = (struct format_links){
+        .backing_file = q->header.backing_file,
+        .backing_format = q->header.backing_format,
+        .needs_data_file = q->data_file,
+        .data_file = q->header.data_file,
+    };
+}
+
+static uint64_t qcow2_size(void *format)
+{
+    struct qcow2 *q = format;
+
+    return q->size;
+}
+
+static uint64_t qcow2_cluster_size(void *format)
+{
+    const struct qcow2 *q = format;
+
+    return q->g.cluster_size;
+}
+
+static uint64_t qcow2_zero_unit(void *format)
+{
+    const struct qcow2 *q = format;
+
+    if (q->header.version < 3)
+        return q->has_backing ? 0 : q->g.cluster_size;
+    return q->g.subcluster_size;
+}
+
+static uint64_t qcow2_enter(void *format)
+{
+    struct qcow2 *q = format;
+
+    return epoch_enter(&q->epoch);
+}
+
+static void qcow2_leave(void *format, uint64_t token)
+{
+    struct qcow2 *q = format;
+
+    epoch_leave(&q->epoch, token);
+}
+
+static int qcow2_info(void *format, struct lam_image_info *info,
+                      struct lam_error *err)
+{
+    struct qcow2 *q = format;
+    const struct qcow2_header *h = &q->header;
+    struct qcow2_snapshots all = { 0 };
+
+    info->is_qcow2 = true;
+    info->version = h->version;
+    info->cluster_size = q->g.cluster_size;
+    info->compression_type =
+        h->compression_type == QCOW2_ZSTD ? "zstd" : "zlib";
+    info->lazy_refcounts = h->compatible & QCOW2_COMPAT_LAZY;
+    info->dirty = h->incompatible & QCOW2_INCOMPAT_DIRTY;
+    info->corrupt = h->incompatible & QCOW2_INCOMPAT_CORRUPT;
+    info->extended_l2 = q->g.extended_l2;
+    info->refcount_bits = q->g.refcount_bits;
+    info->encrypted = h->crypt_method != QCOW2_CRYPT_NONE;
+    info->data_file_raw = h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW;
+    if (h->data_file && q->data_file) {
+        info->data_file = strdup(h->data_file);
+        if (!info->data_file)
+            return lam_fail(err, ENOMEM, "no memory for a file name");
+    }
+    int rc = snapshots_load(q->io, h, &all, err);
+    if (rc == 0)
+        rc = snapshots_info(&all, info, err);
+    snapshots_deinit(&all);
+    return rc < 0 ? rc : bitmaps_info(q->io, h, info, err);
+}
+
+static int qcow2_check(void *format, lam_finding_fn *finding, void *opaque,
+                       struct lam_check_result *out, struct lam_error *err)
+{
+    struct qcow2 *q = format;
+
+    return qcow2_check_run(q->io, &q->header, finding, opaque, out, err);
+}
+
+const struct format_ops format_qcow2 = {
+    .name = "qcow2",
+    .can_compress = true,
+    .probe = qcow2_probe,
+    .open = qcow2_open,
+    .attach_data = qcow2_attach_data,
+    .close = qcow2_close,
+    .links = qcow2_links,
+    .size = qcow2_size,
+    .cluster_size = qcow2_cluster_size,
+    .zero_unit = qcow2_zero_unit,
+    .map = qcow2_map,
+    .read_compressed = qcow2_read_compressed,
+    .enter = qcow2_enter,
+    .leave = qcow2_leave,
+    .info = qcow2_info,
+    .check = qcow2_check,
+    .create = qcow2_create,
+};

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qcow2.h - struct qcow2: one open image, and who may touch what.
+ *
+ * Invariants of the file (format document 7.3), kept by flush.c:
+ *
+ *  1. An on-disk entry points at a cluster only after its refcount is on disk.
+ *  2. Data and COW regions are on disk before the L2 entry that shows them.
+ *  3. A refcount drops only after the last entry that needs it is gone.
+ *  4. A refcount block is on disk before the table entry that names it.
+ *
+ * So a crash leaks clusters and never corrupts.
+ *
+ * Locks, in the order in which they are taken:
+ *
+ *   write-back slot  (flush.c) one ordered write-back at a time; I/O
+ *   alloc_lock       refcounts, their table and cache, host allocation, header
+ *                    fields, creation of L2 tables; I/O is done under it
+ *   lock             L1, the L2 cache and its slices' contents, pending
+ *                    releases; no I/O under it
+ *   inflight.lock, epoch.lock, codecs' lock: leaves
+ */
+#ifndef LAM_QCOW2_QCOW2_H
+#define LAM_QCOW2_QCOW2_H
+
+#include "base/cleanup.h"
+#include "format/format.h"
+#include "format/qcow2/cache.h"
+#include "format/qcow2/entry.h"
+#include "format/qcow2/header.h"
+#include "format/qcow2/l2.h"
+
+enum qcow2_state {
+    QCOW2_READ_ONLY,
+    QCOW2_WRITABLE,
+    QCOW2_FAILED,       /* metadata could not be written: reads go on */
+};
+
+/* Host bytes that an entry used until now: each touched cluster loses one
+ * reference (release.c). */
+struct release {
+    uint64_t offset, length;
+    bool discard;               /* the guest asked for it: tell the host */
+    bool table;                 /* an L2 table: may be in the cache */
+};
+
+struct release_batch {
+    struct release_batch *next;
+    size_t count;
+    struct release items[];
+};
+
+/* Requests under way, in two generations; see release.c. */
+struct epoch {
+    pthread_mutex_t lock;
+    unsigned current;           /* 0 or 1 */
+    uint64_t active[2];
+};
+
+/* A guest range whose mapping one thread is changing. */
+struct claim {
+    struct range range;         /* whole clusters */
+    struct claim *next, *prev;
+};
+
+struct inflight {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct claim *first;
+};
+
+/* Refcounts and free host space; all under alloc_lock. */
+struct allocator {
+    uint64_t *table;            /* refcount table entries, native */
+    size_t table_entries;
+    uint64_t next_block;        /* index after the last block present */
+    size_t dirty_from, dirty_to;/* table entries to write */
+    struct cache cache;
+    uint64_t hint;              /* no cluster below is free */
+    uint64_t byte_cursor;       /* where the next payload may go; 0: nowhere */
+    bool barrier_due;           /* table entries of blocks not yet synced */
+};
+
+struct flusher {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool busy;
+    uint64_t started, done;     /* numbers of flushes */
+    int result;                 /* of the last one done */
+    struct lam_error error;
+};
+
+struct codec_pool {
+    pthread_mutex_t lock;
+    struct codec **items;
+    size_t count, capacity;
+};
+
+struct qcow2 {
+    struct lam_io *io;          /* borrowed */
+    struct lam_io *data_io;     /* external data file, or == io; borrowed */
+    struct qcow2_header header;
+    struct qcow2_geometry g;
+    struct l2_context l2_context;
+    bool metadata_only;
+    bool data_file;             /* guest data lies in an external data file */
+    bool has_backing;
+    bool unmap;
+    bool lazy;                  /* refcounts may lag behind the dirty bit */
+    _Atomic uint64_t size;      /* virtual */
+    atomic_int state;           /* enum qcow2_state */
+    atomic_bool changed;        /* the header admits that we write */
+
+    pthread_mutex_t alloc_lock;
+    struct allocator alloc;
+    struct release_batch *written;  /* drop on disk, but for a barrier */
+    struct release_batch *durable;  /* drop on disk */
+    struct release_batch *draining; /* old requests are ending */
+
+    pthread_rwlock_t lock;
+    uint64_t *l1;               /* native */
+    size_t l1_size;             /* entries */
+    size_t l1_dirty_from, l1_dirty_to;
+    struct cache l2;
+    struct release_batch *pending;  /* drop in memory only */
+    size_t nb_pending;
+
+    struct inflight inflight;
+    struct epoch epoch;
+    struct flusher flusher;
+    struct codec_pool codecs;
+    struct lam_error failure;   /* why FAILED; written once, under flusher */
+};
+
+/* ------------------------------------------------------- qcow2.c, header */
+
+/* Why nothing can be written, or 0. */
+int qcow2_check_writable(struct qcow2 *q, struct lam_error *err);
+
+/* Before the first change: clears the autoclear bits of what we do not keep
+ * up to date.  Cheap when it is done. */
+int qcow2_before_change(struct qcow2 *q, struct lam_error *err);
+
+/* Writes header bytes [from, to) from q->header.  Under alloc_lock. */
+int qcow2_write_header(struct qcow2 *q, size_t from, size_t to,
+                       struct lam_error *err);
+
+/* From now on writing is refused with @err's message. */
+void qcow2_fail(struct qcow2 *q, const struct lam_error *err);
+
+/* ----------------------------------------------------------------- map.c */
+
+/* Host offset of the L2 entry of guest @offset in @table. */
+static inline uint64_t l2_entry_host(const struct qcow2 *q, uint64_t table,
+                                     uint64_t offset)
+{
+    return table + l2_index(&q->g, offset) * q->g.l2_entry_size;
+}
+
+/* Guest bytes that one L2 slice covers; a power of two. */
+static inline uint64_t l2_slice_cover(const struct qcow2 *q)
+{
+    return (q->l2.slice_size / q->g.l2_entry_size) << q->g.cluster_bits;
+}
+
+/* The guest cluster's place in the slice, as a byte offset into its data. */
+static inline size_t l2_slice_byte(const struct qcow2 *q, uint64_t offset)
+{
+    return (size_t)((l2_index(&q->g, offset) * q->g.l2_entry_size) &
+                    (q->l2.slice_size - 1));
+}
+
+/* L2 table of guest @offset: 0 if there is none.  Under lock. */
+int l1_lookup(const struct qcow2 *q, uint64_t offset, uint64_t *table,
+              bool *copied, struct lam_error *err);
+
+/* Load the L2 slice at @host and pin it.  No lock held. */
+int l2_load(struct qcow2 *q, uint64_t host, struct slice **out,
+            struct lam_error *err);
+
+int qcow2_map(void *format, uint64_t offset, uint64_t length,
+              struct lam_extents *out, struct lam_error *err);
+
+/* ------------------------------------------------------------- payload.c */
+
+int qcow2_read_compressed(void *format, const struct lam_extent *extent,
+                          void *cluster, struct lam_error *err);
+int qcow2_write_compressed(void *format, uint64_t offset, const void *data,
+                           struct lam_error *err);
+void codec_pool_deinit(struct codec_pool *pool);
+
+/* --------------------------------------------------------------- flush.c */
+
+/* The ordered write-back.  @durable: all is on disk at the end; otherwise it
+ * only makes slices clean.  No lock held. */
+int qcow2_write_back(struct qcow2 *q, bool durable, struct lam_error *err);
+int qcow2_flush(void *format, struct lam_error *err);
+
+/* Keep write-backs out, and let them in again. */
+void flusher_stop(struct qcow2 *q);
+void flusher_resume(struct qcow2 *q);
+
+/* Last write-back: releases included, dirty bit cleared. */
+int qcow2_write_back_last(struct qcow2 *q, struct lam_error *err);
+
+/* --------------------------------------------------------------- write.c */
+
+int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
+                      struct format_allocation *a, struct lam_error *err);
+int qcow2_write_finish(void *format, struct format_allocation *a,
+                       struct lam_error *err);
+void qcow2_write_cancel(void *format, struct format_allocation *a);
+
+/* ---------------------------------------------------------------- zero.c */
+
+int qcow2_zero(void *format, uint64_t offset, uint64_t length, unsigned flags,
+               struct lam_error *err);
+int qcow2_discard(void *format, uint64_t offset, uint64_t length,
+                  struct lam_error *err);
+
+/* -------------------------------------------------------------- resize.c */
+
+int qcow2_truncate(void *format, uint64_t size, unsigned flags,
+                   struct lam_error *err);
+
+#endif
