@@ -1,1 +1,288 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * convert.c - copy the guest contents of images into another image, or into a
+ * file descriptor.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/arith.h"
+#include "base/cleanup.h"
+#include "base/workers.h"
+#include "job/copy.h"
+#include "job/stream.h"
+
+/* Zero detection looks at blocks of this size, which is what file systems
+ * can leave out. */
+#define ZERO_BLOCK    UINT64_C(4096)
+/* A data chunk: large enough for long transfers, small enough for a cache. */
+#define CHUNK_BYTES   LAM_MIB
+#define BARE_BYTES    LAM_GIB
+#define SPLIT_BYTES   (64 * LAM_KIB)
+
+enum { DEFAULT_REQUESTS = 8, MAX_SOURCE_LAYERS = 1 << 20 };
+
+/* ------------------------------------------------------------ the sources */
+
+static bool same_object(const struct lam_image *a, const struct lam_image *b)
+{
+    struct lam_io_identity x, y;
+
+    lam_io_identity(a->io, &x);
+    lam_io_identity(b->io, &y);
+    return x.known && y.known && x.is_block_device == y.is_block_device &&
+           x.dev == y.dev && x.ino == y.ino;
+}
+
+/*
+ * How many layers of @source lie above what the target's backing file holds
+ * already.  That file is looked for in the source's chain.  If it is not in
+ * there, the caller has told us (LAM_CONVERT_TARGET_HAS_BACKING) that it has
+ * the contents of what is beneath the source's top layer.
+ */
+static uint32_t layers_above(struct lam_image *source,
+                             const struct lam_image *target,
+                             uint64_t *shared_end)
+{
+    uint32_t depth = 0;
+
+    for (struct lam_image *i = source; i; i = i->backing, depth++) {
+        if (!same_object(i, target->backing))
+            continue;
+        *shared_end = lam_image_size(target->backing);
+        return depth;
+    }
+    if (!source->backing)
+        return LAM_DEPTH_ALL;
+    *shared_end = min_u64(lam_image_size(target->backing),
+                          lam_image_size(source->backing));
+    return 1;
+}
+
+static int sources_begin(struct walk *walk, const struct walk_options *options,
+                         struct lam_image *const *images, size_t count,
+                         const struct lam_image *target,
+                         const struct lam_convert_options *convert,
+                         struct lam_error *err)
+{
+    lam_autofree struct walk_source *sources =
+        calloc(count + 1, sizeof *sources);
+    uint64_t start = 0;
+
+    if (!sources)
+        return lam_fail(err, ENOMEM, "no memory for %zu sources", count);
+    for (size_t i = 0; i < count; i++) {
+        struct walk_source *s = &sources[i];
+        s->image = images[i];
+        s->start = start;
+        s->size = lam_image_size(images[i]);
+        s->depth = LAM_DEPTH_ALL;
+        if (add_overflows(start, s->size, &start))
+            return lam_fail(err, EFBIG, "the sources' sizes add up to more "
+                            "than 2^64 bytes");
+        if (target && target->backing && count == 1 &&
+            (convert->flags & LAM_CONVERT_TARGET_HAS_BACKING))
+            s->depth = layers_above(images[i], target, &s->shared_end);
+    }
+    return walk_init(walk, options, sources, count, err);
+}
+
+/* ------------------------------------------------------------ the plan */
+
+/*
+ * Threads: one a core, since memory and processors are what most conversions
+ * wait for.  O_DIRECT waits for the device, so requests in flight count.
+ */
+static unsigned worker_count(const struct lam_convert_options *options,
+                             bool direct)
+{
+    if (options->workers)
+        return options->workers;
+    unsigned workers = workers_default();
+    unsigned requests = options->requests ? options->requests
+                                          : DEFAULT_REQUESTS;
+    if (direct && workers < requests)
+        return requests;
+    return options->requests && requests < workers ? requests : workers;
+}
+
+static bool any_direct(struct lam_image *const *sources, size_t count,
+                       const struct lam_image *target)
+{
+    if (target && target->io->limits.direct)
+        return true;
+    for (size_t i = 0; i < count; i++)
+        if (sources[i]->io->limits.direct)
+            return true;
+    return false;
+}
+
+/* Blocks of zeroes are looked for, and chunks cut, at these sizes. */
+static void choose_sizes(const struct lam_image *target,
+                         const struct lam_convert_options *convert,
+                         struct copy_options *copy, struct walk_options *walk)
+{
+    uint64_t cluster = lam_image_cluster_size(target);
+    uint64_t sector = target->io->limits.request_alignment;
+    uint64_t block = convert->sparse_size < ZERO_BLOCK ? 512 : ZERO_BLOCK;
+
+    copy->detect = convert->sparse_size != 0;
+    copy->grain = max_u64(cluster, max_u64(block, sector));
+    copy->sparse_min = max_u64(convert->sparse_size, copy->grain);
+    walk->unit = max_u64(copy->grain, ZERO_BLOCK);
+    walk->bare_max = BARE_BYTES;
+    walk->data_max = CHUNK_BYTES;
+    while (walk->data_max < 2 * copy->sparse_min)
+        walk->data_max *= 2;
+    walk->split_min = convert->sparse_size > ZERO_BLOCK
+                          ? walk->unit : max_u64(walk->unit, SPLIT_BYTES);
+}
+
+static int check_request(struct lam_image *const *sources, size_t count,
+                         struct lam_image *target,
+                         const struct lam_convert_options *options,
+                         struct lam_error *err)
+{
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (add_overflows(total, lam_image_size(sources[i]), &total))
+            return lam_fail(err, EFBIG, "the sources' sizes add up to more "
+                            "than 2^64 bytes");
+    if (total > lam_image_size(target))
+        return lam_fail(err, EINVAL, "output file is smaller than input file "
+                        "(%" PRIu64 " bytes, %" PRIu64 " are needed)",
+                        lam_image_size(target), total);
+    if (!target->writable)
+        return lam_fail(err, EROFS, "the target is not open for writing");
+    if ((options->flags & LAM_CONVERT_COMPRESS) && !target->ops->can_compress)
+        return lam_fail(err, ENOTSUP, "Compression not supported for this "
+                        "file format");
+    return 0;
+}
+
+/* ------------------------------------------------------------ to an image */
+
+/*
+ * A target that we have just made is worth nothing before it is complete, so
+ * the order of its writes on disk does not matter until then: no barriers
+ * inside the job, one at its end.
+ */
+static bool suspend_barriers(struct lam_image *target, unsigned flags,
+                             enum lam_cache_mode *saved)
+{
+    *saved = target->io->cache;
+    if (!(flags & LAM_CONVERT_NEW_TARGET) || target->data ||
+        (*saved != LAM_CACHE_WRITEBACK && *saved != LAM_CACHE_NONE))
+        return false;
+    target->io->cache = LAM_CACHE_UNSAFE;
+    return true;
+}
+
+static int finish_target(struct lam_image *target, bool suspended,
+                         enum lam_cache_mode saved, unsigned flags, int rc,
+                         struct lam_error *err)
+{
+    /* Metadata goes out while barriers cost nothing. */
+    if (suspended && rc == 0)
+        rc = lam_image_flush(target, err);
+    if (suspended)
+        target->io->cache = saved;
+    if (rc < 0 || (flags & LAM_CONVERT_NO_SYNC))
+        return rc;
+    if (!suspended)
+        return lam_image_flush(target, err);
+    return lam_io_flush(target->io, err);
+}
+
+static int copy_to_image(struct walk *walk, struct copy_options *copy,
+                         struct lam_convert_result *result,
+                         struct lam_error *err)
+{
+    const struct lam_convert_options *options = copy->convert;
+    struct copy_counts counts = { 0, 0 };
+    enum lam_cache_mode saved;
+    struct zeroing zeroing;
+
+    bool suspended = suspend_barriers(copy->target, options->flags, &saved);
+    int rc = zeroing_begin(&zeroing, copy->target, walk->total, options, err);
+    copy->zeroing = &zeroing;
+    if (rc == 0)
+        rc = copy_run(walk, copy, &counts, err);
+    rc = finish_target(copy->target, suspended, saved, options->flags, rc, err);
+    if (result)
+        *result = (struct lam_convert_result){
+            .bytes_read = counts.bytes_read,
+            .bytes_written = counts.bytes_written + zeroing.bytes_written,
+            .bytes_zeroed = zeroing.bytes_zeroed,
+            .bytes_skipped = zeroing.bytes_skipped,
+        };
+    zeroing_deinit(&zeroing);
+    return rc;
+}
+
+int lam_convert(struct lam_image *const *sources, size_t nb_sources,
+                struct lam_image *target,
+                const struct lam_convert_options *options,
+                struct lam_convert_result *result, struct lam_error *err)
+{
+    struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
+    struct walk_options cuts;
+    struct walk walk;
+
+    if (!options)
+        options = &defaults;
+    int rc = check_request(sources, nb_sources, target, options, err);
+    if (rc < 0)
+        return rc;
+
+    struct copy_options copy = {
+        .target = target,
+        .compress = options->flags & LAM_CONVERT_COMPRESS,
+        .workers = worker_count(options,
+                                any_direct(sources, nb_sources, target)),
+        .convert = options,
+    };
+    choose_sizes(target, options, &copy, &cuts);
+    rc = sources_begin(&walk, &cuts, sources, nb_sources, target, options, err);
+    if (rc < 0)
+        return rc;
+    rc = copy_to_image(&walk, &copy, result, err);
+    walk_deinit(&walk);
+    return rc;
+}
+
+/* ------------------------------------------------------------ to a descriptor */
+
+int lam_convert_to_fd(struct lam_image *const *sources, size_t nb_sources,
+                      int fd, const struct lam_convert_options *options,
+                      struct lam_convert_result *result, struct lam_error *err)
+{
+    static const struct walk_options cuts = {
+        .unit = ZERO_BLOCK,
+        .data_max = CHUNK_BYTES,
+        .bare_max = CHUNK_BYTES,
+        .split_min = SPLIT_BYTES,
+    };
+    struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
+    struct copy_counts counts = { 0, 0 };
+    struct walk walk;
+
+    if (!options)
+        options = &defaults;
+    int rc = sources_begin(&walk, &cuts, sources, nb_sources, NULL, options,
+                           err);
+    if (rc < 0)
+        return rc;
+    rc = stream_run(&walk, fd,
+                    worker_count(options, any_direct(sources, nb_sources,
+                                                     NULL)),
+                    options, &counts, err);
+    walk_deinit(&walk);
+    if (result)
+        *result = (struct lam_convert_result){
+            .bytes_read = counts.bytes_read,
+            .bytes_written = counts.bytes_written,
+        };
+    return rc;
+}

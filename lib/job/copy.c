@@ -1,1 +1,271 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * copy.c - moves the guest data of a walk into a target, with several workers.
+ */
+#include "job/copy.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/arith.h"
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "base/workers.h"
+#include "base/zeroes.h"
+
+/* What a worker has to itself. */
+struct copy_worker {
+    struct walk_chunk chunk;
+    uint8_t *buf;               /* data_max bytes */
+    uint8_t *scratch;           /* for proving that zeroes are there */
+    uint64_t bytes_read, bytes_written;
+};
+
+struct copy {
+    const struct copy_options *options;
+    struct walk *walk;
+    struct copy_worker *workers;
+    struct copy_progress progress;
+};
+
+/* ------------------------------------------------------------ progress */
+
+void copy_progress_init(struct copy_progress *p, uint64_t total,
+                        const struct lam_convert_options *convert)
+{
+    p->convert = convert;
+    p->total = total;
+    p->done = 0;
+    pthread_mutex_init(&p->lock, NULL);
+}
+
+void copy_progress_deinit(struct copy_progress *p)
+{
+    pthread_mutex_destroy(&p->lock);
+}
+
+/* Whoever finds the callback busy leaves it to the next chunk to tell. */
+void copy_progress_add(struct copy_progress *p, uint64_t bytes)
+{
+    atomic_fetch_add(&p->done, bytes);
+    if (!p->convert->progress || pthread_mutex_trylock(&p->lock) != 0)
+        return;
+    p->convert->progress(p->convert->progress_opaque, atomic_load(&p->done),
+                         p->total);
+    pthread_mutex_unlock(&p->lock);
+}
+
+int copy_cancelled(const struct lam_convert_options *convert,
+                   struct lam_error *err)
+{
+    if (convert->cancel && *convert->cancel)
+        return lam_fail(err, ECANCELED, "conversion was cancelled");
+    return 0;
+}
+
+/* ------------------------------------------------------------ reading */
+
+/*
+ * The extents were asked for once, by the walk.  They hold for as long as
+ * nobody writes to the image, which only an image opened read-only is sure of.
+ */
+static int read_segment(const struct walk_chunk *chunk,
+                        const struct walk_segment *s, uint8_t *buf,
+                        struct lam_error *err)
+{
+    struct lam_extents part = {
+        .items = chunk->extents.items + s->first,
+        .count = s->count,
+        .capacity = s->count,
+    };
+    if (s->shared || s->image->writable)
+        return lam_image_read(s->image, buf, s->length, s->offset, err);
+    return image_read_extents(s->image, &part, buf, s->length, s->offset, err);
+}
+
+int copy_read_chunk(const struct walk_chunk *chunk, uint8_t *buf,
+                    uint64_t *bytes_read, struct lam_error *err)
+{
+    for (size_t i = 0; i < chunk->nb_segments; i++) {
+        const struct walk_segment *s = &chunk->segments[i];
+        int rc = read_segment(chunk, s, buf + (s->target_offset -
+                                               chunk->offset), err);
+        if (rc < 0)
+            return lam_error_prefix(err, rc, "error while reading at byte %"
+                                    PRIu64, s->offset);
+        for (size_t e = s->first; e < s->first + s->count; e++)
+            if (s->shared || !extent_reads_zero(&chunk->extents.items[e]))
+                *bytes_read += chunk->extents.items[e].length;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------ writing */
+
+/* Compressed writes take whole clusters only, or up to the end of the disk:
+ * the end of a source shorter than the target goes out plain. */
+static uint64_t compressible(const struct copy *copy, uint64_t offset,
+                             uint64_t length)
+{
+    const struct lam_image *target = copy->options->target;
+
+    if (!copy->options->compress)
+        return 0;
+    if (offset + length == lam_image_size(target))
+        return length;
+    return align_down(length, lam_image_cluster_size(target));
+}
+
+static int write_data(struct copy *copy, struct copy_worker *w,
+                      uint64_t offset, uint64_t length, struct lam_error *err)
+{
+    struct lam_image *target = copy->options->target;
+    const uint8_t *from = w->buf + (offset - w->chunk.offset);
+    uint64_t compressed = compressible(copy, offset, length);
+    int rc = 0;
+
+    if (compressed)
+        rc = lam_image_write(target, from, compressed, offset,
+                             LAM_WRITE_COMPRESSED, err);
+    if (rc == 0 && compressed < length)
+        rc = lam_image_write(target, from + compressed, length - compressed,
+                             offset + compressed, 0, err);
+    if (rc < 0)
+        return lam_error_prefix(err, rc, "error while writing at byte %"
+                                PRIu64, offset);
+    w->bytes_written += length;
+    return 0;
+}
+
+static int write_zeroes(struct copy *copy, struct copy_worker *w,
+                        uint64_t offset, uint64_t length,
+                        struct lam_error *err)
+{
+    int rc = zeroing_range(copy->options->zeroing, offset, length, w->scratch,
+                           err);
+    return lam_error_prefix(err, rc, "error while writing at byte %" PRIu64,
+                            offset);
+}
+
+/*
+ * The length of the run of data, or of zeroes that are worth a range of their
+ * own, at @at.  What ends with the target is short because nothing follows.
+ */
+static uint64_t next_run(const struct copy *copy, const struct copy_worker *w,
+                         uint64_t at, bool *zero)
+{
+    const struct copy_options *o = copy->options;
+    uint64_t length = w->chunk.length, start = at;
+    bool at_end = w->chunk.offset + length == copy->walk->total;
+
+    while (at < length) {
+        bool is_zero;
+        size_t run = zero_run(w->buf + at, length - at, o->grain, &is_zero);
+        *zero = is_zero &&
+                (run >= o->sparse_min || (at_end && at + run == length));
+        if (*zero)
+            break;
+        at += run;
+    }
+    if (at > start) {
+        *zero = false;
+        return at - start;
+    }
+    return zero_run(w->buf + at, length - at, o->grain, zero);
+}
+
+static int write_chunk(struct copy *copy, struct copy_worker *w,
+                       struct lam_error *err)
+{
+    uint64_t at = 0, length = w->chunk.length;
+    int rc = 0;
+
+    if (!copy->options->detect)
+        return write_data(copy, w, w->chunk.offset, length, err);
+    while (at < length && rc == 0) {
+        bool zero;
+        uint64_t run = next_run(copy, w, at, &zero);
+        uint64_t offset = w->chunk.offset + at;
+        rc = zero ? write_zeroes(copy, w, offset, run, err)
+                  : write_data(copy, w, offset, run, err);
+        at += run;
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------ the workers */
+
+static int copy_step(void *job, unsigned worker, struct lam_error *err)
+{
+    struct copy *copy = job;
+    struct copy_worker *w = &copy->workers[worker];
+    struct walk_chunk *chunk = &w->chunk;
+
+    int rc = copy_cancelled(copy->options->convert, err);
+    if (rc == 0)
+        rc = walk_next(copy->walk, chunk, err);
+    if (rc <= 0)
+        return rc;
+    if (chunk->kind == WALK_ZERO)
+        rc = write_zeroes(copy, w, chunk->offset, chunk->length, err);
+    else if (chunk->kind == WALK_DATA)
+        rc = copy_read_chunk(chunk, w->buf, &w->bytes_read, err);
+    if (rc >= 0 && chunk->kind == WALK_DATA)
+        rc = write_chunk(copy, w, err);
+    if (rc < 0)
+        return rc;
+    copy_progress_add(&copy->progress, chunk->length);
+    return 1;
+}
+
+static int workers_new(struct copy *copy, struct lam_error *err)
+{
+    unsigned n = copy->options->workers;
+    size_t bytes = copy->walk->options.data_max;
+
+    copy->workers = calloc(n, sizeof *copy->workers);
+    if (!copy->workers)
+        return lam_fail(err, ENOMEM, "no memory for %u workers", n);
+    for (unsigned i = 0; i < n; i++) {
+        struct copy_worker *w = &copy->workers[i];
+        w->buf = buffer_new(bytes);
+        w->scratch = w->buf;
+        if (!w->buf)
+            return lam_fail(err, ENOMEM, "no memory for %zu bytes", bytes);
+        if (copy->options->zeroing->method != LAM_ZERO_BY_DISCARD_PROVE)
+            continue;
+        w->scratch = buffer_new(ZEROING_PIECE);
+        if (!w->scratch)
+            return lam_fail(err, ENOMEM, "no memory for %d bytes",
+                            ZEROING_PIECE);
+    }
+    return 0;
+}
+
+static void workers_free(struct copy *copy, struct copy_counts *counts)
+{
+    for (unsigned i = 0; copy->workers && i < copy->options->workers; i++) {
+        struct copy_worker *w = &copy->workers[i];
+        counts->bytes_read += w->bytes_read;
+        counts->bytes_written += w->bytes_written;
+        walk_chunk_deinit(&w->chunk);
+        if (w->scratch != w->buf)
+            free(w->scratch);
+        free(w->buf);
+    }
+    free(copy->workers);
+}
+
+int copy_run(struct walk *walk, const struct copy_options *options,
+             struct copy_counts *counts, struct lam_error *err)
+{
+    struct copy copy = { .options = options, .walk = walk };
+
+    copy_progress_init(&copy.progress, walk->total, options->convert);
+    int rc = workers_new(&copy, err);
+    if (rc == 0)
+        rc = workers_run(options->workers, copy_step, &copy, err);
+    workers_free(&copy, counts);
+    copy_progress_deinit(&copy.progress);
+    return rc;
+}

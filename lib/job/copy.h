@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * copy.h - moves the guest data of a walk into a target, with several workers.
+ *
+ * Each worker takes a chunk, reads what is not known to be zero, looks for
+ * zeroes in it, and hands data and zero ranges to the target.  Workers never
+ * wait for each other's order; memory is one chunk a worker.
+ */
+#ifndef LAM_JOB_COPY_H
+#define LAM_JOB_COPY_H
+
+#include "job/walk.h"
+#include "job/zeroing.h"
+
+struct copy_options {
+    struct lam_image *target;
+    struct zeroing *zeroing;
+    bool compress;
+    bool detect;            /* look for zeroes in data */
+    uint64_t grain;         /* blocks that are zero or are data: the unit of
+                               zero detection, a power of two */
+    uint64_t sparse_min;    /* shorter runs of zeroes are written as data */
+    unsigned workers;
+    const struct lam_convert_options *convert;  /* progress, cancel */
+};
+
+struct copy_counts {
+    uint64_t bytes_read, bytes_written;
+};
+
+/* Copy all of @walk; nothing is flushed. */
+int copy_run(struct walk *walk, const struct copy_options *options,
+             struct copy_counts *counts, struct lam_error *err);
+
+/* Read a data chunk into @buf, which takes all of it. */
+int copy_read_chunk(const struct walk_chunk *chunk, uint8_t *buf,
+                    uint64_t *bytes_read, struct lam_error *err);
+
+/* Progress of all workers, told to one callback by one thread at a time. */
+struct copy_progress {
+    const struct lam_convert_options *convert;
+    uint64_t total;
+    _Atomic uint64_t done;
+    pthread_mutex_t lock;
+};
+
+void copy_progress_init(struct copy_progress *p, uint64_t total,
+                        const struct lam_convert_options *convert);
+void copy_progress_add(struct copy_progress *p, uint64_t bytes);
+void copy_progress_deinit(struct copy_progress *p);
+
+/* -ECANCELED once the caller has said so. */
+int copy_cancelled(const struct lam_convert_options *convert,
+                   struct lam_error *err);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * plan.h - the thin plan: what a zero range costs on a target, and why.
+ *
+ * Pure: from what was probed and what was asked to a method and two lines of
+ * text.  Whatever touches the target is in zeroing.c.
+ */
+#ifndef LAM_JOB_PLAN_H
+#define LAM_JOB_PLAN_H
+
+#include "io/io.h"
+
+/* Major and minor of a kernel release in one number that compares. */
+#define PLAN_KERNEL(major, minor) ((unsigned)(major) << 16 | (unsigned)(minor))
+
+/*
+ * From this release on both ways of freeing a range of a block device, the
+ * fallocate call and the BLKDISCARD ioctl, drop the range's cached pages.
+ * Before, a buffered reader could be shown what had been discarded.
+ */
+#define PLAN_KERNEL_DROPS_PAGES PLAN_KERNEL(4, 15)
+
+struct plan_input {
+    struct lam_io_limits limits;    /* of the host object */
+    enum lam_cache_mode cache;
+    bool has_metadata;              /* the format itself knows zeroes: qcow2 */
+    bool has_backing;
+    uint64_t cluster_size;          /* for the text; 0: none */
+    unsigned convert_flags;         /* LAM_CONVERT_... */
+    uint64_t sparse_size;           /* -S; 0: everything allocated */
+    unsigned kernel;                /* PLAN_KERNEL(); 0: not known */
+    bool pages_survive;             /* reading back has shown stale pages */
+};
+
+void plan_decide(const struct plan_input *in, struct lam_thin_plan *plan);
+
+/* "6.1.0-13-amd64" as PLAN_KERNEL(6, 1); 0 if it does not look like that. */
+unsigned plan_kernel_parse(const char *release);
+
+#endif

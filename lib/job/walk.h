@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * walk.h - cuts the concatenated sources of a copy into chunks.
+ *
+ * One walk is shared by all workers: whoever asks gets the next chunk.  The
+ * sources' maps are asked for in windows that grow while there is little in
+ * them, so an empty terabyte costs some calls and a fragmented one some
+ * hundred kilobytes.
+ */
+#ifndef LAM_JOB_WALK_H
+#define LAM_JOB_WALK_H
+
+#include <pthread.h>
+
+#include "base/error.h"
+#include "lamella.h"
+
+enum walk_kind {
+    WALK_DATA,      /* pieces to read */
+    WALK_ZERO,      /* known to read as zero */
+    WALK_SHARED,    /* the target's backing file has it already */
+};
+
+struct walk_source {
+    struct lam_image *image;
+    uint64_t start;         /* where its first byte goes in the target */
+    uint64_t size;
+    uint32_t depth;         /* layers above what the target's backing file
+                               has; LAM_DEPTH_ALL: all are to be copied */
+    uint64_t shared_end;    /* guest offset up to which @depth holds */
+};
+
+/* Extents of one image that follow each other. */
+struct walk_segment {
+    struct lam_image *image;
+    uint64_t target_offset;
+    uint64_t offset, length;    /* in @image */
+    bool shared;                /* the extents do not answer: to be read
+                                   through the whole chain */
+    size_t first, count;        /* in the chunk's extents */
+};
+
+struct walk_chunk {
+    uint64_t offset, length;    /* in the target */
+    uint64_t sequence;          /* 0, 1, 2 ... in ascending offset */
+    enum walk_kind kind;
+    /* Cover the chunk if it is data; both owned. */
+    struct walk_segment *segments;
+    size_t nb_segments, max_segments;
+    struct lam_extents extents;
+};
+
+/* An extent, and what it means for the copy. */
+struct walk_piece {
+    struct lam_image *image;
+    uint64_t target_offset;
+    enum walk_kind kind;
+    struct lam_extent extent;
+};
+
+struct walk_options {
+    uint64_t unit;          /* chunks begin and end at multiples of it (but
+                               for the end of everything); a power of two */
+    uint64_t data_max;      /* bytes of a data chunk, a multiple of @unit */
+    uint64_t bare_max;      /* bytes of the others, a multiple of @unit */
+    uint64_t split_min;     /* shorter zero runs stay inside a data chunk */
+};
+
+struct walk {
+    struct walk_options options;
+    struct walk_source *sources;
+    size_t nb_sources;
+    uint64_t total;             /* bytes in the target */
+
+    pthread_mutex_t lock;       /* all below */
+    uint64_t offset;            /* next chunk begins here */
+    uint64_t sequence;
+    uint64_t mapped_end;        /* pieces reach up to here */
+    uint64_t window;            /* bytes to map next */
+    size_t source;              /* that mapped_end lies in */
+    struct walk_piece *pieces;  /* not yet handed out, from @first on */
+    size_t first, count, capacity;
+};
+
+/* Takes no ownership of the images.  @sources is copied. */
+int walk_init(struct walk *walk, const struct walk_options *options,
+              const struct walk_source *sources, size_t nb_sources,
+              struct lam_error *err);
+void walk_deinit(struct walk *walk);
+
+/*
+ * The next chunk into *@chunk (zero it before the first call; its arrays
+ * are reused).  1: there is one; 0: that was all; negative: failed.
+ * Safe from any thread.
+ */
+int walk_next(struct walk *walk, struct walk_chunk *chunk,
+              struct lam_error *err);
+void walk_chunk_deinit(struct walk_chunk *chunk);
+
+#endif

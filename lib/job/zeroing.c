@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zeroing.c - carries out the thin plan.
+ */
+#include "job/zeroing.h"
+
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "base/arith.h"
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "base/zeroes.h"
+
+/* Large enough that a terabyte is few calls, small enough that a cancel is
+ * seen within a moment. */
+#define CLEAR_PIECE (LAM_GIB)
+/* A clear ends at a multiple of this: the rest is zeroed like any range. */
+#define CLEAR_UNIT  4096
+/* What is read before and after the clear to see whether pages survive. */
+enum { PROBE_BYTES = 64 * 1024 };
+
+static unsigned running_kernel(void)
+{
+    struct utsname name;
+    return uname(&name) < 0 ? 0 : plan_kernel_parse(name.release);
+}
+
+void plan_input_probe(struct plan_input *in, const struct lam_image *target,
+                      const struct lam_convert_options *options)
+{
+    struct lam_io *io = target->io;
+
+    *in = (struct plan_input){
+        .limits = io->limits,
+        .cache = io->cache,
+        .has_metadata = lam_image_cluster_size(target) != 0,
+        .has_backing = target->backing != NULL,
+        .cluster_size = lam_image_cluster_size(target),
+        .convert_flags = options->flags,
+        .sparse_size = options->sparse_size,
+        .kernel = running_kernel(),
+    };
+    /* What a call has taught us since the object was opened. */
+    if (atomic_load(&io->no_punch))
+        in->limits.can_punch = false;
+    if (atomic_load(&io->no_zero_range))
+        in->limits.can_zero_range = false;
+    if (atomic_load(&io->no_discard))
+        in->limits.can_discard = in->limits.discard_reads_zero = false;
+}
+
+int lam_convert_plan(struct lam_image *target,
+                     const struct lam_convert_options *options,
+                     struct lam_thin_plan *plan, struct lam_error *err)
+{
+    struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
+    struct plan_input in;
+
+    if (target->metadata_only)
+        return lam_fail(err, EINVAL, "the image was opened for its header "
+                        "only");
+    plan_input_probe(&in, target, options ? options : &defaults);
+    plan_decide(&in, plan);
+    return 0;
+}
+
+static int cancelled(const struct lam_convert_options *options,
+                     struct lam_error *err)
+{
+    if (options->cancel && *options->cancel)
+        return lam_fail(err, ECANCELED, "conversion was cancelled");
+    return 0;
+}
+
+/* Free [0, end) by punching, or by discarding where that is promised to read
+ * as zero or is going to be proved. */
+static int clear(struct zeroing *z, uint64_t end, bool punch,
+                 const struct lam_convert_options *options,
+                 struct lam_error *err)
+{
+    for (uint64_t at = 0; at < end; at += CLEAR_PIECE) {
+        uint64_t length = min_u64(CLEAR_PIECE, end - at);
+        int rc = cancelled(options, err);
+        if (rc == 0 && punch)
+            rc = lam_image_zero(z->target, at, length,
+                                LAM_ZERO_UNMAP | LAM_ZERO_NO_FALLBACK, err);
+        else if (rc == 0)
+            rc = lam_image_discard(z->target, at, length, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/*
+ * Read a sample at the start and at the end of what is cleared, so that it is
+ * in the cache (before) and to see what the cache shows (after).
+ */
+static int sample_is_zero(struct zeroing *z, uint64_t end, bool *zero,
+                          struct lam_error *err)
+{
+    lam_autofree void *sample = buffer_new(PROBE_BYTES);
+    if (!sample)
+        return lam_fail(err, ENOMEM, "no memory for %d bytes", PROBE_BYTES);
+
+    uint64_t length = min_u64(end, PROBE_BYTES);
+    const uint64_t offsets[] = { 0, end - length };
+    *zero = true;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(offsets); i++) {
+        int rc = lam_image_read(z->target, sample, length, offsets[i], err);
+        if (rc < 0)
+            return rc;
+        *zero = *zero && memory_is_zero(sample, length);
+    }
+    return 0;
+}
+
+/*
+ * Carry out clear-once as planned from @in.  Where the device does not do what
+ * its limits said, @in is corrected and *@again set.
+ */
+static int clear_once(struct zeroing *z, struct plan_input *in, uint64_t total,
+                      const struct lam_convert_options *options, bool *again,
+                      struct lam_error *err)
+{
+    bool punch = in->limits.can_punch, zero = true;
+    uint64_t end = align_down(total, CLEAR_UNIT);
+    int rc = 0;
+
+    if (end == 0)
+        return 0;
+    if (!in->limits.direct)
+        rc = sample_is_zero(z, end, &zero, err);
+    if (rc == 0)
+        rc = clear(z, end, punch, options, err);
+    if (punch && (rc == -ENOTSUP || atomic_load(&z->target->io->no_punch))) {
+        in->limits.can_punch = false;
+        *again = true;
+        return 0;
+    }
+    if (rc == 0 && !in->limits.direct)
+        rc = sample_is_zero(z, end, &zero, err);
+    if (rc < 0)
+        return rc;
+    in->pages_survive = *again = !zero;
+    z->cleared_end = zero ? end : 0;
+    return 0;
+}
+
+static int clear_as_planned(struct zeroing *z, struct plan_input *in,
+                            uint64_t total,
+                            const struct lam_convert_options *options,
+                            struct lam_error *err)
+{
+    struct lam_thin_plan plan;
+    bool again = true;
+    int rc = 0;
+
+    while (again && rc == 0) {
+        again = false;
+        plan_decide(in, &plan);
+        z->method = plan.method;
+        if (plan.method == LAM_ZERO_BY_CLEAR_ONCE)
+            rc = clear_once(z, in, total, options, &again, err);
+        else if (plan.method == LAM_ZERO_BY_DISCARD_PROVE)
+            rc = clear(z, align_down(total, CLEAR_UNIT), false, options, err);
+    }
+    return rc;
+}
+
+int zeroing_begin(struct zeroing *z, struct lam_image *target, uint64_t total,
+                  const struct lam_convert_options *options,
+                  struct lam_error *err)
+{
+    struct plan_input in;
+
+    memset(z, 0, sizeof *z);
+    z->target = target;
+    z->zeroes = buffer_new(ZEROING_PIECE);
+    if (!z->zeroes)
+        return lam_fail(err, ENOMEM, "no memory for %d bytes", ZEROING_PIECE);
+    memset(z->zeroes, 0, ZEROING_PIECE);
+    plan_input_probe(&in, target, options);
+    return clear_as_planned(z, &in, total, options, err);
+}
+
+void zeroing_deinit(struct zeroing *z)
+{
+    free(lam_take(&z->zeroes));
+}
+
+static int write_zeroes(struct zeroing *z, uint64_t offset, uint64_t length,
+                        struct lam_error *err)
+{
+    for (uint64_t done = 0; done < length; ) {
+        uint64_t piece = min_u64(length - done, ZEROING_PIECE);
+        int rc = lam_image_write(z->target, z->zeroes, piece, offset + done, 0,
+                                 err);
+        if (rc < 0)
+            return rc;
+        done += piece;
+    }
+    z->bytes_written += length;
+    return 0;
+}
+
+static int zero_by_host(struct zeroing *z, uint64_t offset, uint64_t length,
+                        unsigned flags, struct lam_error *err)
+{
+    int rc = lam_image_zero(z->target, offset, length, flags, err);
+    if (rc == 0)
+        z->bytes_zeroed += length;
+    return rc;
+}
+
+/* The range was discarded: believe what it reads as, not what it should. */
+static int prove(struct zeroing *z, uint64_t offset, uint64_t length,
+                 void *scratch, struct lam_error *err)
+{
+    for (uint64_t done = 0; done < length; ) {
+        uint64_t piece = min_u64(length - done, ZEROING_PIECE);
+        int rc = lam_image_read(z->target, scratch, piece, offset + done, err);
+        if (rc == 0 && memory_is_zero(scratch, piece))
+            z->bytes_skipped += piece;
+        else if (rc == 0)
+            rc = write_zeroes(z, offset + done, piece, err);
+        if (rc < 0)
+            return rc;
+        done += piece;
+    }
+    return 0;
+}
+
+static bool target_reads_zero(const struct lam_extent *e)
+{
+    return e->state == LAM_EXTENT_UNALLOCATED || e->state == LAM_EXTENT_ZERO;
+}
+
+/* Zero clusters only where the image does not read as zero anyway: an empty
+ * terabyte stays empty. */
+static int zero_in_metadata(struct zeroing *z, uint64_t offset,
+                            uint64_t length, struct lam_error *err)
+{
+    struct lam_extents map = LAM_EXTENTS_INIT;
+    int rc = lam_image_map(z->target, offset, length, LAM_DEPTH_ALL, 0, &map,
+                           err);
+    for (size_t i = 0; i < map.count && rc == 0; i++) {
+        const struct lam_extent *e = &map.items[i];
+        if (target_reads_zero(e))
+            z->bytes_skipped += e->length;
+        else
+            rc = zero_by_host(z, e->offset, e->length, LAM_ZERO_UNMAP, err);
+    }
+    lam_extents_deinit(&map);
+    return rc;
+}
+
+/* Part of the range may lie past what was cleared: less than CLEAR_UNIT. */
+static int zero_past_clear(struct zeroing *z, uint64_t offset, uint64_t length,
+                           struct lam_error *err)
+{
+    uint64_t end = offset + length;
+    uint64_t start = min_u64(max_u64(offset, z->cleared_end), end);
+
+    z->bytes_skipped += start - offset;
+    return start == end ? 0 : zero_by_host(z, start, end - start, 0, err);
+}
+
+int zeroing_range(struct zeroing *z, uint64_t offset, uint64_t length,
+                  void *scratch, struct lam_error *err)
+{
+    switch (z->method) {
+    case LAM_ZERO_BY_SKIP:
+        z->bytes_skipped += length;
+        return 0;
+    case LAM_ZERO_BY_CLEAR_ONCE:
+        return zero_past_clear(z, offset, length, err);
+    case LAM_ZERO_BY_PUNCH:
+        return zero_by_host(z, offset, length, LAM_ZERO_UNMAP, err);
+    case LAM_ZERO_BY_ZERO_RANGE:
+        return zero_by_host(z, offset, length, 0, err);
+    case LAM_ZERO_BY_DISCARD_PROVE:
+        return prove(z, offset, length, scratch, err);
+    case LAM_ZERO_BY_METADATA:
+        return zero_in_metadata(z, offset, length, err);
+    case LAM_ZERO_BY_WRITE:
+        break;
+    }
+    return write_zeroes(z, offset, length, err);
+}
