@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io-command.h - the command language of `lamella io`: one session, the table
+ * of its commands, and what they share.
+ *
+ * A session has at most one image open.  Commands run on one thread; only the
+ * requests of aio_read and aio_write run beside it (io-aio.c).  A command
+ * returns 0, or -1 after it has said why; the session goes on and the failure
+ * shows in the exit status.
+ */
+#ifndef LAMELLA_CLI_IO_COMMAND_H
+#define LAMELLA_CLI_IO_COMMAND_H
+
+#include <pthread.h>
+
+#include "cli.h"
+
+struct io_aio;
+
+/* How to open an image: what the command line, open and reopen say. */
+struct io_open_spec {
+    char *name;                 /* owned; NULL: only options */
+    char *format;               /* owned; NULL: look at the file */
+    char *options;              /* owned; "key=value,...", or NULL */
+    bool read_only;
+    bool force_share;
+    bool copy_on_read;
+    bool temporary;             /* write to an overlay that is thrown away */
+    bool native_aio;            /* asked for: needs a direct cache mode */
+    bool discard;
+    enum lam_cache_mode cache;
+};
+
+#define IO_OPEN_SPEC_INIT { NULL, NULL, NULL, false, false, false, false,   \
+                            false, false, LAM_CACHE_WRITEBACK }
+
+void io_open_spec_deinit(struct io_open_spec *spec);
+
+/* -t, -d and -i: the value, or -1 after a message. */
+int io_parse_cache(const struct cli *cli, const char *text,
+                   struct io_open_spec *spec);
+int io_parse_discard(const struct cli *cli, const char *text,
+                     struct io_open_spec *spec);
+int io_parse_aio(const struct cli *cli, const char *text,
+                 struct io_open_spec *spec);
+
+struct io_session {
+    const struct cli *cli;
+    struct lam_image *image;    /* NULL: none is open */
+    struct io_open_spec spec;   /* of @image */
+    struct io_aio *aio;         /* requests in flight */
+    pthread_mutex_t serial;     /* one transfer at a time, with copy-on-read */
+    bool misalign;              /* -m: buffers at odd addresses */
+    bool quit;
+};
+
+/* Takes over what @spec owns, on success and failure. */
+int io_session_open(struct io_session *session, struct io_open_spec *spec);
+int io_session_close(struct io_session *session);
+
+/* Split @line into words at blanks and run it; an empty line is a success. */
+int io_run_line(struct io_session *session, const char *line);
+
+struct io_command;
+typedef int io_command_fn(struct io_session *session,
+                          const struct io_command *command, int argc,
+                          char **argv);
+
+enum {
+    IO_NEEDS_IMAGE = 1 << 0,
+    IO_WRITES = 1 << 1,         /* refused on a read-only image */
+};
+
+struct io_command {
+    const char *name, *alias;
+    io_command_fn *run;
+    int least, most;            /* arguments; @most -1: any number */
+    unsigned flags;             /* IO_... */
+    const char *args, *summary;
+    const char *help;           /* what `help NAME` adds, or NULL */
+};
+
+/* "NAME ARGS -- SUMMARY", on stdout, as wrong arguments are answered.
+ * Returns -1. */
+int io_usage(const struct io_command *command);
+
+/*
+ * "WHAT failed: reason" on stdout, where scripts look for it; called lamella,
+ * also the library's own words on stderr.  Returns -1.
+ */
+int io_failed(const struct io_session *session, const char *what, int rc,
+              const struct lam_error *err);
+
+/* io-image.c */
+io_command_fn io_cmd_open, io_cmd_close, io_cmd_reopen;
+/* io-inspect.c */
+io_command_fn io_cmd_length, io_cmd_info, io_cmd_map, io_cmd_alloc,
+              io_cmd_flush, io_cmd_truncate;
+/* io-rw.c */
+io_command_fn io_cmd_read, io_cmd_readv, io_cmd_write, io_cmd_writev,
+              io_cmd_discard;
+/* io-aio.c */
+io_command_fn io_cmd_aio_read, io_cmd_aio_write, io_cmd_aio_flush;
+
+#endif

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io-inspect.c - length, info, map, alloc, flush, truncate: what a session asks
+ * of its image as a whole.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io-command.h"
+#include "io-print.h"
+#include "option.h"
+#include "print.h"
+
+int io_cmd_length(struct io_session *session, const struct io_command *command,
+                  int argc, char **argv)
+{
+    char size[IO_SIZE_MAX];
+
+    (void)command, (void)argc, (void)argv;
+    printf("%s\n", io_size((double)lam_image_size(session->image), size));
+    return 0;
+}
+
+int io_cmd_flush(struct io_session *session, const struct io_command *command,
+                 int argc, char **argv)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    (void)command, (void)argc, (void)argv;
+    int rc = lam_image_flush(session->image, &err);
+    return rc < 0 ? io_failed(session, "flush", rc, &err) : 0;
+}
+
+/* --------------------------------------------------------------- allocation */
+
+/*
+ * Walks what the image itself stores of a range, window by window, so that a
+ * large fragmented image does not need its whole map in memory.
+ */
+#define MAP_WINDOW (UINT64_C(1) << 30)
+
+struct run {
+    uint64_t offset, length;
+    bool allocated;
+};
+
+typedef void run_fn(void *opaque, const struct run *run);
+
+static void extend_run(struct run *run, const struct lam_extent *extent,
+                       run_fn *told, void *opaque)
+{
+    bool allocated = extent->state != LAM_EXTENT_UNALLOCATED;
+
+    if (run->length > 0 && run->allocated == allocated) {
+        run->length += extent->length;
+        return;
+    }
+    if (run->length > 0)
+        told(opaque, run);
+    *run = (struct run){ extent->offset, extent->length, allocated };
+}
+
+static int walk_runs(struct lam_image *image, uint64_t offset, uint64_t end,
+                     run_fn *told, void *opaque, struct lam_error *err)
+{
+    struct lam_extents extents = LAM_EXTENTS_INIT;
+    struct run run = { offset, 0, false };
+    int rc = 0;
+
+    while (rc == 0 && offset < end) {
+        uint64_t length = end - offset < MAP_WINDOW ? end - offset : MAP_WINDOW;
+
+        rc = lam_image_map(image, offset, length, 1, 0, &extents, err);
+        for (size_t i = 0; rc == 0 && i < extents.count; i++)
+            extend_run(&run, &extents.items[i], told, opaque);
+        lam_extents_deinit(&extents);
+        offset += length;
+    }
+    if (rc == 0 && run.length > 0)
+        told(opaque, &run);
+    return rc;
+}
+
+static void print_run(void *opaque, const struct run *run)
+{
+    char length[IO_SIZE_MAX], offset[IO_SIZE_MAX];
+
+    (void)opaque;
+    printf("%s (0x%" PRIx64 ") bytes %s allocated at offset %s (0x%" PRIx64
+           ")\n", io_size((double)run->length, length), run->length,
+           run->allocated ? "   " : "not", io_size((double)run->offset, offset),
+           run->offset);
+}
+
+int io_cmd_map(struct io_session *session, const struct io_command *command,
+               int argc, char **argv)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    (void)command, (void)argc, (void)argv;
+    int rc = walk_runs(session->image, 0, lam_image_size(session->image),
+                       print_run, NULL, &err);
+    return rc < 0 ? io_failed(session, "map", rc, &err) : 0;
+}
+
+static void sum_run(void *opaque, const struct run *run)
+{
+    uint64_t *sum = opaque;
+
+    if (run->allocated)
+        *sum += run->length;
+}
+
+int io_cmd_alloc(struct io_session *session, const struct io_command *command,
+                 int argc, char **argv)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    uint64_t offset, length = 512, sum = 0;
+    char text[IO_SIZE_MAX];
+
+    (void)command;
+    if (io_number(argv[1], &offset) < 0 ||
+        (argc > 2 && io_number(argv[2], &length) < 0))
+        return -1;
+    uint64_t size = lam_image_size(session->image);
+    uint64_t rest = offset < size ? size - offset : 0;
+    if (length > rest)
+        length = rest;
+    int rc = walk_runs(session->image, offset, offset + length, sum_run, &sum,
+                       &err);
+    if (rc < 0)
+        return io_failed(session, "alloc", rc, &err);
+    printf("%" PRIu64 "/%" PRIu64 " bytes allocated at offset %s\n", sum,
+           length, io_size((double)offset, text));
+    return 0;
+}
+
+/* ---------------------------------------------------------------------- info */
+
+static const char *yes_no(bool value)
+{
+    return value ? "true" : "false";
+}
+
+static void print_bitmaps(const struct lam_image_info *info)
+{
+    printf("    bitmaps:\n");
+    for (size_t i = 0; i < info->nb_bitmaps; i++) {
+        const struct lam_bitmap_info *bitmap = &info->bitmaps[i];
+        unsigned flags = 0;
+
+        printf("        [%zu]:\n            flags:%s\n", i,
+               bitmap->in_use || bitmap->automatic ? "" : " ");
+        if (bitmap->in_use)
+            printf("                [%u]: in-use\n", flags++);
+        if (bitmap->automatic)
+            printf("                [%u]: auto\n", flags);
+        printf("            name: ");
+        print_escaped(stdout, bitmap->name);
+        printf("\n            granularity: %" PRIu64 "\n", bitmap->granularity);
+    }
+}
+
+static void print_data_file(const struct lam_image_info *info)
+{
+    printf("    data file: ");
+    print_escaped(stdout, info->data_file);
+    printf("\n    data file raw: %s\n", yes_no(info->data_file_raw));
+}
+
+static void print_qcow2(const struct lam_image_info *info)
+{
+    bool v3 = info->version >= 3;
+
+    printf("Format specific information:\n"
+           "    compat: %s\n"
+           "    compression type: %s\n", v3 ? "1.1" : "0.10",
+           info->compression_type);
+    if (v3)
+        printf("    lazy refcounts: %s\n", yes_no(info->lazy_refcounts));
+    if (info->nb_bitmaps > 0)
+        print_bitmaps(info);
+    printf("    refcount bits: %u\n", info->refcount_bits);
+    if (info->data_file)
+        print_data_file(info);
+    if (v3)
+        printf("    corrupt: %s\n    extended l2: %s\n", yes_no(info->corrupt),
+               yes_no(info->extended_l2));
+}
+
+/* The VM state begins where the guest offsets of the next whole L2 table do. */
+static uint64_t vm_state_offset(const struct lam_image_info *info)
+{
+    if (!info->is_qcow2)
+        return 0;
+    uint64_t entry = info->extended_l2 ? 16 : 8;
+    uint64_t covered = info->cluster_size / entry * info->cluster_size;
+    return (info->virtual_size + covered - 1) / covered * covered;
+}
+
+int io_cmd_info(struct io_session *session, const struct io_command *command,
+                int argc, char **argv)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image_info *info;
+    char text[IO_SIZE_MAX];
+
+    (void)command, (void)argc, (void)argv;
+    int rc = lam_image_info(session->image, &info, &err);
+    if (rc < 0)
+        return io_failed(session, "info", rc, &err);
+    printf("format name: %s\n", info->format);
+    printf("cluster size: %s\n", io_size((double)info->cluster_size, text));
+    printf("vm state offset: %s\n",
+           io_size((double)vm_state_offset(info), text));
+    if (info->is_qcow2)
+        print_qcow2(info);
+    lam_image_info_free(info);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ truncate */
+
+enum growth { GROW_SPARSE, GROW_WRITTEN };
+
+static int growth_parse(const struct io_session *session, const char *text,
+                        enum growth *growth)
+{
+    if (!strcmp(text, "off"))
+        *growth = GROW_SPARSE;
+    else if (!strcmp(text, "falloc") || !strcmp(text, "full"))
+        *growth = GROW_WRITTEN;
+    else if (!strcmp(text, "metadata")) {
+        cli_error(session->cli, "Unsupported preallocation mode: metadata");
+        return -1;
+    } else {
+        cli_error(session->cli, "Invalid preallocation mode '%s'", text);
+        return -1;
+    }
+    return 0;
+}
+
+static int write_zeroes(struct lam_image *image, uint64_t offset, uint64_t end,
+                        struct lam_error *err)
+{
+    enum { CHUNK = 1 << 20 };
+    void *zeroes = calloc(1, CHUNK);
+    int rc = 0;
+
+    if (!zeroes)
+        return option_fail(err, ENOMEM, "no memory for a buffer of zeroes");
+    while (rc == 0 && offset < end) {
+        uint64_t length = end - offset < CHUNK ? end - offset : CHUNK;
+
+        rc = lam_image_write(image, zeroes, length, offset, 0, err);
+        offset += length;
+    }
+    free(zeroes);
+    return rc;
+}
+
+int io_cmd_truncate(struct io_session *session,
+                    const struct io_command *command, int argc, char **argv)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    enum growth growth = GROW_SPARSE;
+    uint64_t size, old = lam_image_size(session->image);
+    int letter;
+
+    while ((letter = getopt(argc, argv, "m:")) != -1) {
+        if (letter == '?')
+            return io_usage(command);
+        if (growth_parse(session, optarg, &growth) < 0)
+            return -1;
+    }
+    if (optind >= argc)
+        return io_usage(command);
+    if (io_number(argv[optind], &size) < 0)
+        return -1;
+
+    int rc = lam_image_truncate(session->image, size, LAM_TRUNCATE_SHRINK,
+                                &err);
+    if (rc == 0 && growth == GROW_WRITTEN && size > old)
+        rc = write_zeroes(session->image, old, size, &err);
+    if (rc < 0)
+        cli_report(session->cli, &err);
+    return rc < 0 ? -1 : 0;
+}
