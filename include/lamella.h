@@ -435,6 +435,12 @@ LAM_API int lam_convert_plan(struct lam_image *target,
                              const struct lam_convert_options *options,
                              struct lam_thin_plan *plan, struct lam_error *err);
 
+/* The same for a regular file that lam_image_create() would make from
+ * @create; touches nothing. */
+LAM_API void lam_convert_plan_new(const struct lam_create_options *create,
+                                  const struct lam_convert_options *options,
+                                  struct lam_thin_plan *plan);
+
 /*
  * lam_convert() - copy the concatenated guest contents of @sources to @target.
  *

@@ -149,6 +149,10 @@ static void describe_limits(const struct plan_input *in,
     const struct lam_io_limits *l = &in->limits;
     const char *access = l->direct ? "O_DIRECT" : "cached";
 
+    if (!l->is_block_device && (in->convert_flags & LAM_CONVERT_NEW_TARGET)) {
+        snprintf(plan->limits, sizeof plan->limits, "new file, %s", access);
+        return;
+    }
     if (!l->is_block_device) {
         snprintf(plan->limits, sizeof plan->limits,
                  "file, %s; punch holes: %s; zero a range: %s", access,

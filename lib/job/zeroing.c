@@ -65,6 +65,24 @@ int lam_convert_plan(struct lam_image *target,
     return 0;
 }
 
+void lam_convert_plan_new(const struct lam_create_options *create,
+                          const struct lam_convert_options *options,
+                          struct lam_thin_plan *plan)
+{
+    const struct format_ops *ops = format_find(create->format);
+    struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
+    struct plan_input in = { .has_backing = create->backing_file != NULL };
+
+    if (!options)
+        options = &defaults;
+    in.has_metadata = ops != &format_raw;
+    in.cluster_size = in.has_metadata ? create->cluster_size : 0;
+    in.convert_flags = options->flags | LAM_CONVERT_NEW_TARGET;
+    in.sparse_size = options->sparse_size;
+    in.limits.can_grow = true;
+    plan_decide(&in, plan);
+}
+
 static int cancelled(const struct lam_convert_options *options,
                      struct lam_error *err)
 {
@@ -177,6 +195,7 @@ int zeroing_begin(struct zeroing *z, struct lam_image *target, uint64_t total,
 
     memset(z, 0, sizeof *z);
     z->target = target;
+    z->is_new = options->flags & LAM_CONVERT_NEW_TARGET;
     z->zeroes = buffer_new(ZEROING_PIECE);
     if (!z->zeroes)
         return lam_fail(err, ENOMEM, "no memory for %d bytes", ZEROING_PIECE);
@@ -283,7 +302,10 @@ int zeroing_range(struct zeroing *z, uint64_t offset, uint64_t length,
     case LAM_ZERO_BY_DISCARD_PROVE:
         return prove(z, offset, length, scratch, err);
     case LAM_ZERO_BY_METADATA:
-        return zero_in_metadata(z, offset, length, err);
+        if (!z->is_new || z->target->backing)
+            return zero_in_metadata(z, offset, length, err);
+        z->bytes_skipped += length;
+        return 0;
     case LAM_ZERO_BY_WRITE:
         break;
     }

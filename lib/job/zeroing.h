@@ -12,6 +12,7 @@
 struct zeroing {
     struct lam_image *target;
     enum lam_zero_method method;
+    bool is_new;                /* nothing has been stored in it before */
     uint64_t cleared_end;       /* clear-once has done all below this */
     uint8_t *zeroes;            /* ZEROING_PIECE bytes of zero; owned */
     _Atomic uint64_t bytes_zeroed, bytes_skipped, bytes_written;
