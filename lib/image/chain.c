@@ -1,1 +1,293 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * chain.c - map down the backing chain: one function answers for everybody.
+ *
+ * Each layer is asked only for what the layers above left open, in ascending
+ * order and whole lists at a time.  What a layer answers is collected as it
+ * comes, one ascending run a layer, and sorted once at the end: the cost is that
+ * of the extents found, not of extents times depth.
+ */
+#include "image/chain.h"
+
+#include <inttypes.h>
+
+#include "base/cleanup.h"
+
+struct ranges {
+    struct range *items;
+    size_t count, capacity;
+};
+
+static int ranges_append(struct ranges *ranges, struct range r,
+                         struct lam_error *err)
+{
+    struct range *last = ranges->count ? &ranges->items[ranges->count - 1]
+                                       : NULL;
+    if (last && range_end(*last) == r.offset) {
+        last->length += r.length;
+        return 0;
+    }
+    if (ranges->count == ranges->capacity) {
+        size_t capacity = ranges->capacity ? 2 * ranges->capacity : 16;
+        struct range *items = realloc(ranges->items, capacity * sizeof *items);
+        if (!items)
+            return lam_fail(err, ENOMEM, "no memory for %zu ranges", capacity);
+        ranges->items = items;
+        ranges->capacity = capacity;
+    }
+    ranges->items[ranges->count++] = r;
+    return 0;
+}
+
+/* Extents in the order in which they were found; not a lam_extents list, which
+ * has no gaps and ascends. */
+struct finds {
+    struct lam_extent *items;
+    size_t count, capacity;
+};
+
+static int finds_append(struct finds *finds, const struct lam_extent *e,
+                        struct lam_error *err)
+{
+    if (finds->count == finds->capacity) {
+        size_t capacity = finds->capacity ? 2 * finds->capacity : 64;
+        struct lam_extent *items = realloc(finds->items,
+                                           capacity * sizeof *items);
+        if (!items)
+            return lam_fail(err, ENOMEM, "no memory for %zu extents", capacity);
+        finds->items = items;
+        finds->capacity = capacity;
+    }
+    finds->items[finds->count++] = *e;
+    return 0;
+}
+
+struct walk {
+    struct ranges open, next;   /* what this layer is asked, what the next */
+    struct finds finds;
+    struct lam_extents answer;  /* of one layer for one range */
+    bool only_layer;            /* one layer is asked and no other */
+};
+
+static void walk_deinit(struct walk *w)
+{
+    free(w->open.items);
+    free(w->next.items);
+    free(w->finds.items);
+    lam_extents_deinit(&w->answer);
+}
+
+/* Sort one layer's answer into found and still open.  A preallocated
+ * subcluster without data has a place on the host, which is told only where
+ * nobody else is to be asked. */
+static int take_answer(struct walk *w, unsigned level, struct lam_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < w->answer.count && rc == 0; i++) {
+        struct lam_extent e = w->answer.items[i];
+        bool open = e.state == LAM_EXTENT_UNALLOCATED
+            && !(w->only_layer && e.flags & LAM_EXTENT_HAS_HOST);
+        e.depth = (uint16_t)level;
+        rc = open
+            ? ranges_append(&w->next, range_make(e.offset, e.length), err)
+            : finds_append(&w->finds, &e, err);
+    }
+    w->answer.count = 0;
+    return rc;
+}
+
+static int ask_format(struct lam_image *layer, struct range r, unsigned flags,
+                      struct lam_extents *out, struct lam_error *err)
+{
+    int rc = flags & CHAIN_MAP_FOR_READ && layer->ops->map_for_read
+        ? layer->ops->map_for_read(layer->format, r.offset, r.length, out, err)
+        : layer->ops->map(layer->format, r.offset, r.length, out, err);
+    return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
+                            layer->name, r.offset);
+}
+
+/* Ask one layer for all that is open.  Past its end nothing is stored. */
+static int ask_layer(struct walk *w, struct lam_image *layer, unsigned level,
+                     unsigned flags, struct lam_error *err)
+{
+    const struct range inside = range_make(0, layer->size);
+
+    for (size_t i = 0; i < w->open.count; i++) {
+        struct range r = w->open.items[i];
+        struct range asked = range_intersect(r, inside);
+        if (asked.length) {
+            int rc = ask_format(layer, asked, flags, &w->answer, err);
+            if (rc == 0)
+                rc = take_answer(w, level, err);
+            if (rc < 0)
+                return rc;
+        }
+        if (asked.length < r.length) {
+            struct lam_extent e = {
+                .offset = r.offset + asked.length,
+                .length = r.length - asked.length,
+                .state = LAM_EXTENT_ZERO,
+                .flags = LAM_EXTENT_BEYOND_BACKING,
+            };
+            int rc = finds_append(&w->finds, &e, err);
+            if (rc < 0)
+                return rc;
+        }
+    }
+    return 0;
+}
+
+/* What is still open when no layer is left. */
+static int close_open(struct walk *w, struct lam_error *err)
+{
+    for (size_t i = 0; i < w->open.count; i++) {
+        struct lam_extent e = {
+            .offset = w->open.items[i].offset,
+            .length = w->open.items[i].length,
+            .state = LAM_EXTENT_UNALLOCATED,
+        };
+        int rc = finds_append(&w->finds, &e, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct lam_extent *x = a, *y = b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+static bool is_sorted(const struct finds *finds)
+{
+    for (size_t i = 1; i < finds->count; i++)
+        if (finds->items[i - 1].offset > finds->items[i].offset)
+            return false;
+    return true;
+}
+
+/* A data extent split where its host object knows of holes. */
+static int append_with_holes(struct lam_image *image,
+                             const struct lam_extent *e,
+                             struct lam_extents *out, struct lam_error *err)
+{
+    struct lam_io *io = image_extent_io(image, e);
+    uint64_t done = 0;
+
+    while (done < e->length) {
+        enum lam_io_state state;
+        uint64_t run;
+        int rc = lam_io_extent(io, e->host_offset + done, e->length - done,
+                               &state, &run, err);
+        if (rc < 0)
+            return rc;
+        run = min_u64(run, e->length - done);
+        struct lam_extent part = extent_clip(e, e->offset + done, run);
+        if (state == LAM_IO_HOLE)
+            part.flags |= LAM_EXTENT_HOST_HOLE;
+        rc = extents_append(out, &part, err);
+        if (rc < 0)
+            return rc;
+        done += run;
+    }
+    return 0;
+}
+
+static int hand_out(struct lam_image *image, struct finds *finds,
+                    unsigned flags, struct lam_extents *out,
+                    struct lam_error *err)
+{
+    if (!is_sorted(finds))
+        qsort(finds->items, finds->count, sizeof *finds->items, by_offset);
+    for (size_t i = 0; i < finds->count; i++) {
+        const struct lam_extent *e = &finds->items[i];
+        int rc = flags & LAM_MAP_HOST_HOLES && e->state == LAM_EXTENT_DATA
+            ? append_with_holes(image, e, out, err)
+            : extents_append(out, e, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int walk_layers(struct walk *w, struct lam_image *image, uint32_t depth,
+                       unsigned flags, struct lam_error *err)
+{
+    unsigned nb_layers = (unsigned)min_u64(depth, image_depth(image));
+
+    w->only_layer = nb_layers == 1;
+    for (unsigned level = 0; level < nb_layers && w->open.count; level++) {
+        int rc = ask_layer(w, image_layer(image, level), level, flags, err);
+        if (rc < 0)
+            return rc;
+        struct ranges asked = w->open;
+        w->open = w->next;
+        w->next = asked;
+        w->next.count = 0;
+    }
+    return close_open(w, err);
+}
+
+/* extents_append() merges into the last item, so undoing takes its copy. */
+static int append_all(struct lam_image *image, struct finds *finds,
+                      unsigned flags, struct lam_extents *out,
+                      struct lam_error *err)
+{
+    size_t count = out->count;
+    struct lam_extent last = { 0 };
+    if (count)
+        last = out->items[count - 1];
+
+    int rc = hand_out(image, finds, flags, out, err);
+    if (rc < 0) {
+        out->count = count;
+        if (count)
+            out->items[count - 1] = last;
+    }
+    return rc;
+}
+
+int chain_map(struct lam_image *image, uint64_t offset, uint64_t length,
+              uint32_t depth, unsigned flags, struct lam_extents *out,
+              struct lam_error *err)
+{
+    struct walk w lam_cleanup(walk_deinit) = { 0 };
+
+    if (length == 0)
+        return 0;
+    int rc = ranges_append(&w.open, range_make(offset, length), err);
+    if (rc == 0)
+        rc = walk_layers(&w, image, depth, flags, err);
+    if (rc == 0)
+        rc = append_all(image, &w.finds, flags, out, err);
+    return rc;
+}
+
+int chain_reads_zero(struct lam_image *image, uint64_t offset, uint64_t length,
+                     bool *zero, struct lam_error *err)
+{
+    struct lam_extents extents lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+    int rc = chain_map(image, offset, length, LAM_DEPTH_ALL, 0, &extents, err);
+
+    *zero = true;
+    for (size_t i = 0; i < extents.count; i++)
+        *zero &= extent_reads_zero(&extents.items[i]);
+    return rc;
+}
+
+int lam_image_map(struct lam_image *image, uint64_t offset, uint64_t length,
+                  uint32_t depth, unsigned flags, struct lam_extents *out,
+                  struct lam_error *err)
+{
+    int rc = image_check_range(image, offset, length, err);
+    if (rc < 0)
+        return rc;
+
+    uint64_t token = image_enter(image);
+    rc = chain_map(image, offset, length, depth, flags, out, err);
+    image_leave(image, token);
+    return rc;
+}

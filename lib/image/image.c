@@ -1,1 +1,164 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * image.c - what an open image is made of, and taking it apart again.
+ */
+#include "image/image.h"
+
+#include <inttypes.h>
+
+#include "base/cleanup.h"
+
+uint64_t lam_image_size(const struct lam_image *image)
+{
+    return image->size;
+}
+
+const char *lam_image_format(const struct lam_image *image)
+{
+    return image->ops->name;
+}
+
+const char *lam_image_name(const struct lam_image *image)
+{
+    return image->name;
+}
+
+uint64_t lam_image_cluster_size(const struct lam_image *image)
+{
+    return image->ops->cluster_size(image->format);
+}
+
+struct lam_image *lam_image_backing(const struct lam_image *image)
+{
+    return image->backing;
+}
+
+struct lam_image *image_layer(struct lam_image *image, unsigned depth)
+{
+    assert(depth < image_depth(image));
+    return image->layers[image->level + depth];
+}
+
+unsigned image_depth(const struct lam_image *image)
+{
+    return image->nb_layers - image->level;
+}
+
+int image_link(struct lam_image *top, struct lam_error *err)
+{
+    unsigned count = 0;
+    for (struct lam_image *i = top; i; i = i->backing)
+        count++;
+
+    struct lam_image **layers = calloc(count, sizeof *layers);
+    if (!layers)
+        return lam_fail(err, ENOMEM, "no memory for a chain of %u images",
+                        count);
+
+    /* A chain that gets a new top was linked before: its own array goes. */
+    if (top->backing && top->backing->level == 0)
+        free(top->backing->layers);
+    unsigned level = 0;
+    for (struct lam_image *i = top; i; i = i->backing) {
+        layers[level] = i;
+        i->layers = layers;
+        i->nb_layers = count;
+        i->level = level++;
+    }
+    return 0;
+}
+
+static int close_layer(struct lam_image *image, struct lam_error *err)
+{
+    int rc = 0;
+
+    if (image->format)
+        rc = image->ops->close(image->format, err);
+    lam_io_close(image->data);
+    lam_io_close(image->io);
+    pthread_rwlock_destroy(&image->whole_units);
+    free(image->name);
+    free(image->path);
+    free(image);
+    return rc;
+}
+
+/* One after the other, not by recursion: chains may be long.  The first error
+ * is the one told; a layer below is read-only and has none of its own. */
+static int close_chain(struct lam_image *image, struct lam_error *err)
+{
+    int rc = 0;
+
+    if (image && image->level == 0)
+        free(image->layers);
+    while (image) {
+        struct lam_image *below = image->backing;
+        int closed = close_layer(image, rc < 0 ? NULL : err);
+        if (rc == 0)
+            rc = closed;
+        image = below;
+    }
+    return rc;
+}
+
+void image_free(struct lam_image *image)
+{
+    close_chain(image, NULL);
+}
+
+int lam_image_close(struct lam_image *image, struct lam_error *err)
+{
+    if (!image)
+        return 0;
+    if (!image->writable || image->metadata_only)
+        return close_chain(image, err);
+
+    int flushed = lam_image_flush(image, err);
+    int closed = close_chain(image, flushed < 0 ? NULL : err);
+    return flushed < 0 ? flushed : closed;
+}
+
+int image_check_range(struct lam_image *image, uint64_t offset, uint64_t length,
+                      struct lam_error *err)
+{
+    uint64_t size = image->size;
+
+    if (image->metadata_only)
+        return lam_fail(err, EINVAL, "'%s' was opened for its header only",
+                        image->name);
+    if (!range_fits(offset, length, size))
+        return lam_fail(err, EINVAL, "range of %" PRIu64 " bytes at offset %"
+                        PRIu64 " ends beyond the image's size of %" PRIu64,
+                        length, offset, size);
+    return 0;
+}
+
+uint64_t image_enter(struct lam_image *image)
+{
+    return image->writable && image->ops->enter
+        ? image->ops->enter(image->format) : 0;
+}
+
+void image_leave(struct lam_image *image, uint64_t token)
+{
+    if (image->writable && image->ops->leave)
+        image->ops->leave(image->format, token);
+}
+
+struct lam_io *image_extent_io(struct lam_image *image,
+                               const struct lam_extent *e)
+{
+    struct lam_image *layer = image_layer(image, e->depth);
+    return e->flags & LAM_EXTENT_DATA_FILE ? layer->data : layer->io;
+}
+
+int lam_image_check(struct lam_image *image, lam_finding_fn *finding,
+                    void *opaque, struct lam_check_result *out,
+                    struct lam_error *err)
+{
+    if (!image->ops->check)
+        return lam_fail(err, ENOTSUP,
+                        "This image format does not support checks");
+    *out = (struct lam_check_result){ 0 };
+    return image->ops->check(image->format, finding, opaque, out, err);
+}

@@ -2,23 +2,45 @@
 /*
  * image.h - one open image: a format on its host objects, and its edges to a
  * backing file and an external data file.
+ *
+ * A chain is a list of struct lam_image linked by @backing.  The image on top
+ * owns the others.  Only the top layer is ever written to, and after opening
+ * nothing here changes but @size, so that all requests run without a lock of
+ * the image layer's own.
  */
 #ifndef LAM_IMAGE_IMAGE_H
 #define LAM_IMAGE_IMAGE_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "format/format.h"
+
+enum { IMAGE_DEFAULT_MAX_DEPTH = 1024 };
 
 struct lam_image {
     char *name;                     /* as opened */
+    char *path;                     /* host file, or NULL (memory) */
     const struct format_ops *ops;
     void *format;                   /* the format's state */
     struct lam_io *io;              /* the image file; owned */
     struct lam_io *data;            /* external data file, or NULL; owned */
     struct lam_image *backing;      /* or NULL; owned */
-    uint64_t size;                  /* virtual, bytes */
+    _Atomic uint64_t size;          /* virtual, bytes */
     bool writable;
     bool guessed;                   /* the format was probed, not declared */
     bool metadata_only;
+    bool unmap;                     /* discard and LAM_ZERO_UNMAP count */
+    bool flush_writes;              /* writethrough: each write is flushed */
+
+    /* Zeroing part of a unit looks at the rest of it and then takes it whole:
+     * it holds this for writing, and every write holds it for reading. */
+    pthread_rwlock_t whole_units;
+
+    /* All layers of the chain this image was opened in, top first; @level is
+     * our own place.  The array belongs to the top layer. */
+    struct lam_image **layers;
+    unsigned level, nb_layers;
 };
 
 /*
@@ -31,7 +53,42 @@ int image_open_io(struct lam_io *io, const char *format,
                   struct lam_image *backing, struct lam_image **out,
                   struct lam_error *err);
 
-/* The host object of the layer @depth below @image, and that layer. */
+/* The layer @depth below @image, which the chain must have. */
 struct lam_image *image_layer(struct lam_image *image, unsigned depth);
+
+/* Number of layers from @image down, at least 1. */
+unsigned image_depth(const struct lam_image *image);
+
+/* (Re)number the chain whose top is @top, once it is complete. */
+int image_link(struct lam_image *top, struct lam_error *err);
+
+/* Close @image and all below it, not flushing. */
+void image_free(struct lam_image *image);
+
+/* -EINVAL unless @image takes data requests and the range lies inside it. */
+int image_check_range(struct lam_image *image, uint64_t offset, uint64_t length,
+                      struct lam_error *err);
+
+/*
+ * Nothing that a map of @image answers is reused between the two; cheap, and
+ * nothing at all for read-only images.
+ */
+uint64_t image_enter(struct lam_image *image);
+void image_leave(struct lam_image *image, uint64_t token);
+
+/* Where extents of @image's chain with LAM_EXTENT_DATA or _COMPRESSED live. */
+struct lam_io *image_extent_io(struct lam_image *image,
+                               const struct lam_extent *e);
+
+/*
+ * Read what @extents (a map of the whole chain, without gaps) say into @buf,
+ * whose first byte is guest byte @offset; the list must cover [offset,
+ * offset + length).  The caller stands between image_enter() and
+ * image_leave(), and mapped in there too.
+ */
+int image_read_extents(struct lam_image *image,
+                       const struct lam_extents *extents, void *buf,
+                       uint64_t length, uint64_t offset,
+                       struct lam_error *err);
 
 #endif

@@ -1,1 +1,140 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * read.c - extents → bytes.
+ *
+ * Data goes from the host object straight into the caller's buffer, one call an
+ * extent; the map has merged what is contiguous.  Only the part of a compressed
+ * cluster is inflated beside it and copied.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "image/chain.h"
+
+/* Extents of a fragmented image take 40 bytes each: bound the list. */
+static const uint64_t READ_WINDOW = 32 * LAM_MIB;
+
+struct reader {
+    struct lam_image *image;
+    void *scratch;              /* one cluster, made when first needed */
+    uint64_t scratch_size;
+};
+
+/* @scratch with room for @bytes; clusters of the layers may differ in size. */
+static void *scratch_get(struct reader *r, uint64_t bytes,
+                         struct lam_error *err)
+{
+    if (r->scratch_size < bytes) {
+        free(r->scratch);
+        r->scratch = buffer_new(bytes);
+        r->scratch_size = r->scratch ? bytes : 0;
+        if (!r->scratch)
+            lam_fail(err, ENOMEM, "no memory for a cluster of %" PRIu64
+                     " bytes", bytes);
+    }
+    return r->scratch;
+}
+
+/* @e lies inside one cluster. */
+static int read_compressed(struct reader *r, const struct lam_extent *e,
+                           uint8_t *buf, struct lam_error *err)
+{
+    struct lam_image *layer = image_layer(r->image, e->depth);
+    uint64_t cluster_size = layer->ops->cluster_size(layer->format);
+
+    if (e->length == cluster_size)
+        return layer->ops->read_compressed(layer->format, e, buf, err);
+
+    uint8_t *cluster = scratch_get(r, cluster_size, err);
+    if (!cluster)
+        return -ENOMEM;
+    int rc = layer->ops->read_compressed(layer->format, e, cluster, err);
+    if (rc == 0)
+        memcpy(buf, cluster + e->offset % cluster_size, e->length);
+    return rc;
+}
+
+static int read_extent(struct reader *r, const struct lam_extent *e,
+                       uint8_t *buf, struct lam_error *err)
+{
+    int rc = 0;
+
+    switch ((enum lam_extent_state)e->state) {
+    case LAM_EXTENT_UNALLOCATED:
+    case LAM_EXTENT_ZERO:
+        memset(buf, 0, e->length);
+        return 0;
+    case LAM_EXTENT_DATA:
+        if (e->flags & LAM_EXTENT_HOST_HOLE) {
+            memset(buf, 0, e->length);
+            return 0;
+        }
+        rc = lam_io_read(image_extent_io(r->image, e), buf, e->length,
+                         e->host_offset, err);
+        break;
+    case LAM_EXTENT_COMPRESSED:
+        rc = read_compressed(r, e, buf, err);
+        break;
+    }
+    return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
+                            image_layer(r->image, e->depth)->name, e->offset);
+}
+
+static void reader_deinit(struct reader *r)
+{
+    free(r->scratch);
+}
+
+int image_read_extents(struct lam_image *image,
+                       const struct lam_extents *extents, void *buf,
+                       uint64_t length, uint64_t offset,
+                       struct lam_error *err)
+{
+    struct reader r lam_cleanup(reader_deinit) = { .image = image };
+    const struct range wanted = range_make(offset, length);
+
+    for (size_t i = 0; i < extents->count; i++) {
+        const struct lam_extent *e = &extents->items[i];
+        struct range part = range_intersect(range_make(e->offset, e->length),
+                                            wanted);
+        if (!part.length)
+            continue;
+        struct lam_extent clipped = extent_clip(e, part.offset, part.length);
+        int rc = read_extent(&r, &clipped,
+                             (uint8_t *)buf + (part.offset - offset), err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int read_window(struct lam_image *image, void *buf, uint64_t length,
+                       uint64_t offset, struct lam_error *err)
+{
+    struct lam_extents extents lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+    uint64_t token = image_enter(image);
+    int rc = chain_map(image, offset, length, LAM_DEPTH_ALL,
+                       CHAIN_MAP_FOR_READ, &extents, err);
+    if (rc == 0)
+        rc = image_read_extents(image, &extents, buf, length, offset, err);
+    image_leave(image, token);
+    return rc;
+}
+
+int lam_image_read(struct lam_image *image, void *buf, uint64_t length,
+                   uint64_t offset, struct lam_error *err)
+{
+    int rc = image_check_range(image, offset, length, err);
+
+    while (rc == 0 && length > 0) {
+        uint64_t window = min_u64(length, READ_WINDOW);
+        rc = read_window(image, buf, window, offset, err);
+        buf = (uint8_t *)buf + window;
+        offset += window;
+        length -= window;
+    }
+    return rc;
+}

@@ -1,1 +1,324 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * write.c - guest bytes into the top layer: plan → COW fill → data → finish.
+ *
+ * The format says piece by piece where bytes go and what has to be copied in
+ * front of and behind them; the copy is an ordinary read of this very image,
+ * which until the piece is finished shows what was there before.  Head, data
+ * and tail go out as one vectored write.  A piece that fails is cancelled: the
+ * old content stays.
+ */
+#include "image/write.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "image/chain.h"
+
+/* Below this a write of zero bytes costs less than a call to zero them. */
+static const uint64_t ZERO_CALL_MIN = 16 * LAM_KIB;
+
+int image_check_writable(struct lam_image *image, struct lam_error *err)
+{
+    if (image->metadata_only)
+        return lam_fail(err, EINVAL, "'%s' was opened for its header only",
+                        image->name);
+    if (!image->writable)
+        return lam_fail(err, EROFS, "Block node is read-only");
+    return 0;
+}
+
+/* ------------------------------------------------------------ COW regions */
+
+/* The head or the tail of a piece. */
+struct side {
+    struct range range;         /* guest; the end may lie past the disk's */
+    bool zero;
+    uint8_t *bytes;             /* owned; NULL if empty, or zero */
+};
+
+static void side_deinit(struct side *side)
+{
+    free(side->bytes);
+}
+
+static bool all_zero(const struct lam_extents *extents)
+{
+    for (size_t i = 0; i < extents->count; i++)
+        if (!extent_reads_zero(&extents->items[i]))
+            return false;
+    return true;
+}
+
+static int side_buffer(struct side *side, struct lam_error *err)
+{
+    side->bytes = buffer_new(side->range.length);
+    return side->bytes ? 0 : lam_fail(err, ENOMEM, "no memory to copy %" PRIu64
+                                      " bytes", side->range.length);
+}
+
+/* What the guest reads there now.  What lies past the end of the disk is zero,
+ * so that nothing of a longer backing file gets in. */
+static int side_load(struct lam_image *image, struct side *side,
+                     struct lam_error *err)
+{
+    struct range inside = range_intersect(side->range,
+                                          range_make(0, image->size));
+    struct lam_extents extents lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+
+    side->zero = true;
+    if (!inside.length)
+        return 0;
+    int rc = chain_map(image, inside.offset, inside.length, LAM_DEPTH_ALL, 0,
+                       &extents, err);
+    if (rc < 0)
+        return rc;
+    side->zero = all_zero(&extents);
+    if (side->zero)
+        return 0;
+
+    rc = side_buffer(side, err);
+    if (rc < 0)
+        return rc;
+    memset(side->bytes + inside.length, 0, side->range.length - inside.length);
+    return image_read_extents(image, &extents, side->bytes, inside.length,
+                              inside.offset, err);
+}
+
+/* A side that has to be written as zeroes. */
+static int side_make_zeroes(struct side *side, struct lam_error *err)
+{
+    if (!side->range.length || side->bytes)
+        return 0;
+    int rc = side_buffer(side, err);
+    if (rc == 0)
+        memset(side->bytes, 0, side->range.length);
+    return rc;
+}
+
+/* ------------------------------------------------------------- one piece */
+
+static int write_whole(const struct format_allocation *a, struct side *head,
+                       const void *data, struct side *tail,
+                       struct lam_error *err)
+{
+    struct iovec iov[3];
+    int count = 0;
+    uint64_t at = a->host_offset;
+
+    if (head->bytes) {
+        iov[count++] = (struct iovec){ head->bytes, head->range.length };
+        at -= head->range.length;
+    }
+    iov[count++] = (struct iovec){ (void *)data, a->length };
+    if (tail->bytes)
+        iov[count++] = (struct iovec){ tail->bytes, tail->range.length };
+    return lam_io_writev(a->io, iov, count, at, err);
+}
+
+/* The whole range zeroed by one call, then the data into the middle. */
+static int write_over_zeroes(const struct format_allocation *a,
+                             const struct side *head, const void *data,
+                             const struct side *tail, struct lam_error *err)
+{
+    uint64_t length = head->range.length + a->length + tail->range.length;
+    int rc = lam_io_zero(a->io, a->host_offset - head->range.length, length,
+                         LAM_ZERO_NO_FALLBACK, err);
+    if (rc < 0)
+        return rc;
+    return lam_io_write(a->io, data, a->length, a->host_offset, err);
+}
+
+static int transfer(struct lam_image *image, const struct format_allocation *a,
+                    const void *data, struct lam_error *err)
+{
+    struct side head lam_cleanup(side_deinit) = {
+        .range = range_make(a->cow_start, a->offset - a->cow_start),
+    };
+    uint64_t end = a->offset + a->length;
+    struct side tail lam_cleanup(side_deinit) = {
+        .range = range_make(end, a->cow_end - end),
+    };
+
+    assert(a->cow_start <= a->offset && a->cow_end >= end);
+    int rc = side_load(image, &head, err);
+    if (rc == 0)
+        rc = side_load(image, &tail, err);
+    if (rc < 0)
+        return rc;
+
+    if (!a->host_is_zero) {
+        uint64_t copied = head.range.length + tail.range.length;
+        if (head.zero && tail.zero && copied >= ZERO_CALL_MIN) {
+            rc = write_over_zeroes(a, &head, data, &tail, err);
+            if (rc != -ENOTSUP)
+                return rc;
+        }
+        rc = side_make_zeroes(&head, err);
+        if (rc == 0)
+            rc = side_make_zeroes(&tail, err);
+        if (rc < 0)
+            return rc;
+    }
+    return write_whole(a, &head, data, &tail, err);
+}
+
+/* The next piece of a write; *@done is its length. */
+static int write_piece(struct lam_image *image, const void *data,
+                       uint64_t length, uint64_t offset, uint64_t *done,
+                       struct lam_error *err)
+{
+    const struct format_ops *ops = image->ops;
+    struct format_allocation a;
+    int rc = ops->write_begin(image->format, offset, length, &a, err);
+    if (rc < 0)
+        return rc;
+    assert(a.offset == offset && a.length > 0 && a.length <= length);
+
+    *done = a.length;
+    rc = transfer(image, &a, data, err);
+    if (!a.token)
+        return rc;
+    if (rc == 0)
+        return ops->write_finish(image->format, &a, err);
+    ops->write_cancel(image->format, &a);
+    return rc;
+}
+
+int image_write_pieces(struct lam_image *image, const void *buf,
+                       uint64_t length, uint64_t offset, struct lam_error *err)
+{
+    while (length > 0) {
+        uint64_t done = 0;
+        uint64_t token = image_enter(image);
+        int rc = write_piece(image, buf, length, offset, &done, err);
+        image_leave(image, token);
+        if (rc < 0)
+            return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
+                                    image->name, offset);
+        buf = (const uint8_t *)buf + done;
+        offset += done;
+        length -= done;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------ compressed */
+
+static int write_compressed(struct lam_image *image, const uint8_t *buf,
+                            uint64_t length, uint64_t offset,
+                            struct lam_error *err)
+{
+    const struct format_ops *ops = image->ops;
+
+    if (!ops->can_compress)
+        return lam_fail(err, ENOTSUP, "format '%s' cannot store compressed "
+                        "clusters", ops->name);
+    uint64_t cluster = ops->cluster_size(image->format);
+    if (!is_aligned(offset, cluster) || (!is_aligned(length, cluster)
+                                         && offset + length != image->size))
+        return lam_fail(err, EINVAL, "a compressed write of %" PRIu64 " bytes "
+                        "at offset %" PRIu64 " is not made of whole clusters of"
+                        " %" PRIu64, length, offset, cluster);
+
+    lam_autofree uint8_t *padded = NULL;
+    while (length > 0) {
+        uint64_t n = min_u64(length, cluster);
+        const uint8_t *data = buf;
+        if (n < cluster) {
+            padded = calloc(1, cluster);
+            if (!padded)
+                return lam_fail(err, ENOMEM, "no memory for a cluster of %"
+                                PRIu64 " bytes", cluster);
+            data = memcpy(padded, buf, n);
+        }
+        uint64_t token = image_enter(image);
+        int rc = ops->write_compressed(image->format, offset, data, err);
+        image_leave(image, token);
+        if (rc < 0)
+            return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
+                                    image->name, offset);
+        buf += n;
+        offset += n;
+        length -= n;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------- public calls */
+
+/*
+ * A disk that was taken for raw by its looks must go on looking raw: else the
+ * guest could make it name any file of the host as its backing file the next
+ * time somebody looks (format document 11.3).
+ */
+static int guard_first_sector(struct lam_image *image, const void *buf,
+                              uint64_t length, uint64_t offset,
+                              struct lam_error *err)
+{
+    uint8_t sector[512] = { 0 };
+
+    if (!image->guessed || image->ops != &format_raw || offset >= sizeof sector)
+        return 0;
+    int rc = lam_image_read(image, sector, min_u64(sizeof sector, image->size),
+                            0, err);
+    if (rc < 0)
+        return rc;
+    memcpy(sector + offset, buf, min_u64(length, sizeof sector - offset));
+    if (format_probe(sector, sizeof sector) == &format_raw)
+        return 0;
+    return lam_fail(err, EPERM, "Operation not permitted: the first sector "
+                    "would look like another format than raw, which was "
+                    "guessed; give the format to allow it");
+}
+
+int image_end_write(struct lam_image *image, unsigned flags,
+                    struct lam_error *err)
+{
+    return flags & LAM_WRITE_FUA || image->flush_writes
+        ? lam_image_flush(image, err) : 0;
+}
+
+int lam_image_write(struct lam_image *image, const void *buf,
+                    uint64_t length, uint64_t offset, unsigned flags,
+                    struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+    if (rc == 0)
+        rc = image_check_range(image, offset, length, err);
+    if (rc == 0)
+        rc = guard_first_sector(image, buf, length, offset, err);
+    if (rc < 0)
+        return rc;
+
+    pthread_rwlock_rdlock(&image->whole_units);
+    rc = flags & LAM_WRITE_COMPRESSED
+        ? write_compressed(image, buf, length, offset, err)
+        : image_write_pieces(image, buf, length, offset, err);
+    pthread_rwlock_unlock(&image->whole_units);
+    return rc < 0 ? rc : image_end_write(image, flags, err);
+}
+
+int lam_image_discard(struct lam_image *image, uint64_t offset,
+                      uint64_t length, struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+    if (rc == 0)
+        rc = image_check_range(image, offset, length, err);
+    if (rc < 0 || !image->unmap || !length)
+        return rc;
+    rc = image->ops->discard(image->format, offset, length, err);
+    lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64, image->name,
+                     offset);
+    return rc < 0 ? rc : image_end_write(image, 0, err);
+}
+
+int lam_image_flush(struct lam_image *image, struct lam_error *err)
+{
+    if (!image->writable || image->metadata_only)
+        return 0;
+    return image->ops->flush(image->format, err);
+}

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * describe.c - a list of keys → the image that it describes.
+ *
+ * A node of a format ("driver": "qcow2") stands on a node of a protocol
+ * ("file": {"driver": "file", ...}), with a window in between if that one is
+ * wrapped in "raw" with an offset or a size.  Options we do not know are
+ * errors; those that only tune the genuine tool are checked and dropped.
+ */
+#include "image/describe.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arith.h"
+#include "base/cleanup.h"
+
+enum { MAX_NODES = 1024, PREFIX_MAX = 1024 };
+
+struct parser {
+    struct keylist *keys;
+    unsigned nb_nodes;
+};
+
+/* Options that change speed or memory and nothing a guest could see. */
+static const char *const tuning_common[] = {
+    "node-name", "auto-read-only", "force-share",
+};
+static const char *const tuning_qcow2[] = {
+    "l2-cache-size", "refcount-cache-size", "cache-size", "l2-cache-entry-size",
+    "cache-clean-interval", "lazy-refcounts", "overlap-check",
+    "overlap-check.template", "overlap-check.main-header",
+    "overlap-check.active-l1", "overlap-check.active-l2",
+    "overlap-check.refcount-table", "overlap-check.refcount-block",
+    "overlap-check.snapshot-table", "overlap-check.inactive-l1",
+    "overlap-check.inactive-l2", "overlap-check.bitmap-directory",
+};
+static const char *const tuning_file[] = {
+    "locking", "aio", "aio-max-batch", "drop-cache", "x-check-cache-dropped",
+};
+
+static void drop_options(struct parser *p, const char *prefix,
+                         const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        keylist_find(p->keys, prefix, names[i]);
+}
+
+static int take_string(struct parser *p, const char *prefix, const char *key,
+                       char **out, struct lam_error *err)
+{
+    const struct keyitem *item = keylist_find(p->keys, prefix, key);
+    if (!item)
+        return 0;
+    if (!item->value)
+        return lam_fail(err, EINVAL, "Invalid parameter type for '%s%s', "
+                        "expected: string", prefix, key);
+    free(*out);
+    *out = strdup(item->value);
+    return *out ? 0 : lam_fail(err, ENOMEM, "no memory for '%s%s'", prefix,
+                               key);
+}
+
+static int take_switch(struct parser *p, const char *prefix, const char *key,
+                       enum node_switch *out, struct lam_error *err)
+{
+    const struct keyitem *item = keylist_find(p->keys, prefix, key);
+    if (!item)
+        return 0;
+    const char *value = item->value ? item->value : "";
+    if (!strcmp(value, "on") || !strcmp(value, "true"))
+        *out = NODE_ON;
+    else if (!strcmp(value, "off") || !strcmp(value, "false"))
+        *out = NODE_OFF;
+    else
+        return lam_fail(err, EINVAL, "Parameter '%s' expects 'on' or 'off'",
+                        key);
+    return 0;
+}
+
+/* Bytes, with a suffix K, M, G, T, P or E. */
+static int parse_bytes(const char *text, uint64_t *out)
+{
+    static const char suffixes[] = "KMGTPE";
+    char *end;
+
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    errno = 0;
+    uint64_t value = strtoull(text, &end, 10);
+    if (errno)
+        return -errno;
+    if (*end) {
+        char upper = (char)(*end >= 'a' ? *end - 'a' + 'A' : *end);
+        const char *suffix = strchr(suffixes, upper);
+        uint64_t unit = suffix ? UINT64_C(1) << (10 * (suffix - suffixes + 1))
+                               : 1;
+        if ((!suffix && upper != 'B') || end[1]
+            || mul_overflows(value, unit, &value))
+            return -EINVAL;
+    }
+    *out = value;
+    return 0;
+}
+
+static int take_bytes(struct parser *p, const char *prefix, const char *key,
+                      uint64_t *out, struct lam_error *err)
+{
+    const struct keyitem *item = keylist_find(p->keys, prefix, key);
+    if (!item)
+        return 0;
+    if (!item->value || parse_bytes(item->value, out) < 0)
+        return lam_fail(err, EINVAL, "Parameter '%s' expects a non-negative "
+                        "number below 2^64", key);
+    return 0;
+}
+
+/* What images and files have in common; said at either, it counts for both. */
+static int take_common(struct parser *p, const char *prefix, struct node *n,
+                       struct lam_error *err)
+{
+    lam_autofree char *discard = NULL, *detect = NULL;
+    int rc = take_switch(p, prefix, "read-only", &n->read_only, err);
+    if (rc == 0)
+        rc = take_switch(p, prefix, "cache.direct", &n->direct, err);
+    if (rc == 0)
+        rc = take_switch(p, prefix, "cache.no-flush", &n->no_flush, err);
+    if (rc == 0)
+        rc = take_string(p, prefix, "discard", &discard, err);
+    if (rc == 0)
+        rc = take_string(p, prefix, "detect-zeroes", &detect, err);
+    if (rc < 0)
+        return rc;
+
+    if (discard) {
+        bool on = !strcmp(discard, "unmap") || !strcmp(discard, "on");
+        if (!on && strcmp(discard, "ignore") && strcmp(discard, "off"))
+            return lam_fail(err, EINVAL, "Invalid discard option");
+        n->unmap = on ? NODE_ON : NODE_OFF;
+    }
+    if (detect && strcmp(detect, "off"))
+        return lam_fail(err, ENOTSUP, "detect-zeroes '%s' is not supported",
+                        detect);
+    drop_options(p, prefix, tuning_common, LAM_ARRAY_SIZE(tuning_common));
+    return 0;
+}
+
+static int check_all_used(struct parser *p, const char *prefix,
+                          const char *kind, const char *driver,
+                          struct lam_error *err)
+{
+    const char *key = keylist_unused(p->keys, prefix);
+    if (!key)
+        return 0;
+    return lam_fail(err, EINVAL, "%s '%s' does not support the option '%s'",
+                    kind, driver, key);
+}
+
+static const char *known_protocol(const char *driver)
+{
+    static const char *const known[] = { "file", "host_device" };
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(known); i++)
+        if (!strcmp(driver, known[i]))
+            return known[i];
+    return NULL;
+}
+
+static int unknown_driver(const char *driver, struct lam_error *err)
+{
+    return lam_fail(err, ENOTSUP, "Unknown driver '%s'", driver);
+}
+
+static int sub_prefix(const char *prefix, const char *name, char out[PREFIX_MAX],
+                      struct lam_error *err)
+{
+    int length = snprintf(out, PREFIX_MAX, "%s%s.", prefix, name);
+    if (length < 0 || length >= PREFIX_MAX)
+        return lam_fail(err, EINVAL, "image nodes are nested too deeply");
+    return 0;
+}
+
+/* The keys of a node whose driver is a protocol: host file or device. */
+static int parse_protocol(struct parser *p, const char *prefix, struct node *n,
+                          const char *driver, struct lam_error *err)
+{
+    n->protocol = known_protocol(driver);
+    if (!n->protocol)
+        return unknown_driver(driver, err);
+    int rc = take_string(p, prefix, "filename", &n->filename, err);
+    if (rc == 0)
+        rc = take_common(p, prefix, n, err);
+    if (rc < 0)
+        return rc;
+    if (!n->filename || !*n->filename)
+        return lam_fail(err, EINVAL, "The '%s' block driver requires a file "
+                        "name", driver);
+    drop_options(p, prefix, tuning_file, LAM_ARRAY_SIZE(tuning_file));
+    return check_all_used(p, prefix, "Block protocol", driver, err);
+}
+
+static int parse_file(struct parser *p, const char *prefix, struct node *n,
+                      bool may_wrap, struct lam_error *err);
+
+/* "file": {"driver": "raw", "offset": N, "file": {...}}: part of a file, as
+ * for a disk inside a tar archive. */
+static int parse_window(struct parser *p, const char *prefix, struct node *n,
+                        struct lam_error *err)
+{
+    int rc = take_bytes(p, prefix, "offset", &n->window_offset, err);
+    if (rc == 0)
+        rc = take_bytes(p, prefix, "size", &n->window_size, err);
+    if (rc == 0)
+        rc = take_common(p, prefix, n, err);
+    if (rc == 0)
+        rc = parse_file(p, prefix, n, false, err);
+    return rc < 0 ? rc : check_all_used(p, prefix, "Block format", "raw", err);
+}
+
+/* The "file" key of the node at @prefix. */
+static int parse_file(struct parser *p, const char *prefix, struct node *n,
+                      bool may_wrap, struct lam_error *err)
+{
+    lam_autofree char *reference = NULL, *driver = NULL;
+    int rc = take_string(p, prefix, "file", &reference, err);
+    if (rc < 0)
+        return rc;
+    if (reference)
+        return lam_fail(err, ENOTSUP, "Cannot find device='%s' nor "
+                        "node-name='%s'", reference, reference);
+    if (!keylist_has_below(p->keys, prefix, "file"))
+        return lam_fail(err, EINVAL, "A block device must be specified for "
+                        "\"file\"");
+
+    char below[PREFIX_MAX];
+    rc = sub_prefix(prefix, "file", below, err);
+    if (rc == 0)
+        rc = take_string(p, below, "driver", &driver, err);
+    if (rc < 0)
+        return rc;
+    if (driver && !strcmp(driver, "raw") && may_wrap)
+        return parse_window(p, below, n, err);
+    return parse_protocol(p, below, n, driver ? driver : "file", err);
+}
+
+static int parse_image(struct parser *p, const char *prefix, struct node **out,
+                       struct lam_error *err);
+
+static int parse_backing(struct parser *p, const char *prefix, struct node *n,
+                         struct lam_error *err)
+{
+    const struct keyitem *item = keylist_find(p->keys, prefix, "backing");
+    if (item && (!item->value || !*item->value)) {
+        n->no_backing = true;
+        return 0;
+    }
+    if (item)
+        return lam_fail(err, ENOTSUP, "Cannot find device='%s' nor "
+                        "node-name='%s'", item->value, item->value);
+    if (!keylist_has_below(p->keys, prefix, "backing"))
+        return 0;
+
+    char below[PREFIX_MAX];
+    int rc = sub_prefix(prefix, "backing", below, err);
+    return rc < 0 ? rc : parse_image(p, below, &n->backing, err);
+}
+
+static int parse_data_file(struct parser *p, const char *prefix, struct node *n,
+                           struct lam_error *err)
+{
+    lam_autofree char *driver = NULL;
+    char below[PREFIX_MAX];
+
+    if (!keylist_has_below(p->keys, prefix, "data-file"))
+        return 0;
+    n->data_file = calloc(1, sizeof *n->data_file);
+    if (!n->data_file)
+        return lam_fail(err, ENOMEM, "no memory for an image node");
+    int rc = sub_prefix(prefix, "data-file", below, err);
+    if (rc == 0)
+        rc = take_string(p, below, "driver", &driver, err);
+    if (rc < 0)
+        return rc;
+    return parse_protocol(p, below, n->data_file, driver ? driver : "file",
+                          err);
+}
+
+static int parse_format_options(struct parser *p, const char *prefix,
+                                struct node *n, struct lam_error *err)
+{
+    bool raw = n->driver && !strcmp(n->driver, "raw");
+    bool qcow2 = !n->driver || !strcmp(n->driver, "qcow2");
+    int rc = 0;
+
+    if (raw) {
+        rc = take_bytes(p, prefix, "offset", &n->raw_offset, err);
+        if (rc == 0)
+            rc = take_bytes(p, prefix, "size", &n->raw_size, err);
+    } else if (qcow2) {
+        drop_options(p, prefix, tuning_qcow2, LAM_ARRAY_SIZE(tuning_qcow2));
+        rc = parse_backing(p, prefix, n, err);
+        if (rc == 0)
+            rc = parse_data_file(p, prefix, n, err);
+    }
+    if (rc < 0)
+        return rc;
+    return check_all_used(p, prefix, "Block format",
+                          n->driver ? n->driver : "qcow2", err);
+}
+
+static int fill_image(struct parser *p, const char *prefix, struct node *n,
+                      struct lam_error *err)
+{
+    n->described = true;
+    int rc = take_string(p, prefix, "driver", &n->driver, err);
+    if (rc < 0)
+        return rc;
+    /* A bare file or device: its bytes, as raw shows them. */
+    if (n->driver && known_protocol(n->driver)) {
+        rc = parse_protocol(p, prefix, n, n->driver, err);
+        free(n->driver);
+        n->driver = strdup("raw");
+        return rc < 0 || n->driver ? rc
+            : lam_fail(err, ENOMEM, "no memory for an image node");
+    }
+    if (n->driver && strcmp(n->driver, "raw") && strcmp(n->driver, "qcow2"))
+        return unknown_driver(n->driver, err);
+    if (!n->driver && !keylist_has_below(p->keys, prefix, "file"))
+        return lam_fail(err, EINVAL, "Must specify either driver or file");
+
+    rc = parse_file(p, prefix, n, true, err);
+    if (rc == 0)
+        rc = take_common(p, prefix, n, err);
+    return rc < 0 ? rc : parse_format_options(p, prefix, n, err);
+}
+
+static int parse_image(struct parser *p, const char *prefix, struct node **out,
+                       struct lam_error *err)
+{
+    if (++p->nb_nodes > MAX_NODES)
+        return lam_fail(err, EINVAL, "more than %d image nodes", MAX_NODES);
+    struct node *n = calloc(1, sizeof *n);
+    if (!n)
+        return lam_fail(err, ENOMEM, "no memory for an image node");
+    int rc = fill_image(p, prefix, n, err);
+    if (rc < 0)
+        node_free(n);
+    else
+        *out = n;
+    return rc;
+}
+
+int node_from_keys(struct keylist *keys, struct node **out,
+                   struct lam_error *err)
+{
+    struct parser p = { .keys = keys };
+    return parse_image(&p, "", out, err);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * layer.c - one image of a chain: host object, choice of the format, data file.
+ */
+#include "image/layer.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "io/window.h"
+
+/* As much as the genuine tool looks at. */
+enum { PROBE_BYTES = 512 };
+
+/* Syncing after each write is ours to do: the image layer flushes once when
+ * data and metadata are written, and not the host object at each step. */
+static enum lam_cache_mode io_cache(const struct lam_open_options *options,
+                                    const struct node *node)
+{
+    enum lam_cache_mode cache = options->cache;
+    bool direct = cache == LAM_CACHE_NONE || cache == LAM_CACHE_DIRECTSYNC;
+
+    if (node->direct != NODE_UNSET)
+        direct = node->direct == NODE_ON;
+    if (cache == LAM_CACHE_UNSAFE || node->no_flush == NODE_ON)
+        return direct ? LAM_CACHE_NONE : LAM_CACHE_UNSAFE;
+    return direct ? LAM_CACHE_NONE : LAM_CACHE_WRITEBACK;
+}
+
+static bool wants_unmap(const struct lam_open_options *options,
+                        const struct node *node)
+{
+    return node->unmap == NODE_UNSET ? options->flags & LAM_OPEN_UNMAP
+                                     : node->unmap == NODE_ON;
+}
+
+static bool is_writable(const struct layer_request *r, const struct node *node)
+{
+    return r->top && r->options->flags & LAM_OPEN_WRITE
+        && node->read_only != NODE_ON;
+}
+
+int layer_open_io(const struct layer_request *r, const struct node *node,
+                  struct lam_io **out, struct lam_error *err)
+{
+    const struct gate_pass *pass = r->pass;
+    struct lam_io_open_options o = LAM_IO_OPEN_INIT;
+    o.writable = is_writable(r, node);
+    o.lock = !(r->options->flags & LAM_OPEN_FORCE_SHARE);
+    o.exclusive = r->top && r->options->flags & LAM_OPEN_EXCLUSIVE;
+    o.unmap = wants_unmap(r->options, node);
+    o.cache = io_cache(r->options, node);
+    if (pass && pass->dirfd >= 0) {
+        o.beneath = true;
+        o.dirfd = pass->dirfd;
+        o.regular_only = pass->regular_only;
+    }
+
+    struct lam_io *io = NULL;
+    int rc = lam_io_open(o.beneath ? pass->path : node->filename, &o, &io, err);
+    /* The caller prefixes the name it gave; a name out of a header is not
+     * known to anybody else.  A lock's message names the file itself. */
+    if (rc < 0)
+        return pass && rc != -EAGAIN
+            ? lam_error_prefix(err, rc, "Could not open '%s'", node->filename)
+            : rc;
+    if (node->window_offset || node->window_size)
+        return lam_io_window_new(io, node->window_offset, node->window_size,
+                                 out, err);
+    *out = io;
+    return 0;
+}
+
+static int probe(struct lam_io *io, const struct format_ops **ops,
+                 struct lam_error *err)
+{
+    uint8_t head[PROBE_BYTES];
+    uint64_t length;
+    int rc = lam_io_size(io, &length, err);
+    if (rc < 0)
+        return rc;
+    length = min_u64(length, sizeof head);
+    if (length) {
+        rc = lam_io_read(io, head, length, 0, err);
+        if (rc < 0)
+            return rc;
+    }
+    *ops = format_probe(head, length);
+    return 0;
+}
+
+/* The drivers of host objects show bytes as raw does. */
+static const struct format_ops *find_format(const char *name)
+{
+    if (!strcmp(name, "file") || !strcmp(name, "host_device"))
+        return &format_raw;
+    return format_find(name);
+}
+
+static int choose_format(const struct layer_request *r, struct lam_image *image,
+                         struct lam_error *err)
+{
+    const char *format = r->format ? r->format : r->node->driver;
+    if (format) {
+        image->ops = find_format(format);
+        return image->ops ? 0 : lam_fail(err, ENOTSUP, "Unknown driver '%s'",
+                                         format);
+    }
+
+    image->guessed = true;
+    int rc = probe(image->io, &image->ops, err);
+    if (rc < 0)
+        return rc;
+    /* Whoever writes the first sector of a raw disk could make it name any
+     * file as its backing file (format document 11.3). */
+    if (r->pass && r->options->policy != LAM_POLICY_TRUST
+        && image->ops == &format_raw)
+        return lam_fail(err, EINVAL, "the header does not say the format of "
+                        "its backing file '%s', and it is not qcow2; give "
+                        "it a format", r->node->filename);
+    return 0;
+}
+
+/* Writers first: else a stream of writes would starve the one who zeroes. */
+static void init_lock(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attr;
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr,
+        PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+}
+
+int layer_new(struct lam_io *io, const char *name, const char *path,
+              struct lam_image **out, struct lam_error *err)
+{
+    struct lam_image *image = calloc(1, sizeof *image);
+    if (!image) {
+        lam_io_close(io);
+        return lam_fail(err, ENOMEM, "no memory for an image");
+    }
+    init_lock(&image->whole_units);
+    image->io = io;
+    image->name = strdup(name);
+    image->path = path ? strdup(path) : NULL;
+    if (!image->name || (path && !image->path)) {
+        image_free(image);
+        return lam_fail(err, ENOMEM, "no memory for the name of an image");
+    }
+    *out = image;
+    return 0;
+}
+
+int layer_attach_format(struct lam_image *image,
+                        const struct lam_open_options *options,
+                        const struct node *node, bool top,
+                        struct lam_error *err)
+{
+    struct format_open o = {
+        .io = image->io,
+        .writable = image->writable,
+        .metadata_only = options->flags & LAM_OPEN_METADATA,
+        .for_check = top && options->flags & LAM_OPEN_CHECK,
+        .unmap = image->unmap,
+        .snapshot = top ? options->snapshot : NULL,
+        .l2_cache_size = options->l2_cache_size,
+        .refcount_cache_size = options->refcount_cache_size,
+        .raw_offset = node ? node->raw_offset : 0,
+        .raw_size = node ? node->raw_size : 0,
+    };
+    if (options->flags & LAM_OPEN_TRUST_EOF)
+        image->io->eof_unit = UINT64_MAX;
+    int rc = image->ops->open(&o, &image->format, err);
+    if (rc < 0)
+        return rc;
+    if (options->flags & LAM_OPEN_TRUST_EOF)
+        image->io->eof_unit = UINT64_MAX;
+    image->size = image->ops->size(image->format);
+    return 0;
+}
+
+static int open_data_named(const struct layer_request *r,
+                           struct lam_image *image, const char *name,
+                           struct lam_error *err)
+{
+    if (image->guessed && r->options->policy != LAM_POLICY_TRUST)
+        return lam_fail(err, EPERM, "the format was guessed, and a guessed "
+                        "format is not followed into the data file '%s'; "
+                        "give it a format", name);
+
+    struct gate_pass pass lam_cleanup(gate_pass_deinit) = GATE_PASS_INIT;
+    int rc = gate_admit(r->options->policy, GATE_DATA, image->path, name,
+                        &pass, err);
+    if (rc < 0)
+        return rc;
+    struct layer_request data = *r;
+    data.pass = &pass;
+    return layer_open_io(&data, pass.node, &image->data, err);
+}
+
+static int open_data(const struct layer_request *r, struct lam_image *image,
+                     struct lam_error *err)
+{
+    struct format_links links;
+    image->ops->links(image->format, &links);
+    if (!links.needs_data_file || image->metadata_only)
+        return r->node->data_file && !image->metadata_only
+            ? lam_fail(err, EINVAL, "'data-file' can only be set for images "
+                       "with an external data file")
+            : 0;
+
+    int rc;
+    if (r->node->data_file) {
+        struct layer_request data = *r;
+        data.pass = NULL;
+        rc = layer_open_io(&data, r->node->data_file, &image->data, err);
+        lam_error_prefix(err, rc, "Could not open '%s'",
+                         r->node->data_file->filename);
+    } else if (links.data_file && *links.data_file) {
+        rc = open_data_named(r, image, links.data_file, err);
+    } else {
+        rc = lam_fail(err, EINVAL, "'data-file' is required for this image");
+    }
+    if (rc < 0)
+        return rc;
+    return image->ops->attach_data(image->format, image->data, err);
+}
+
+static int fill_layer(const struct layer_request *r, struct lam_image *image,
+                      struct lam_error *err)
+{
+    const struct lam_open_options *o = r->options;
+
+    image->writable = is_writable(r, r->node);
+    image->metadata_only = o->flags & LAM_OPEN_METADATA;
+    image->unmap = wants_unmap(o, r->node);
+    image->flush_writes = o->cache == LAM_CACHE_WRITETHROUGH
+        || o->cache == LAM_CACHE_DIRECTSYNC;
+    int rc = choose_format(r, image, err);
+    if (rc == 0)
+        rc = layer_attach_format(image, o, r->node, r->top, err);
+    return rc < 0 ? rc : open_data(r, image, err);
+}
+
+int layer_open(const struct layer_request *r, struct lam_image **out,
+               struct lam_error *err)
+{
+    struct lam_io *io;
+    struct lam_image *image;
+    int rc = layer_open_io(r, r->node, &io, err);
+    if (rc == 0)
+        rc = layer_new(io, r->node->filename, r->node->filename, &image, err);
+    if (rc < 0)
+        return rc;
+    rc = fill_layer(r, image, err);
+    if (rc < 0)
+        image_free(image);
+    else
+        *out = image;
+    return rc;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * name.h - what a user or a header calls an image → which file, which drivers.
+ *
+ * Pure but for memory: nothing is opened here.
+ */
+#ifndef LAM_IMAGE_NAME_H
+#define LAM_IMAGE_NAME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum node_switch { NODE_UNSET, NODE_OFF, NODE_ON };
+
+/* One image of a graph as described by its name. */
+struct node {
+    char *filename;             /* host path */
+    char *driver;               /* format; NULL: not said */
+    const char *protocol;       /* "file", "host_device"; NULL: not said */
+    bool described;             /* json: or key=value, not a plain name */
+    uint64_t raw_offset, raw_size;          /* of driver raw */
+    uint64_t window_offset, window_size;    /* of a raw node below another
+                                               format */
+    enum node_switch read_only, direct, no_flush, unmap;
+    bool no_backing;            /* "backing": null */
+    struct node *backing;       /* instead of what the header names */
+    struct node *data_file;     /* likewise */
+};
+
+void node_free(struct node *node);
+
+/* A path as it is, for names that must not be taken for anything else. */
+int node_from_path(const char *path, struct node **out, struct lam_error *err);
+
+/* PATH, file:PATH, file:///PATH, json:{...}.  -EINVAL, -ENOTSUP for drivers
+ * and options that we do not have, by name. */
+int node_from_name(const char *name, struct node **out, struct lam_error *err);
+
+/* "driver=qcow2,file.filename=PATH"; ",," is a comma. */
+int node_from_options(const char *text, struct node **out,
+                      struct lam_error *err);
+
+/* True if what stands before the first ':' is a protocol and not a path. */
+bool name_has_protocol(const char *name);
+
+/*
+ * @backing, as a header has it, seen from the image at @overlay (format
+ * document 11.2): unchanged if absolute, "json:" or of some protocol, else
+ * behind the textual directory part of @overlay.  NULL: no memory.
+ */
+char *name_resolve(const char *overlay, const char *backing);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * write.h - what the ways of changing an image share.
+ */
+#ifndef LAM_IMAGE_WRITE_H
+#define LAM_IMAGE_WRITE_H
+
+#include "image/image.h"
+
+/* -EROFS, or -EINVAL for an image opened for its header only. */
+int image_check_writable(struct lam_image *image, struct lam_error *err);
+
+/* lam_image_write() without checks, flags and the lock, which the caller
+ * holds. */
+int image_write_pieces(struct lam_image *image, const void *buf,
+                       uint64_t length, uint64_t offset, struct lam_error *err);
+
+/* The flush that the flags of a request or the cache mode ask for. */
+int image_end_write(struct lam_image *image, unsigned flags,
+                    struct lam_error *err);
+
+#endif
