@@ -1,1 +1,359 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * cmd-convert.c - `convert`: copy images to another image, device or pipe.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "convert-target.h"
+#include "print.h"
+#include "progress.h"
+
+struct convert {
+    const struct cli *cli;
+    struct convert_args args;
+    struct lam_image **sources;
+    size_t nb_open;
+    uint64_t size;              /* of all sources */
+    struct convert_target target;
+    struct lam_convert_options options;
+};
+
+/* ------------------------------------------------------------ signals */
+
+static volatile int signal_seen;
+
+static void on_signal(int signo)
+{
+    signal_seen = signo;
+}
+
+/* The first signal ends the job in an orderly way, the second at once. */
+static void catch_signals(void)
+{
+    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+    struct sigaction action = { .sa_handler = on_signal,
+                                .sa_flags = (int)SA_RESETHAND };
+
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        struct sigaction old;
+        /* What nohup has told us to ignore stays ignored. */
+        if (sigaction(signals[i], NULL, &old) == 0 &&
+            old.sa_handler == SIG_IGN)
+            continue;
+        sigaction(signals[i], &action, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN);   /* writing to a closed pipe is an error */
+}
+
+/* ------------------------------------------------------------ sources */
+
+static int open_source(struct convert *c, const char *name,
+                       struct lam_image **image)
+{
+    const struct source_options *source = &c->args.source;
+    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (!c->args.snapshot)
+        return source_open(c->cli, name, source, 0, image);
+    options.format = source->format;
+    options.snapshot = c->args.snapshot;
+    options.policy = source->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
+    if (source->image_opts)
+        options.flags |= LAM_OPEN_IMAGE_OPTS;
+    if (source->force_share)
+        options.flags |= LAM_OPEN_FORCE_SHARE;
+    if (source->cache &&
+        lam_cache_mode_parse(source->cache, &options.cache, NULL) < 0) {
+        cli_error(c->cli, "Invalid source cache option: %s", source->cache);
+        return -EINVAL;
+    }
+    int rc = lam_image_open(name, &options, image, &err);
+    if (rc < 0)
+        cli_report(c->cli, &err);
+    return rc;
+}
+
+static int open_sources(struct convert *c)
+{
+    c->sources = calloc(c->args.nb_sources, sizeof *c->sources);
+    if (!c->sources) {
+        cli_error(c->cli, "no memory");
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < c->args.nb_sources; i++) {
+        int rc = open_source(c, c->args.sources[i], &c->sources[i]);
+        if (rc < 0)
+            return rc;
+        c->nb_open++;
+        c->size += lam_image_size(c->sources[i]);
+    }
+    return 0;
+}
+
+static void close_sources(struct convert *c)
+{
+    for (size_t i = 0; i < c->nb_open; i++)
+        lam_image_close(c->sources[i], NULL);
+    free(c->sources);
+}
+
+/* --bitmaps asks for what is not there, or for what we cannot do yet. */
+static int check_bitmaps(const struct convert *c)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image_info *info;
+
+    if (!c->args.bitmaps)
+        return 0;
+    if (c->args.nb_sources > 1) {
+        cli_error(c->cli, "Copying bitmaps only possible with single source");
+        return -EINVAL;
+    }
+    if (lam_image_info(c->sources[0], &info, &err) < 0) {
+        cli_report(c->cli, &err);
+        return -EINVAL;
+    }
+    bool has_any = info->nb_bitmaps > 0, can_have = info->is_qcow2;
+    lam_image_info_free(info);
+    if (!can_have)
+        cli_error(c->cli, "Source lacks bitmap support");
+    else if (has_any)
+        cli_error(c->cli, "--bitmaps: copying bitmaps is not available yet");
+    return can_have && !has_any ? 0 : -ENOTSUP;
+}
+
+/* ------------------------------------------------------------ --explain */
+
+static const char *method_text(enum lam_zero_method method)
+{
+    switch (method) {
+    case LAM_ZERO_BY_SKIP:
+        return "skipped";
+    case LAM_ZERO_BY_CLEAR_ONCE:
+        return "skipped, after the target has been unmapped as a whole";
+    case LAM_ZERO_BY_PUNCH:
+        return "unmapped, a call for each range";
+    case LAM_ZERO_BY_ZERO_RANGE:
+        return "zeroed by the host, a call for each range";
+    case LAM_ZERO_BY_DISCARD_PROVE:
+        return "discarded, read back, and written where not zero";
+    case LAM_ZERO_BY_METADATA:
+        return "unallocated or zero clusters";
+    case LAM_ZERO_BY_WRITE:
+        break;
+    }
+    return "written";
+}
+
+static int explain(struct convert *c)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_thin_plan plan;
+    int rc = 0;
+
+    if (!convert_target_is_given(&c->args, &c->target)) {
+        lam_convert_plan_new(&c->target.create, &c->options, &plan);
+    } else {
+        rc = convert_target_open_given(c->cli, &c->args, &c->target);
+        if (rc < 0)
+            return rc;
+        rc = lam_convert_plan(c->target.image, &c->options, &plan, &err);
+    }
+    if (rc < 0) {
+        cli_report(c->cli, &err);
+        return rc;
+    }
+    fputs("target: ", stdout);
+    print_escaped(stdout, c->target.name);
+    printf("\nlimits: %s\nzeroes: %s\nreason: %s\nresult: %s\n", plan.limits,
+           method_text(plan.method), plan.reason,
+           plan.thin ? "thin" : plan.lost_thinness
+                     ? "fully allocated, although thin was asked for"
+                     : "fully allocated, as asked for");
+    return 0;
+}
+
+/* ------------------------------------------------------------ to an image */
+
+/* What was asked for and cannot be had is said, but not under a name whose
+ * callers take any text for a failure. */
+static void tell_lost(const struct convert *c, bool *told)
+{
+    struct lam_thin_plan plan;
+
+    if (c->cli->as_qemu || *told ||
+        lam_convert_plan(c->target.image, &c->options, &plan, NULL) < 0 ||
+        !plan.lost_thinness)
+        return;
+    *told = true;
+    cli_error(c->cli, "%s: %s", c->target.name, plan.reason);
+}
+
+static int check_target(const struct convert *c)
+{
+    if (lam_image_size(c->target.image) < c->size) {
+        cli_error(c->cli, "output file is smaller than input file");
+        return -EINVAL;
+    }
+    if (c->args.target_is_zero && lam_image_backing(c->target.image)) {
+        cli_error(c->cli, "Cannot use --target-is-zero when the destination "
+                  "image has a backing file");
+        return -EINVAL;
+    }
+    if (c->args.compress &&
+        strcmp(lam_image_format(c->target.image), "qcow2")) {
+        cli_error(c->cli, "Compression not supported for this file format");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int copy(struct convert *c)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    bool told = false;
+
+    int rc = check_target(c);
+    if (rc < 0)
+        return rc;
+    tell_lost(c, &told);
+    struct progress *progress = progress_begin(c->args.progress);
+    c->options.progress = progress_update;
+    c->options.progress_opaque = progress;
+    rc = lam_convert(c->sources, c->nb_open, c->target.image, &c->options,
+                     NULL, &err);
+    progress_end(progress, rc == 0);
+    if (rc < 0 && rc != -ECANCELED)
+        cli_report(c->cli, &err);
+    else
+        tell_lost(c, &told);    /* what only trying has shown */
+    return rc;
+}
+
+static int convert_to_image(struct convert *c)
+{
+    int rc = convert_target_init(c->cli, &c->args, c->size, &c->target);
+    if (rc == 0)
+        rc = convert_target_distinct(c->cli, &c->target, c->sources,
+                                     c->nb_open);
+    if (rc == 0 && !c->args.no_create)
+        c->options.flags |= LAM_CONVERT_NEW_TARGET;
+    if (rc == 0 && c->args.backing_file)
+        c->options.flags |= LAM_CONVERT_TARGET_HAS_BACKING;
+    if (rc == 0 && c->args.explain) {
+        rc = explain(c);
+    } else if (rc == 0) {
+        rc = convert_target_open(c->cli, &c->args, &c->target);
+        if (rc == 0)
+            rc = copy(c);
+    }
+    int end = convert_target_end(c->cli, &c->args, &c->target, rc == 0);
+    return rc < 0 ? rc : end;
+}
+
+/* ------------------------------------------------------------ to a stream */
+
+/* The descriptor of a target that is no disk: standard output, a FIFO, a
+ * terminal, a socket.  -1: it is a file or a device. */
+static int stream_descriptor(const struct convert *c)
+{
+    const char *name = c->args.target;
+    struct stat st;
+
+    if (c->args.target_image_opts || c->args.no_create)
+        return -1;
+    if (!strcmp(name, "-") && !c->cli->as_qemu)
+        return STDOUT_FILENO;
+    if (!strcmp(name, "/dev/stdout") && fstat(STDOUT_FILENO, &st) == 0 &&
+        !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return STDOUT_FILENO;
+    if (stat(name, &st) < 0 || !S_ISFIFO(st.st_mode))
+        return -1;
+    return open(name, O_WRONLY | O_CLOEXEC);
+}
+
+static int convert_to_stream(struct convert *c, int fd)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (strcmp(c->args.format, "raw") || c->args.compress ||
+        c->args.create.count || c->args.backing_file || c->args.explain) {
+        cli_error(c->cli, "%s: only a plain raw image can be written to a pipe",
+                  c->args.target);
+        return -EINVAL;
+    }
+    /* The records of -p would end up in the image. */
+    struct progress *progress =
+        progress_begin(c->args.progress && fd != STDOUT_FILENO);
+    c->options.progress = progress_update;
+    c->options.progress_opaque = progress;
+    int rc = lam_convert_to_fd(c->sources, c->nb_open, fd, &c->options, NULL,
+                               &err);
+    progress_end(progress, rc == 0);
+    if (rc < 0 && rc != -ECANCELED)
+        cli_report(c->cli, &err);
+    if (fd != STDOUT_FILENO && close(fd) < 0 && rc == 0) {
+        cli_error(c->cli, "%s: %s", c->args.target, strerror(errno));
+        rc = -EIO;
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------ the command */
+
+static void set_options(struct convert *c)
+{
+    const struct { bool given; unsigned flag; } flags[] = {
+        { c->args.compress, LAM_CONVERT_COMPRESS },
+        { c->args.target_is_zero, LAM_CONVERT_TARGET_IS_ZERO },
+        { c->args.no_sync, LAM_CONVERT_NO_SYNC },
+        { c->args.strict_cache, LAM_CONVERT_STRICT_CACHE },
+    };
+
+    c->options = (struct lam_convert_options)LAM_CONVERT_OPTIONS_INIT;
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        if (flags[i].given)
+            c->options.flags |= flags[i].flag;
+    c->options.sparse_size = c->args.sparse_size;
+    c->options.requests = c->args.requests;
+    c->options.cancel = &signal_seen;
+}
+
+static int run(struct convert *c)
+{
+    set_options(c);
+    int rc = open_sources(c);
+    if (rc == 0)
+        rc = check_bitmaps(c);
+    if (rc == 0) {
+        int fd = stream_descriptor(c);
+        rc = fd >= 0 ? convert_to_stream(c, fd) : convert_to_image(c);
+    }
+    close_sources(c);
+    return rc;
+}
+
+int cmd_convert(const struct cli *cli, int argc, char **argv)
+{
+    struct convert c = { .cli = cli };
+
+    int status = convert_args_parse(cli, argc, argv, &c.args);
+    if (status < 0) {
+        catch_signals();
+        int rc = run(&c);
+        status = rc < 0 ? 1 : cli_finish(cli, 0);
+        if (rc == -ECANCELED && signal_seen)
+            status = 128 + signal_seen;
+    }
+    convert_args_deinit(&c.args);
+    return status;
+}

@@ -27,6 +27,18 @@ static void choose_lost(struct lam_thin_plan *plan,
     plan->lost_thinness = true;
 }
 
+/* A device without the command has the kernel write the zeroes, and an old
+ * kernel may leave stale pages behind it. */
+static bool host_zeroes(const struct plan_input *in)
+{
+    const struct lam_io_limits *l = &in->limits;
+
+    if (!l->is_block_device)
+        return l->can_zero_range;
+    return l->can_zero_range && l->zero_max &&
+           (l->direct || in->kernel >= PLAN_KERNEL_DROPS_PAGES);
+}
+
 /* -S 0: as cheap as can be without giving blocks back. */
 static void plan_allocated(const struct plan_input *in,
                            struct lam_thin_plan *plan)
@@ -34,7 +46,7 @@ static void plan_allocated(const struct plan_input *in,
     if (in->has_metadata)
         choose(plan, LAM_ZERO_BY_WRITE, false,
                "-S 0: zeroes are stored like data");
-    else if (in->limits.can_zero_range)
+    else if (host_zeroes(in))
         choose(plan, LAM_ZERO_BY_ZERO_RANGE, false,
                "-S 0: zeroed by the host, blocks stay allocated");
     else
@@ -78,7 +90,7 @@ static void plan_file(const struct plan_input *in, struct lam_thin_plan *plan)
 static void plan_device_thick(const struct plan_input *in,
                               struct lam_thin_plan *plan)
 {
-    if (in->limits.can_zero_range && in->limits.zero_max)
+    if (host_zeroes(in))
         choose_lost(plan, LAM_ZERO_BY_ZERO_RANGE,
                     "no discard support; the device zeroes ranges, which stay "
                     "allocated");

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * convert-args.c - the command line of `convert`.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "convert-args.h"
+
+static const char synopsis[] =
+    "convert [-f FMT | --image-opts] [-T CACHE] [-U] [-l SNAPSHOT]\n"
+    "        [-O FMT | --target-image-opts] [-o OPTIONS] [-t CACHE] [-n]\n"
+    "        [-B FILE [-F FMT]] [-c] [-S SIZE] [-m N] [-p] [-q] ...\n"
+    "        SOURCE [SOURCE ...] TARGET";
+
+static const char help[] =
+    "Copy the guest contents of SOURCE (several: one after another) to TARGET.\n"
+    "What is known to be zero is not read, and is given as little space as the\n"
+    "target allows.  Exit status 0 means that the target is on disk.\n\n"
+    "Source:\n"
+    "  -f, --source-format FMT    format of the source (default: look at it)\n"
+    "      --image-opts           SOURCE is \"key=value,...\", not a name\n"
+    "  -l, --source-snapshot S    read the internal snapshot with this name or\n"
+    "                             id, or snapshot.name=NAME, snapshot.id=ID\n"
+    "  -T, --source-cache CACHE   cache mode (default: writeback)\n"
+    "  -U, --force-share          do not lock the source\n"
+    "      --untrusted            open no file that a header names\n\n"
+    "Target:\n"
+    "  -O, --target-format FMT    raw (default) or qcow2\n"
+    "  -o, --target-options OPTS  options of the format; \"-o help\" lists them\n"
+    "  -n, --no-create            write into TARGET, which exists and is large\n"
+    "                             enough\n"
+    "      --target-image-opts    TARGET is \"key=value,...\" (needs -n)\n"
+    "  -t, --target-cache CACHE   none, writeback (default), writethrough,\n"
+    "                             directsync or unsafe\n"
+    "  -B, --backing FILE         store only what FILE, of the same contents as\n"
+    "                             the source's backing file, has not\n"
+    "  -F, --backing-format FMT   format of FILE\n"
+    "  -c, --compress             compress (qcow2)\n"
+    "      --no-sync              do not wait until the target is on disk\n\n"
+    "Zeroes:\n"
+    "  -S, --sparse-size SIZE     runs of zeroes shorter than SIZE are written\n"
+    "                             as data (default: 4k); 0: everything is\n"
+    "                             allocated\n"
+    "      --target-is-zero       TARGET reads as zeroes: clear nothing (needs\n"
+    "                             -n)\n"
+    "      --strict-cache         on a block device without O_DIRECT, write\n"
+    "                             zeroes rather than discard\n"
+    "      --explain              print what the target can do, what zeroes\n"
+    "                             cost and why; copy nothing\n\n"
+    "Other:\n"
+    "  -m, --parallel N           requests in flight, 1 to 16 (default: 8)\n"
+    "  -p, --progress             show progress\n"
+    "  -q, --quiet                print nothing but errors\n"
+    "  -W, --oob-writes           accepted; writes are never held back\n"
+    "  -C, --copy-range-offloading  accepted\n"
+    "  -h, --help                 print this help\n\n"
+    "TARGET may be a block device (with -n), a FIFO, /dev/stdout, or - for\n"
+    "standard output (raw only; called as qemu-img, - is a file).  A target\n"
+    "that this command created is removed if it fails.\n\n"
+    "Examples:\n"
+    "  convert -n -t none -O raw overlay.qcow2 /dev/vg/volume\n"
+    "  convert -c -O qcow2 -o compression_type=zstd disk.raw disk.qcow2\n"
+    "  convert --explain -n -t none overlay.qcow2 /dev/vg/volume\n";
+
+/* The largest -S, as in qemu-img. */
+#define SPARSE_MAX UINT64_C(16777216)
+
+enum {
+    OPT_IMAGE_OPTS = 256, OPT_TARGET_IMAGE_OPTS, OPT_OBJECT,
+    OPT_TARGET_IS_ZERO, OPT_SALVAGE, OPT_BITMAPS, OPT_SKIP_BROKEN,
+    OPT_NO_SYNC, OPT_STRICT_CACHE, OPT_EXPLAIN, OPT_UNTRUSTED,
+};
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "progress", no_argument, NULL, 'p' },
+    { "source-format", required_argument, NULL, 'f' },
+    { "source-image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "source-snapshot", required_argument, NULL, 'l' },
+    { "source-cache", required_argument, NULL, 'T' },
+    { "target-format", required_argument, NULL, 'O' },
+    { "target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS },
+    { "target-options", required_argument, NULL, 'o' },
+    { "compress", no_argument, NULL, 'c' },
+    { "target-cache", required_argument, NULL, 't' },
+    { "backing", required_argument, NULL, 'B' },
+    { "backing-format", required_argument, NULL, 'F' },
+    { "no-create", no_argument, NULL, 'n' },
+    { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
+    { "sparse-size", required_argument, NULL, 'S' },
+    { "bitmaps", no_argument, NULL, OPT_BITMAPS },
+    { "skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN },
+    { "force-share", no_argument, NULL, 'U' },
+    { "rate", required_argument, NULL, 'r' },
+    { "parallel", required_argument, NULL, 'm' },
+    { "copy-range-offloading", no_argument, NULL, 'C' },
+    { "salvage", no_argument, NULL, OPT_SALVAGE },
+    { "oob-writes", no_argument, NULL, 'W' },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { "no-sync", no_argument, NULL, OPT_NO_SYNC },
+    { "strict-cache", no_argument, NULL, OPT_STRICT_CACHE },
+    { "explain", no_argument, NULL, OPT_EXPLAIN },
+    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
+    { NULL, 0, NULL, 0 },
+};
+
+/* What is only needed until the options have been judged. */
+struct seen {
+    const char *format;         /* -O */
+    bool sparse, copy_range, salvage, skip_broken, rate;
+};
+
+/* ------------------------------------------------------------ single options */
+
+static int take_sparse(const struct cli *cli, const char *text, uint64_t *size)
+{
+    if (parse_size(text, size, NULL) < 0) {
+        cli_error(cli, "Invalid buffer size for sparse output specified: "
+                  "'%s'.", text);
+        return -EINVAL;
+    }
+    if (*size % 512 == 0 && *size <= SPARSE_MAX)
+        return 0;
+    cli_error(cli, "Invalid buffer size for sparse output specified. Valid "
+              "sizes are multiples of 512 up to %" PRIu64 ". Select 0 to "
+              "disable sparse detection (fully allocates output).",
+              SPARSE_MAX);
+    return -EINVAL;
+}
+
+static int take_requests(const struct cli *cli, const char *text,
+                         unsigned *requests)
+{
+    char *end;
+
+    errno = 0;
+    long n = strtol(text, &end, 0);
+    if (errno || end == text || *end) {
+        cli_error(cli, "Invalid number of coroutines specified: '%s'.", text);
+        return -EINVAL;
+    }
+    if (n < 1 || n > 16) {
+        cli_error(cli, "Invalid number of coroutines specified. Must be "
+                  "between 1 and 16.");
+        return -EINVAL;
+    }
+    *requests = (unsigned)n;
+    return 0;
+}
+
+/* "snapshot.name=NAME", "snapshot.id=ID", or either without a key. */
+static int take_snapshot(const struct cli *cli, const char *text,
+                         struct convert_args *args)
+{
+    static const char prefix[] = "snapshot.";
+    struct lam_error err = LAM_ERROR_INIT;
+
+    args->snapshot = text;
+    if (strncmp(text, prefix, sizeof prefix - 1))
+        return 0;
+    if (keyvals_parse(&args->snapshot_options, text, &err) < 0) {
+        cli_report(cli, &err);
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < args->snapshot_options.count; i++) {
+        const struct keyval *item = &args->snapshot_options.items[i];
+        if (strcmp(item->key, "snapshot.id") &&
+            strcmp(item->key, "snapshot.name")) {
+            cli_error(cli, "Invalid parameter '%s'", item->key);
+            cli_error(cli, "Failed in parsing snapshot param '%s'", text);
+            return -EINVAL;
+        }
+        args->snapshot = item->value;
+    }
+    return 0;
+}
+
+static int take_rate(const struct cli *cli, const char *text)
+{
+    uint64_t rate;
+
+    if (parse_size(text, &rate, NULL) == 0)
+        return 0;
+    cli_error(cli, "Invalid rate limit specified: '%s'.", text);
+    return -EINVAL;
+}
+
+static int take_cache(const struct cli *cli, const char *text,
+                      struct convert_args *args)
+{
+    if (lam_cache_mode_parse(text, &args->cache, NULL) == 0)
+        return 0;
+    cli_error(cli, "Invalid cache option: %s", text);
+    return -EINVAL;
+}
+
+static int take_create(const struct cli *cli, const char *text,
+                       struct convert_args *args)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (keyvals_ask_help(text)) {
+        args->help = text;
+        return 0;
+    }
+    if (keyvals_parse(&args->create, text, &err) == 0)
+        return 0;
+    cli_report(cli, &err);
+    return -EINVAL;
+}
+
+static int take_object(const struct cli *cli, const char *text)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    int rc = object_option(text, &err);
+    if (rc < 0)
+        cli_report(cli, &err);
+    return rc;
+}
+
+/* ------------------------------------------------------------ all options */
+
+/* Options that only set something. */
+static bool take_switch(int c, struct convert_args *args, struct seen *seen)
+{
+    const struct { int c; bool *to; } switches[] = {
+        { 'c', &args->compress },
+        { 'n', &args->no_create },
+        { 'p', &args->progress },
+        { 'q', &args->quiet },
+        { 'U', &args->source.force_share },
+        { 'C', &seen->copy_range },
+        { OPT_IMAGE_OPTS, &args->source.image_opts },
+        { OPT_TARGET_IMAGE_OPTS, &args->target_image_opts },
+        { OPT_TARGET_IS_ZERO, &args->target_is_zero },
+        { OPT_SALVAGE, &seen->salvage },
+        { OPT_BITMAPS, &args->bitmaps },
+        { OPT_SKIP_BROKEN, &seen->skip_broken },
+        { OPT_NO_SYNC, &args->no_sync },
+        { OPT_STRICT_CACHE, &args->strict_cache },
+        { OPT_EXPLAIN, &args->explain },
+        { OPT_UNTRUSTED, &args->source.untrusted },
+    };
+    for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
+        if (switches[i].c != c)
+            continue;
+        *switches[i].to = true;
+        return true;
+    }
+    return c == 'W';
+}
+
+static int take_value(const struct cli *cli, int c, struct convert_args *args,
+                      struct seen *seen)
+{
+    switch (c) {
+    case 'f':
+        args->source.format = optarg;
+        return 0;
+    case 'T':
+        args->source.cache = optarg;
+        return 0;
+    case 'O':
+        seen->format = optarg;
+        return 0;
+    case 'B':
+        args->backing_file = optarg;
+        return 0;
+    case 'F':
+        args->backing_format = optarg;
+        return 0;
+    case 'l':
+        return take_snapshot(cli, optarg, args);
+    case 'o':
+        return take_create(cli, optarg, args);
+    case 't':
+        return take_cache(cli, optarg, args);
+    case 'S':
+        seen->sparse = true;
+        return take_sparse(cli, optarg, &args->sparse_size);
+    case 'm':
+        return take_requests(cli, optarg, &args->requests);
+    case 'r':
+        seen->rate = true;
+        return take_rate(cli, optarg);
+    default:
+        return take_object(cli, optarg);
+    }
+}
+
+static int take_options(const struct cli *cli, int argc, char **argv,
+                        struct convert_args *args, struct seen *seen)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hf:O:B:F:co:l:S:pt:T:qnm:WUCr:",
+                            long_options, NULL)) != -1) {
+        if (c == 'h')
+            return cli_help(cli, synopsis, help);
+        if (c == '?')
+            return cli_try_help(cli);
+        if (!take_switch(c, args, seen) && take_value(cli, c, args, seen) < 0)
+            return 1;
+    }
+    return -1;
+}
+
+/* ------------------------------------------------------------ judging them */
+
+/* What contradicts itself: the message, or NULL. */
+static const char *contradiction(const struct convert_args *args,
+                                 const struct seen *seen)
+{
+    if (seen->skip_broken && !args->bitmaps)
+        return "Use of --skip-broken-bitmaps requires --bitmaps";
+    if ((args->source.image_opts && args->source.format) ||
+        (args->target_image_opts && seen->format))
+        return "--image-opts and --format are mutually exclusive";
+    if (args->target_image_opts && !args->no_create)
+        return "--target-image-opts requires use of -n flag";
+    if (args->target_is_zero && !args->no_create)
+        return "--target-is-zero requires use of -n flag";
+    if (seen->copy_range && args->compress)
+        return "Cannot enable copy offloading when -c is used";
+    if (seen->copy_range && seen->sparse)
+        return "Cannot enable copy offloading when -S is used";
+    if (seen->copy_range && seen->salvage)
+        return "Cannot use copy offloading in salvaging mode";
+    if (args->snapshot && args->nb_sources > 1)
+        return "No support for concatenating multiple snapshot";
+    if (args->no_create && args->create.count)
+        return "-o has no effect when skipping image creation";
+    return NULL;
+}
+
+/* What qemu-img has and lamella has not yet. */
+static const char *not_available(const struct convert_args *args,
+                                 const struct seen *seen)
+{
+    if (seen->salvage)
+        return "--salvage is not available yet";
+    if (seen->rate)
+        return "-r: rate limits are not available yet";
+    (void)args;
+    return NULL;
+}
+
+static int judge(const struct cli *cli, struct convert_args *args,
+                 const struct seen *seen)
+{
+    const char *wrong = contradiction(args, seen);
+
+    if (!wrong && args->nb_sources == 0)
+        wrong = "Must specify image file name";
+    if (!wrong)
+        wrong = not_available(args, seen);
+    if (wrong) {
+        cli_error(cli, "%s", wrong);
+        return 1;
+    }
+    return -1;
+}
+
+static int print_create_help(const struct cli *cli,
+                             const struct convert_args *args)
+{
+    if (!create_format_known(args->format)) {
+        cli_error(cli, "Unknown file format '%s'", args->format);
+        return 1;
+    }
+    create_options_help(stdout, args->format, args->target != NULL);
+    return cli_finish(cli, 0);
+}
+
+int convert_args_parse(const struct cli *cli, int argc, char **argv,
+                       struct convert_args *args)
+{
+    struct seen seen = { 0 };
+
+    *args = (struct convert_args){ .sparse_size = 4096 };
+    args->cache = LAM_CACHE_WRITEBACK;
+    int status = take_options(cli, argc, argv, args, &seen);
+    if (status >= 0)
+        return status;
+    args->format = seen.format ? seen.format
+                               : args->target_image_opts ? NULL : "raw";
+    if (optind < argc)
+        args->target = argv[argc - 1];
+    if (optind + 1 < argc) {
+        args->sources = argv + optind;
+        args->nb_sources = (size_t)(argc - optind - 1);
+    }
+    if (args->quiet)
+        args->progress = false;
+    if (args->help && args->format)
+        return print_create_help(cli, args);
+    return judge(cli, args, &seen);
+}
+
+void convert_args_deinit(struct convert_args *args)
+{
+    keyvals_deinit(&args->snapshot_options);
+    keyvals_deinit(&args->create);
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * convert-target.c - the target of `convert`: made if need be, opened, and gone
+ * again if the conversion fails.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "convert-target.h"
+
+/* "TARGET: error while converting FORMAT: message", as qemu-img says when it
+ * cannot make the target. */
+static int cannot_make(const struct cli *cli, const struct convert_args *args,
+                       const char *message)
+{
+    cli_error(cli, "%s: error while converting %s: %s", args->target,
+              args->format, message);
+    return -EINVAL;
+}
+
+static int refuse(const struct cli *cli, const char *message)
+{
+    cli_error(cli, "%s", message);
+    return -EINVAL;
+}
+
+static int no_memory(const struct cli *cli)
+{
+    cli_error(cli, "no memory");
+    return -ENOMEM;
+}
+
+/* ------------------------------------------------------------ names */
+
+/* The host path in "PATH", "file:PATH" or "file:///PATH". */
+static const char *host_path(const char *name)
+{
+    if (!strncmp(name, "file://", 7))
+        return name + 7;
+    return strncmp(name, "file:", 5) ? name : name + 5;
+}
+
+/* @name as it counts from the directory of @image; NULL: no memory. */
+static char *beside(const char *image, const char *name)
+{
+    const char *slash = strrchr(image, '/');
+    char *path;
+
+    if (!slash || name[0] == '/')
+        return strdup(name);
+    if (asprintf(&path, "%.*s%s", (int)(slash + 1 - image), image, name) < 0)
+        return NULL;
+    return path;
+}
+
+static bool exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    if (stat(a, &x) < 0 || stat(b, &y) < 0)
+        return false;
+    if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
+        return x.st_rdev == y.st_rdev;
+    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int find_paths(const struct cli *cli, const struct convert_args *args,
+                      struct convert_target *target)
+{
+    const char *data = target->create.data_file;
+
+    if (args->target_image_opts)
+        return 0;
+    target->path = strdup(host_path(args->target));
+    if (!target->path)
+        return no_memory(cli);
+    target->existed = exists(target->path);
+    if (!data)
+        return 0;
+    target->data_path = beside(target->path, data);
+    if (!target->data_path)
+        return no_memory(cli);
+    target->data_existed = exists(target->data_path);
+    return 0;
+}
+
+/* ------------------------------------------------------------ what is asked */
+
+/* -B and -F win over -o. */
+static int merge_backing(const struct cli *cli, struct convert_args *args)
+{
+    const struct { const char *key, *value; } own[] = {
+        { "backing_file", args->backing_file },
+        { "backing_fmt", args->backing_format },
+    };
+    struct lam_error err = LAM_ERROR_INIT;
+
+    for (size_t i = 0; i < 2; i++) {
+        if (!own[i].value)
+            continue;
+        if (!strcmp(args->format, "raw")) {
+            cli_error(cli, "Backing %s not supported for file format 'raw'",
+                      i ? "file format" : "file");
+            return -EINVAL;
+        }
+        if (keyvals_set(&args->create, own[i].key, own[i].value, &err) < 0) {
+            cli_report(cli, &err);
+            return -ENOMEM;
+        }
+    }
+    args->backing_file = keyvals_get(&args->create, "backing_file");
+    args->backing_format = keyvals_get(&args->create, "backing_fmt");
+    return 0;
+}
+
+static int judge_backing(const struct cli *cli, const struct convert_args *args)
+{
+    if (!args->backing_file && args->backing_format)
+        return cannot_make(cli, args, "Backing format cannot be used without "
+                           "backing file");
+    if (!args->backing_file)
+        return 0;
+    if (args->nb_sources > 1)
+        return refuse(cli, "Having a backing file for the target makes no "
+                      "sense when concatenating multiple input images");
+    if (!args->backing_format)
+        return refuse(cli, "Use of backing file requires explicit backing "
+                      "format");
+    return 0;
+}
+
+static int judge_compression(const struct cli *cli,
+                             const struct convert_args *args,
+                             const struct convert_target *target)
+{
+    if (!args->compress)
+        return 0;
+    if (args->format && strcmp(args->format, "qcow2"))
+        return refuse(cli, "Compression not supported for this file format");
+    if (target->create.preallocation != LAM_PREALLOC_OFF)
+        return refuse(cli, "Compression and preallocation not supported at the "
+                      "same time");
+    if (target->create.data_file)
+        return refuse(cli, "Compression is not possible with an external data "
+                      "file");
+    return 0;
+}
+
+/* A new target: -o, and what follows from it. */
+static int judge_new(const struct cli *cli, struct convert_args *args,
+                     uint64_t size, struct convert_target *target)
+{
+    struct lam_create_options *create = &target->create;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (create_options_check(args->format, &args->create, &err) < 0) {
+        cli_report(cli, &err);
+        return -EINVAL;
+    }
+    if (merge_backing(cli, args) < 0 || judge_backing(cli, args) < 0)
+        return -EINVAL;
+    create->format = args->format;
+    create->policy = args->source.untrusted ? LAM_POLICY_NONE
+                                            : LAM_POLICY_TRUST;
+    if (create_options_apply(args->format, &args->create, create, &err) < 0)
+        return cannot_make(cli, args, err.message);
+    create->size = size;
+    return 0;
+}
+
+int convert_target_init(const struct cli *cli, struct convert_args *args,
+                        uint64_t size, struct convert_target *target)
+{
+    int rc = 0;
+
+    *target = (struct convert_target){
+        .name = args->target,
+        .create = LAM_CREATE_OPTIONS_INIT,
+    };
+    if (args->format && !create_format_known(args->format)) {
+        cli_error(cli, "Unknown file format '%s'", args->format);
+        return -EINVAL;
+    }
+    if (!args->no_create)
+        rc = judge_new(cli, args, size, target);
+    else if (args->backing_file && args->nb_sources > 1)
+        rc = judge_backing(cli, args);
+    if (rc == 0)
+        rc = judge_compression(cli, args, target);
+    return rc < 0 ? rc : find_paths(cli, args, target);
+}
+
+/* ------------------------------------------------------------ source = target? */
+
+static int refuse_same(const struct cli *cli,
+                       const struct convert_target *target, const char *name,
+                       const char *what)
+{
+    cli_error(cli, "%s: the target is the same file as %s '%s'", target->name,
+              what, name);
+    return -EINVAL;
+}
+
+int convert_target_distinct(const struct cli *cli,
+                            const struct convert_target *target,
+                            struct lam_image *const *sources, size_t count)
+{
+    const char *backing = target->create.backing_file;
+
+    if (!target->path || !target->existed)
+        return 0;
+    for (size_t i = 0; i < count; i++) {
+        struct lam_image *layer = sources[i];
+        for (; layer; layer = lam_image_backing(layer)) {
+            const char *name = lam_image_name(layer);
+            if (same_file(target->path, host_path(name)))
+                return refuse_same(cli, target, name, layer == sources[i]
+                                   ? "the source" : "the backing file");
+        }
+    }
+    if (!backing)
+        return 0;
+    char *path = beside(target->path, host_path(backing));
+    bool same = path && same_file(target->path, path);
+    free(path);
+    return same ? refuse_same(cli, target, backing, "its backing file") : 0;
+}
+
+/* ------------------------------------------------------------ opening */
+
+static int open_image(const struct cli *cli, const struct convert_args *args,
+                      struct convert_target *target)
+{
+    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    options.format = args->format;
+    options.cache = args->cache;
+    options.policy = args->source.untrusted ? LAM_POLICY_NONE
+                                            : LAM_POLICY_TRUST;
+    /* The file that was named on this command line is nobody's secret. */
+    if (target->create.backing_file)
+        options.policy = LAM_POLICY_TRUST;
+    options.flags = LAM_OPEN_WRITE | LAM_OPEN_UNMAP;
+    if (args->target_image_opts)
+        options.flags |= LAM_OPEN_IMAGE_OPTS;
+    /* A mounted volume is refused; qemu-img writes to it. */
+    if (!cli->as_qemu)
+        options.flags |= LAM_OPEN_EXCLUSIVE;
+    int rc = lam_image_open(args->target, &options, &target->image, &err);
+    if (rc < 0)
+        cli_report(cli, &err);
+    return rc;
+}
+
+static bool is_block_device(const char *path)
+{
+    struct stat st;
+    return path && stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
+bool convert_target_is_given(const struct convert_args *args,
+                             const struct convert_target *target)
+{
+    return args->no_create ||
+           (!strcmp(args->format, "raw") && is_block_device(target->path));
+}
+
+int convert_target_open_given(const struct cli *cli,
+                              const struct convert_args *args,
+                              struct convert_target *target)
+{
+    return open_image(cli, args, target);
+}
+
+int convert_target_open(const struct cli *cli, const struct convert_args *args,
+                        struct convert_target *target)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (args->no_create)
+        return open_image(cli, args, target);
+    int rc = lam_image_create(args->target, &target->create, &err);
+    if (rc < 0) {
+        cannot_make(cli, args, err.message);
+        return rc;
+    }
+    target->made = true;
+    return open_image(cli, args, target);
+}
+
+/* ------------------------------------------------------------ the end */
+
+/* The name of a new file is on disk once its directory is. */
+static int sync_directory(const char *path)
+{
+    char *directory = strdup(path);
+    if (!directory)
+        return -ENOMEM;
+    char *slash = strrchr(directory, '/');
+    if (slash)
+        slash[slash == directory] = '\0';
+    int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(directory);
+    if (fd < 0)
+        return 0;       /* not ours to read; the file itself is safe */
+    int rc = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
+    close(fd);
+    return rc;
+}
+
+static void remove_made(const struct cli *cli,
+                        const struct convert_target *target)
+{
+    if (!target->made)
+        return;
+    if (target->data_path && !target->data_existed)
+        unlink(target->data_path);
+    if (target->path && !target->existed)
+        unlink(target->path);
+    else if (!cli->as_qemu)
+        cli_error(cli, "%s existed before and is left incomplete",
+                  target->name);
+}
+
+static int close_image(const struct cli *cli, struct convert_target *target,
+                       bool report)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (!target->image)
+        return 0;
+    int rc = lam_image_close(target->image, &err);
+    target->image = NULL;
+    if (rc < 0 && report)
+        cli_report(cli, &err);
+    return rc;
+}
+
+int convert_target_end(const struct cli *cli, const struct convert_args *args,
+                       struct convert_target *target, bool success)
+{
+    int rc = 0;
+
+    /* Removed first, so that closing it writes nothing to disk for nothing. */
+    if (!success)
+        remove_made(cli, target);
+    rc = close_image(cli, target, success);
+    if (rc == 0 && success && target->made && !target->existed &&
+        !args->no_sync && args->cache != LAM_CACHE_UNSAFE) {
+        rc = sync_directory(target->path);
+        if (rc < 0)
+            cli_error(cli, "Could not sync the directory of '%s': %s",
+                      target->name, strerror(-rc));
+    }
+    if (rc < 0 && success)
+        remove_made(cli, target);
+    free(target->path);
+    free(target->data_path);
+    return rc;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * convert-target.h - the target of `convert`: made if need be, opened, and gone
+ * again if the conversion fails.
+ */
+#ifndef LAMELLA_CLI_CONVERT_TARGET_H
+#define LAMELLA_CLI_CONVERT_TARGET_H
+
+#include "convert-args.h"
+
+struct convert_target {
+    const char *name;
+    struct lam_image *image;    /* NULL while it is not open */
+    char *path;                 /* of the host file, or NULL; owned */
+    char *data_path;            /* of an external data file that we make */
+    bool existed, data_existed; /* before us */
+    bool made;                  /* we have created or emptied it */
+    struct lam_create_options create;
+};
+
+/*
+ * Judge what is asked of the target as far as that goes without touching it:
+ * format, -o, -B.  @size is what the sources need.  Everything below prints
+ * what is wrong and returns 0 or a negative errno value.
+ */
+int convert_target_init(const struct cli *cli, struct convert_args *args,
+                        uint64_t size, struct convert_target *target);
+
+/* Refuse a target that one of the images, or what they read from, lies in. */
+int convert_target_distinct(const struct cli *cli,
+                            const struct convert_target *target,
+                            struct lam_image *const *sources, size_t count);
+
+/* With -n: open it; else make it, and open it. */
+int convert_target_open(const struct cli *cli, const struct convert_args *args,
+                        struct convert_target *target);
+/* For --explain: it exists and would be written into as it is. */
+bool convert_target_is_given(const struct convert_args *args,
+                             const struct convert_target *target);
+int convert_target_open_given(const struct cli *cli,
+                              const struct convert_args *args,
+                              struct convert_target *target);
+
+/* Close; @success false: remove what we made.  Returns 0 if all is well. */
+int convert_target_end(const struct cli *cli, const struct convert_args *args,
+                       struct convert_target *target, bool success);
+
+#endif
