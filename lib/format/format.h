@@ -58,6 +58,15 @@ struct format_allocation {
     void *token;                /* NULL: in place, nothing to finish */
 };
 
+enum {
+    /*
+     * Growing: whole clusters beyond the old end become zero, durably before
+     * the new size is, since a longer backing file would show there.  (The
+     * image layer looks after the cluster that holds the old end.)
+     */
+    FORMAT_TRUNCATE_ZERO = 1 << 16,
+};
+
 struct format_ops {
     const char *name;           /* "raw", "qcow2" */
     bool can_compress;
@@ -115,6 +124,7 @@ struct format_ops {
     int (*discard)(void *format, uint64_t offset, uint64_t length,
                    struct lam_error *err);
     int (*flush)(void *format, struct lam_error *err);
+    /* @flags LAM_TRUNCATE_... and FORMAT_TRUNCATE_... */
     int (*truncate)(void *format, uint64_t size, unsigned flags,
                     struct lam_error *err);
 
@@ -124,7 +134,8 @@ struct format_ops {
     int (*check)(void *format, lam_finding_fn *finding, void *opaque,
                  struct lam_check_result *out, struct lam_error *err);
     /* Write a new empty image onto @io (length 0 or a device).  @data is the
-     * external data file or NULL. */
+     * external data file or NULL.  All checks of @options come before the
+     * first change of @io or @data: they are also run alone that way. */
     int (*create)(struct lam_io *io, struct lam_io *data,
                   const struct lam_create_options *options,
                   struct lam_error *err);

@@ -1,1 +1,278 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * create.c - a new image file.
+ *
+ * Everything that can be wrong with the request is found before the first file
+ * is touched: options, backing file, size.  What this call has made is removed
+ * again if a later step fails.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "image/image.h"
+#include "image/name.h"
+
+/* ------------------------------------------------------------- dry run */
+
+/*
+ * A format judges its options before it changes anything.  So it may try on an
+ * object that refuses the first change with a code of its own, and if it comes
+ * as far as that, nothing is wrong.
+ */
+enum { REFUSED = ECANCELED };
+
+static ssize_t refuse_transfer(struct lam_io *io, const struct iovec *iov,
+                               int iovcnt, uint64_t offset)
+{
+    (void)io;
+    (void)iov;
+    (void)iovcnt;
+    (void)offset;
+    return -REFUSED;
+}
+
+static int refuse_truncate(struct lam_io *io, uint64_t size)
+{
+    (void)io;
+    (void)size;
+    return -REFUSED;
+}
+
+static int empty_size(struct lam_io *io, uint64_t *size)
+{
+    (void)io;
+    *size = 0;
+    return 0;
+}
+
+static void refuser_close(struct lam_io *io)
+{
+    lam_io_deinit(io);
+}
+
+static const struct lam_io_ops refuser_ops = {
+    .name = "refuser",
+    .readv = refuse_transfer,
+    .writev = refuse_transfer,
+    .truncate = refuse_truncate,
+    .size = empty_size,
+    .close = refuser_close,
+};
+
+static int refuser_init(struct lam_io *io, struct lam_error *err)
+{
+    int rc = lam_io_init(io, &refuser_ops, "image", err);
+    io->writable = true;
+    io->limits.can_grow = true;
+    return rc;
+}
+
+static int dry_run(const struct format_ops *ops,
+                   const struct lam_create_options *options,
+                   struct lam_error *err)
+{
+    struct lam_error why = LAM_ERROR_INIT;
+    struct lam_io image, data;
+    int rc = refuser_init(&image, err);
+    if (rc < 0)
+        return rc;
+    rc = refuser_init(&data, err);
+    if (rc == 0) {
+        rc = ops->create(&image, options->data_file ? &data : NULL, options,
+                         &why);
+        lam_io_close(&data);
+    }
+    lam_io_close(&image);
+    if (rc == 0 || rc == -REFUSED)
+        return 0;
+    return lam_fail(err, -rc, "%s", why.message);
+}
+
+/* ------------------------------------------------------------ backing file */
+
+/* The file that is there already, if any, is not part of the chain below. */
+static int check_not_below(const char *path, const struct lam_image *below,
+                           struct lam_error *err)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return 0;
+    bool device = S_ISBLK(st.st_mode);
+    for (; below; below = below->backing) {
+        struct lam_io_identity id;
+        lam_io_identity(below->io, &id);
+        if (id.known && id.is_block_device == device
+            && id.dev == (device ? st.st_rdev : st.st_dev)
+            && (device || id.ino == st.st_ino))
+            return lam_fail(err, EINVAL, "Error: Trying to create an image "
+                            "with the same filename as the backing file");
+    }
+    return 0;
+}
+
+static int look_at_backing(const char *path, struct lam_create_options *options,
+                           struct lam_error *err)
+{
+    struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
+    struct lam_image *backing;
+    lam_autofree char *name = name_resolve(path, options->backing_file);
+    if (!name)
+        return lam_fail(err, ENOMEM, "no memory for a file name");
+
+    o.format = options->backing_format;
+    o.policy = options->policy;
+    int rc = lam_image_open(name, &o, &backing, err);
+    if (rc < 0)
+        return rc;
+    rc = check_not_below(path, backing, err);
+    if (rc == 0 && options->size == LAM_SIZE_FROM_BACKING)
+        options->size = lam_image_size(backing);
+    lam_image_close(backing, NULL);
+    return rc;
+}
+
+static int check_backing(const char *path, const struct format_ops *ops,
+                         struct lam_create_options *options,
+                         struct lam_error *err)
+{
+    if (!options->backing_file)
+        return 0;
+    if (ops == &format_raw)
+        return lam_fail(err, ENOTSUP, "Backing file not supported for file "
+                        "format '%s'", ops->name);
+    if (!*options->backing_file)
+        return lam_fail(err, EINVAL,
+                        "Expected backing file name, got empty string");
+    if (!options->backing_format)
+        return lam_fail(err, EINVAL,
+                        "Backing file specified without backing format");
+    return options->backing_unchecked ? 0
+                                      : look_at_backing(path, options, err);
+}
+
+/* ------------------------------------------------------------- files */
+
+/* A file that is being written; gone again unless it is kept. */
+struct target {
+    const char *path;
+    struct lam_io *io;
+    bool made;                  /* was not there before */
+};
+
+static void target_deinit(struct target *t)
+{
+    lam_io_close(t->io);
+    if (t->made)
+        unlink(t->path);
+}
+
+static int target_open(struct target *t, const char *path,
+                       struct lam_error *err)
+{
+    struct lam_io_open_options o = LAM_IO_OPEN_INIT;
+    struct stat st;
+
+    o.writable = o.create = o.truncate = true;
+    t->path = path;
+    bool absent = stat(path, &st) < 0 && errno == ENOENT;
+    if (!absent && S_ISDIR(st.st_mode))
+        return lam_fail_errno(err, EISDIR, "Could not create '%s'", path);
+    int rc = lam_io_open(path, &o, &t->io, err);
+    /* A lock's message names the file itself. */
+    if (rc < 0)
+        return rc == -EAGAIN ? rc : lam_error_prefix(err, rc,
+                                                     "Could not create '%s'",
+                                                     path);
+    t->made = absent;
+    return 0;
+}
+
+/* The name of a new file is durable when its directory is. */
+static int sync_directory(const char *path, struct lam_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    lam_autofree char *directory = !slash ? strdup(".")
+        : strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    if (!directory)
+        return lam_fail(err, ENOMEM, "no memory for a file name");
+    lam_autoclose int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* One may write into a directory that one may not read. */
+    if (fd < 0)
+        return 0;
+    if (fsync(fd) < 0 && errno != EINVAL && errno != EROFS)
+        return lam_fail_errno(err, errno, "Could not flush directory '%s'",
+                              directory);
+    return 0;
+}
+
+static int target_keep(struct target *t, struct lam_error *err)
+{
+    if (!t->io)
+        return 0;
+    int rc = lam_io_flush(t->io, err);
+    if (rc == 0 && t->made)
+        rc = sync_directory(t->path, err);
+    if (rc == 0)
+        t->made = false;
+    return rc;
+}
+
+static int write_files(const char *path, const struct format_ops *ops,
+                       const struct lam_create_options *options,
+                       struct lam_error *err)
+{
+    struct target data lam_cleanup(target_deinit) = { 0 };
+    struct target image lam_cleanup(target_deinit) = { 0 };
+    int rc = options->data_file ? target_open(&data, options->data_file, err)
+                                : 0;
+    if (rc == 0)
+        rc = target_open(&image, path, err);
+    if (rc == 0)
+        rc = ops->create(image.io, data.io, options, err);
+    if (rc == 0)
+        rc = target_keep(&data, err);
+    /* The image last: it is what names the data file. */
+    if (rc == 0)
+        rc = target_keep(&image, err);
+    return rc;
+}
+
+/* ------------------------------------------------------------- public call */
+
+static int create_at(const char *path, const struct lam_create_options *options,
+                     struct lam_error *err)
+{
+    struct lam_create_options o = *options;
+    const struct format_ops *ops = o.format ? format_find(o.format) : NULL;
+    if (!ops)
+        return lam_fail(err, EINVAL, "Unknown file format '%s'",
+                        o.format ? o.format : "");
+    if (o.data_file && !strcmp(o.data_file, path))
+        return lam_fail(err, EINVAL, "'%s' cannot be its own data file", path);
+
+    int rc = check_backing(path, ops, &o, err);
+    if (rc < 0)
+        return rc;
+    if (o.size == LAM_SIZE_FROM_BACKING)
+        return lam_fail(err, EINVAL, "Image creation needs a size parameter");
+    if (o.size > INT64_MAX)
+        return lam_fail(err, EFBIG, "Image size must be less than 8 EiB!");
+    rc = dry_run(ops, &o, err);
+    return rc < 0 ? rc : write_files(path, ops, &o, err);
+}
+
+int lam_image_create(const char *name, const struct lam_create_options *options,
+                     struct lam_error *err)
+{
+    struct node *node = NULL;
+    int rc = node_from_name(name, &node, err);
+    if (rc == 0 && node->described)
+        rc = lam_fail(err, ENOTSUP, "a new image needs a plain file name");
+    if (rc == 0)
+        rc = create_at(node->filename, options, err);
+    node_free(node);
+    return rc;
+}

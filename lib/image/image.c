@@ -79,6 +79,7 @@ static int close_layer(struct lam_image *image, struct lam_error *err)
     pthread_rwlock_destroy(&image->whole_units);
     free(image->name);
     free(image->path);
+    free(image->shown);
     free(image);
     return rc;
 }

@@ -21,6 +21,7 @@ enum { IMAGE_DEFAULT_MAX_DEPTH = 1024 };
 struct lam_image {
     char *name;                     /* as opened */
     char *path;                     /* host file, or NULL (memory) */
+    char *shown;                    /* what info calls it; NULL: its name */
     const struct format_ops *ops;
     void *format;                   /* the format's state */
     struct lam_io *io;              /* the image file; owned */

@@ -1,1 +1,95 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * info.c - what `info` shows.  Opens no other file.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "image/image.h"
+#include "image/name.h"
+
+void lam_image_info_free(struct lam_image_info *info)
+{
+    if (!info)
+        return;
+    free(info->filename);
+    free(info->format);
+    free(info->backing_filename);
+    free(info->full_backing_filename);
+    free(info->backing_format);
+    free(info->data_file);
+    for (size_t i = 0; i < info->nb_snapshots; i++) {
+        free(info->snapshots[i].id);
+        free(info->snapshots[i].name);
+    }
+    free(info->snapshots);
+    for (size_t i = 0; i < info->nb_bitmaps; i++)
+        free(info->bitmaps[i].name);
+    free(info->bitmaps);
+    free(info);
+}
+
+static int copy_string(char **out, const char *text, struct lam_error *err)
+{
+    if (!text)
+        return 0;
+    free(*out);
+    *out = strdup(text);
+    return *out ? 0 : lam_fail(err, ENOMEM, "no memory for '%s'", text);
+}
+
+static int fill_backing(struct lam_image *image, struct lam_image_info *info,
+                        struct lam_error *err)
+{
+    struct format_links links;
+    image->ops->links(image->format, &links);
+    if (!links.backing_file || !*links.backing_file)
+        return 0;
+
+    lam_autofree char *full = name_resolve(image->path, links.backing_file);
+    if (!full)
+        return lam_fail(err, ENOMEM, "no memory for a file name");
+    info->full_backing_filename = lam_take(&full);
+    int rc = copy_string(&info->backing_filename, links.backing_file, err);
+    return rc < 0 ? rc : copy_string(&info->backing_format,
+                                     links.backing_format, err);
+}
+
+static int fill_host(struct lam_image *image, struct lam_image_info *info,
+                     struct lam_error *err)
+{
+    int rc = lam_io_allocated_size(image->io, &info->actual_size, err);
+    return rc < 0 ? rc : lam_io_size(image->io, &info->file_length, err);
+}
+
+static int fill(struct lam_image *image, struct lam_image_info *info,
+                struct lam_error *err)
+{
+    info->virtual_size = image->size;
+    info->cluster_size = image->ops->cluster_size(image->format);
+    int rc = copy_string(&info->filename,
+                         image->shown ? image->shown : image->name, err);
+    if (rc == 0)
+        rc = copy_string(&info->format, image->ops->name, err);
+    if (rc == 0)
+        rc = fill_host(image, info, err);
+    if (rc == 0)
+        rc = fill_backing(image, info, err);
+    return rc < 0 ? rc : image->ops->info(image->format, info, err);
+}
+
+int lam_image_info(struct lam_image *image, struct lam_image_info **out,
+                   struct lam_error *err)
+{
+    struct lam_image_info *info = calloc(1, sizeof *info);
+    if (!info)
+        return lam_fail(err, ENOMEM, "no memory for the description of '%s'",
+                        image->name);
+    int rc = fill(image, info, err);
+    if (rc < 0)
+        lam_image_info_free(info);
+    else
+        *out = info;
+    return rc;
+}

@@ -242,7 +242,12 @@ static int fill_layer(const struct layer_request *r, struct lam_image *image,
     int rc = choose_format(r, image, err);
     if (rc == 0)
         rc = layer_attach_format(image, o, r->node, r->top, err);
-    return rc < 0 ? rc : open_data(r, image, err);
+    if (rc < 0)
+        return rc;
+    image->shown = node_show(r->node, image->ops->name);
+    if (!image->shown)
+        return lam_fail(err, ENOMEM, "no memory for the name of an image");
+    return open_data(r, image, err);
 }
 
 int layer_open(const struct layer_request *r, struct lam_image **out,

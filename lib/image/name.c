@@ -4,6 +4,7 @@
  */
 #include "image/name.h"
 
+#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,6 +73,56 @@ int node_from_options(const char *text, struct node **out,
     struct keylist keys lam_cleanup(keylist_deinit) = KEYLIST_INIT;
     int rc = keylist_from_options(&keys, text, err);
     return rc < 0 ? rc : node_from_keys(&keys, out, err);
+}
+
+static struct json_object *show_file(const struct node *node)
+{
+    struct json_object *file = json_object_new_object();
+    json_object_object_add(file, "driver",
+        json_object_new_string(node->protocol ? node->protocol : "file"));
+    json_object_object_add(file, "filename",
+                           json_object_new_string(node->filename));
+    return file;
+}
+
+static struct json_object *show_raw(uint64_t offset, uint64_t size,
+                                    struct json_object *file)
+{
+    struct json_object *raw = json_object_new_object();
+    json_object_object_add(raw, "driver", json_object_new_string("raw"));
+    json_object_object_add(raw, "offset", json_object_new_uint64(offset));
+    if (size)
+        json_object_object_add(raw, "size", json_object_new_uint64(size));
+    json_object_object_add(raw, "file", file);
+    return raw;
+}
+
+char *node_show(const struct node *node, const char *driver)
+{
+    bool window = node->window_offset || node->window_size;
+    bool raw = node->raw_offset || node->raw_size;
+    if (!window && !raw)
+        return strdup(node->filename);
+
+    struct json_object *object = show_file(node);
+    if (window)
+        object = show_raw(node->window_offset, node->window_size, object);
+    if (raw) {
+        object = show_raw(node->raw_offset, node->raw_size, object);
+    } else {
+        struct json_object *format = json_object_new_object();
+        json_object_object_add(format, "driver",
+                               json_object_new_string(driver));
+        json_object_object_add(format, "file", object);
+        object = format;
+    }
+    char *shown;
+    const int style = JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE;
+    if (asprintf(&shown, "json:%s",
+                 json_object_to_json_string_ext(object, style)) < 0)
+        shown = NULL;
+    json_object_put(object);
+    return shown;
 }
 
 char *name_resolve(const char *overlay, const char *backing)

@@ -42,6 +42,10 @@ int node_from_name(const char *name, struct node **out, struct lam_error *err);
 int node_from_options(const char *text, struct node **out,
                       struct lam_error *err);
 
+/* What to show for @node, which is open as @driver: its file's path, or a json:
+ * name if that does not say all.  NULL: no memory. */
+char *node_show(const struct node *node, const char *driver);
+
 /* True if what stands before the first ':' is a protocol and not a path. */
 bool name_has_protocol(const char *name);
 

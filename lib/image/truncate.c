@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * truncate.c - change the virtual size.
+ */
+#include <inttypes.h>
+
+#include "base/cleanup.h"
+#include "image/chain.h"
+#include "image/write.h"
+
+static int check_size(const struct lam_image *image, uint64_t size,
+                      unsigned flags, struct lam_error *err)
+{
+    if (size > INT64_MAX - 511)
+        return lam_fail(err, EFBIG, "size %" PRIu64 " is beyond the limit of "
+                        "2^63", size);
+    if (image->ops != &format_raw && size % 512)
+        return lam_fail(err, EINVAL, "The new size must be a multiple of 512");
+    if (size < image->size && !(flags & LAM_TRUNCATE_SHRINK))
+        return lam_fail(err, EINVAL, "Use the --shrink option to perform a "
+                        "shrink operation: size %" PRIu64 ", now %" PRIu64,
+                        size, (uint64_t)image->size);
+    return 0;
+}
+
+/*
+ * Growing from the middle of a cluster uncovers the rest of it.  If the cluster
+ * is not stored here, a longer backing file would show there: store it, which
+ * fills what lies past the end with zeroes, while that is still past the end.
+ */
+static int cover_last_cluster(struct lam_image *image, uint64_t cluster,
+                              struct lam_error *err)
+{
+    uint64_t size = image->size;
+    uint64_t start = align_down(size, cluster);
+    struct lam_extents extents lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+    int rc = chain_map(image, start, size - start, 1, 0, &extents, err);
+    if (rc < 0)
+        return rc;
+
+    uint64_t n = min_u64(512, size - start);
+    struct lam_extent *last = &extents.items[extents.count - 1];
+    uint8_t bytes[512];
+    if (last->state != LAM_EXTENT_UNALLOCATED)
+        return 0;
+    rc = lam_image_read(image, bytes, n, size - n, err);
+    return rc < 0 ? rc : image_write_pieces(image, bytes, n, size - n, err);
+}
+
+/* An image may have been shrunk before: what its last cluster still holds past
+ * its end does not come back (format document 13.1). */
+static int clear_uncovered(struct lam_image *image, uint64_t old,
+                           uint64_t cluster, struct lam_error *err)
+{
+    uint64_t end = min_u64(align_up(old, cluster), image->size);
+    return old < end ? lam_image_zero(image, old, end - old, 0, err) : 0;
+}
+
+static int grow(struct lam_image *image, uint64_t size, unsigned flags,
+                struct lam_error *err)
+{
+    uint64_t old = image->size;
+    uint64_t cluster = image->ops->cluster_size(image->format);
+    bool covers = image->backing && image->backing->size > old;
+    bool partial = cluster && !is_aligned(old, cluster);
+    int rc = 0;
+
+    if (covers && partial)
+        rc = cover_last_cluster(image, cluster, err);
+    if (rc == 0 && covers)
+        rc = lam_image_flush(image, err);
+    if (rc == 0)
+        rc = image->ops->truncate(image->format, size,
+                                  flags | (covers ? FORMAT_TRUNCATE_ZERO : 0),
+                                  err);
+    if (rc < 0)
+        return rc;
+    image->size = image->ops->size(image->format);
+    return partial ? clear_uncovered(image, old, cluster, err) : 0;
+}
+
+int lam_image_truncate(struct lam_image *image, uint64_t size, unsigned flags,
+                       struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+    if (rc == 0)
+        rc = check_size(image, size, flags, err);
+    if (rc < 0)
+        return rc;
+    if (!image->ops->truncate)
+        return lam_fail(err, ENOTSUP, "Image format driver does not support "
+                        "resize");
+    if (size > image->size) {
+        rc = grow(image, size, flags, err);
+    } else {
+        rc = image->ops->truncate(image->format, size, flags, err);
+        if (rc == 0)
+            image->size = image->ops->size(image->format);
+    }
+    return rc < 0 ? rc : image_end_write(image, 0, err);
+}
