@@ -81,7 +81,6 @@ static const struct io_command commands[] = {
     { "read", "r", io_cmd_read, 2, -1, IO_NEEDS_IMAGE,
       "[-abCqrv] [-P pattern [-s off] [-l len]] off len",
       "reads a number of bytes at a specified offset",
-      " -a  accepted and ignored\n"
       " -b  the VM state rather than the disk (not supported)\n"
       HELP_C
       " -l  with -P: how many bytes to compare\n"
@@ -222,9 +221,8 @@ int io_failed(const struct io_session *session, const char *what, int rc,
               const struct lam_error *err)
 {
     /* The genuine tool knows corruption as an I/O error. */
-    int code = rc == -EUCLEAN ? EIO : -rc;
-
-    printf("%s failed: %s\n", what, strerror(code));
+    errno = rc == -EUCLEAN ? EIO : -rc;
+    printf("%s failed: %m\n", what);
     if (!session->cli->as_qemu && err && err->message[0])
         cli_report(session->cli, err);
     return -1;

@@ -197,8 +197,7 @@ static int open_temporary(const struct io_open_spec *spec,
         return option_fail(err, ENOMEM, "no memory for a temporary name");
     int fd = mkstemp(path);
     if (fd < 0) {
-        int rc = option_fail(err, errno, "Could not create '%s': %s", path,
-                             strerror(errno));
+        int rc = option_fail(err, errno, "Could not create '%s': %m", path);
         free(path);
         return rc;
     }

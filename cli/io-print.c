@@ -28,16 +28,17 @@ const char *io_size(double bytes, char buf[IO_SIZE_MAX])
     static const char *const units[] = {
         "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB",
     };
+    char number[IO_SIZE_MAX - 8];
     size_t unit = 0;
 
     while (bytes >= 1024 && unit + 1 < sizeof units / sizeof units[0]) {
         bytes /= 1024;
         unit++;
     }
-    snprintf(buf, IO_SIZE_MAX - 8, unit ? "%.3f" : "%f", bytes);
-    drop_suffix(buf, unit ? ".000" : ".000000");
-    strcat(buf, " ");
-    return strcat(buf, units[unit]);
+    snprintf(number, sizeof number, unit ? "%.3f" : "%f", bytes);
+    drop_suffix(number, unit ? ".000" : ".000000");
+    snprintf(buf, IO_SIZE_MAX, "%s %s", number, units[unit]);
+    return buf;
 }
 
 int io_number(const char *text, uint64_t *value)

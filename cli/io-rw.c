@@ -76,7 +76,7 @@ int io_cmd_read(struct io_session *session, const struct io_command *command,
     struct io_request request = { .session = session, .failing = "read",
                                   .kind = IO_READ };
 
-    if (io_request_options(&request, command, "abCl:pP:qrs:v", argc, argv) < 0)
+    if (io_request_options(&request, command, "bCl:pP:qrs:v", argc, argv) < 0)
         return -1;
     if (!request.has_pattern &&
         (request.has_verify_offset || request.has_verify_length))

@@ -58,7 +58,7 @@ int io_request_options(struct io_request *request,
 
     while ((letter = getopt(argc, argv, letters)) != -1) {
         switch (letter) {
-        case 'a': case 'p': case 'r': break;    /* nothing to do for us */
+        case 'p': case 'r': break;      /* nothing to do for us */
         case 'b': request->vm_state = true; break;
         case 'c': request->flags |= LAM_WRITE_COMPRESSED; break;
         case 'C': request->condensed = true; break;
@@ -108,23 +108,23 @@ int io_request_vector(struct io_request *request, int argc, char **argv)
 /* Once what the file has, then copies of it, twice as many each time. */
 static int fill_from_file(struct io_request *request)
 {
-    FILE *file = fopen(request->source, "re");
     size_t length = (size_t)request->length;
 
     fflush(stdout);
+    FILE *file = fopen(request->source, "re");
     if (!file) {
-        fprintf(stderr, "%s: %s\n", request->source, strerror(errno));
+        fprintf(stderr, "%s: %m\n", request->source);
         return -1;
     }
     size_t have = fread(request->buf, 1, length, file);
     bool failed = ferror(file);
-    int code = errno;
+    if (failed)
+        fprintf(stderr, "%s: %m\n", request->source);
+    else if (have == 0)
+        fprintf(stderr, "%s: file is empty\n", request->source);
     fclose(file);
-    if (failed || have == 0) {
-        fprintf(stderr, "%s: %s\n", request->source,
-                failed ? strerror(code) : "file is empty");
+    if (failed || have == 0)
         return -1;
-    }
     while (have < length) {
         size_t more = have < length - have ? have : length - have;
         memcpy(request->buf + have, request->buf, more);
