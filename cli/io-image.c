@@ -225,6 +225,26 @@ static void warn_if_guessed(const struct io_open_spec *spec,
             "restrictions.\n", spec->name);
 }
 
+/*
+ * The name stands before the reason already; the library's "Could not open
+ * 'NAME': " stays only where the system refused the file, as qemu-io has it.
+ */
+static const char *open_reason(const struct io_open_spec *spec,
+                               const struct lam_error *err)
+{
+    char prefix[sizeof err->message], system[128];
+    int length = snprintf(prefix, sizeof prefix, "Could not open '%s': ",
+                          spec->name);
+
+    if (length < 0 || (size_t)length >= sizeof prefix ||
+        strncmp(err->message, prefix, (size_t)length))
+        return err->message;
+    const char *reason = err->message + length;
+    errno = err->code;
+    snprintf(system, sizeof system, "%m");
+    return strcmp(reason, system) ? reason : err->message;
+}
+
 static int open_checked(struct io_session *session,
                         const struct io_open_spec *spec)
 {
@@ -246,7 +266,7 @@ static int open_checked(struct io_session *session,
     session->image = NULL;
     if (spec->name)
         cli_error(session->cli, "can't open device %s: %s", spec->name,
-                  err.message);
+                  open_reason(spec, &err));
     else
         cli_error(session->cli, "can't open: %s", err.message);
     return -1;
