@@ -152,8 +152,7 @@ static void print_bitmaps(const struct lam_image_info *info)
         const struct lam_bitmap_info *bitmap = &info->bitmaps[i];
         unsigned flags = 0;
 
-        printf("        [%zu]:\n            flags:%s\n", i,
-               bitmap->in_use || bitmap->automatic ? "" : " ");
+        printf("        [%zu]:\n            flags:\n", i);
         if (bitmap->in_use)
             printf("                [%u]: in-use\n", flags++);
         if (bitmap->automatic)

@@ -261,6 +261,8 @@ def make_files(folder, genuine):
     create('-o', 'data_file=data,data_file_raw=on', 'data-file', '1M')
     create('bitmap', '1M')
     genuine.run('bitmap', '--add', 'bitmap', 'b0', cwd=folder)
+    genuine.run('bitmap', '--add', '--disable', '-g', '32k', 'bitmap', 'b1',
+                cwd=folder)
     create('large', '5G')
     create('base', '1M')
     genuine.io_run('base', 'write -P 0x11 0 256k', cwd=folder)
