@@ -1,1 +1,235 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * cmd-info.c - `info`: what an image's header says, without opening any other
+ * file; with --backing-chain the same for each layer below.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "info.h"
+#include "option.h"
+#include "print.h"
+
+static const char synopsis[] =
+    "info [-f FMT | --image-opts] [-b] [-U] [--output human|json] FILENAME";
+
+static const char help[] =
+    "Display information about an image.\n\n"
+    "Options:\n"
+    "  -f, --format FMT      the image's format (default: look at the file)\n"
+    "      --image-opts      FILENAME is a list \"driver=...,file.filename="
+    "...\"\n"
+    "  -b, --backing-chain   show the backing files as well, top first\n"
+    "  -U, --force-share     take no lock: the image may be in use\n"
+    "      --output FORMAT   human (default) or json\n"
+    "      --untrusted       the image came from a stranger: open no file that\n"
+    "                        its header names (not with -b)\n"
+    "  -h, --help            print this help\n\n"
+    "Without -b neither a backing file nor a data file is opened; they may be\n"
+    "missing.\n\n"
+    "Examples:\n"
+    "  info disk.qcow2\n"
+    "  info --backing-chain --output=json overlay.qcow2\n";
+
+struct info_args {
+    const char *filename;
+    struct source_options source;
+    bool json, chain;
+};
+
+enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_OUTPUT, OPT_UNTRUSTED };
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "format", required_argument, NULL, 'f' },
+    { "backing-chain", no_argument, NULL, 'b' },
+    { "force-share", no_argument, NULL, 'U' },
+    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "output", required_argument, NULL, OPT_OUTPUT },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
+    { NULL, 0, NULL, 0 },
+};
+
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int c, struct info_args *args)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    switch (c) {
+    case 'h':
+        return cli_help(cli, synopsis, help);
+    case 'f':
+        args->source.format = optarg;
+        return -1;
+    case 'b':
+        args->chain = true;
+        return -1;
+    case 'U':
+        args->source.force_share = true;
+        return -1;
+    case OPT_IMAGE_OPTS:
+        args->source.image_opts = true;
+        return -1;
+    case OPT_UNTRUSTED:
+        args->source.untrusted = true;
+        return -1;
+    case OPT_OUTPUT:
+        return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
+    case OPT_OBJECT:
+        if (object_option(optarg, &err) == 0)
+            return -1;
+        cli_report(cli, &err);
+        return 1;
+    default:
+        return cli_try_help(cli);
+    }
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct info_args *args)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hf:bU", long_options, NULL)) != -1) {
+        int status = take_option(cli, c, args);
+        if (status >= 0)
+            return status;
+    }
+    if (optind != argc - 1)
+        return cli_usage(cli, "Expecting one image file name");
+    args->filename = argv[optind];
+    if (args->source.image_opts && args->source.format) {
+        cli_error(cli, "--image-opts and --format are mutually exclusive");
+        return 1;
+    }
+    if (args->source.untrusted && args->chain) {
+        cli_error(cli,
+                  "--untrusted and --backing-chain are mutually exclusive");
+        return 1;
+    }
+    return -1;
+}
+
+/* ----------------------------------------------------------------- the chain */
+
+/* One layer after another, top first. */
+struct layers {
+    struct lam_image_info **items;
+    size_t count;
+};
+
+static void layers_deinit(struct layers *layers)
+{
+    for (size_t i = 0; i < layers->count; i++)
+        lam_image_info_free(layers->items[i]);
+    free(layers->items);
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return !strcmp(a, b) ||
+           (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+            x.st_ino == y.st_ino);
+}
+
+/* A chain that comes back to a file it has shown would never end. */
+static int check_loop(const struct cli *cli, const struct layers *layers,
+                      const char *name)
+{
+    for (size_t i = 0; i < layers->count; i++) {
+        if (same_file(layers->items[i]->filename, name)) {
+            cli_error(cli, "Backing file '%s' creates an infinite loop.", name);
+            return -ELOOP;
+        }
+    }
+    return 0;
+}
+
+static int add_layer(const struct cli *cli, struct layers *layers,
+                     const char *name, const struct source_options *source)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image_info **items =
+        realloc(layers->items, (layers->count + 1) * sizeof *items);
+
+    if (!items) {
+        cli_error(cli, "no memory");
+        return -ENOMEM;
+    }
+    layers->items = items;
+
+    struct lam_image *image;
+    int rc = source_open(cli, name, source,
+                         LAM_OPEN_METADATA | LAM_OPEN_NO_BACKING, &image);
+    if (rc < 0)
+        return rc;
+    rc = lam_image_info(image, &items[layers->count], &err);
+    if (rc < 0)
+        cli_report(cli, &err);
+    else
+        layers->count++;
+    lam_image_close(image, NULL);
+    return rc;
+}
+
+static int collect(const struct cli *cli, const struct info_args *args,
+                   struct layers *layers)
+{
+    struct source_options source = args->source;
+    int rc = add_layer(cli, layers, args->filename, &source);
+
+    while (rc == 0 && args->chain) {
+        const struct lam_image_info *last = layers->items[layers->count - 1];
+        const char *next = last->full_backing_filename;
+        if (!next)
+            break;
+        source.format = last->backing_format;
+        source.image_opts = false;
+        rc = check_loop(cli, layers, next);
+        if (rc == 0)
+            rc = add_layer(cli, layers, next, &source);
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------ printing */
+
+static void print_layers_json(const struct layers *layers, bool chain)
+{
+    struct json_object *value = chain ? json_object_new_array() : NULL;
+
+    for (size_t i = 0; i < layers->count; i++) {
+        struct json_object *layer = info_to_json(layers->items[i]);
+        if (chain)
+            json_object_array_add(value, layer);
+        else
+            value = layer;
+    }
+    print_json(stdout, value);
+    json_object_put(value);
+}
+
+int cmd_info(const struct cli *cli, int argc, char **argv)
+{
+    struct info_args args = { .filename = NULL };
+    int status = parse_args(cli, argc, argv, &args);
+    if (status >= 0)
+        return status;
+
+    struct layers layers = { NULL, 0 };
+    status = collect(cli, &args, &layers) < 0 ? 1 : 0;
+    if (status == 0 && args.json)
+        print_layers_json(&layers, args.chain);
+    for (size_t i = 0; status == 0 && !args.json && i < layers.count; i++) {
+        if (i)
+            putchar('\n');
+        info_print_text(stdout, layers.items[i]);
+    }
+    layers_deinit(&layers);
+    return cli_finish(cli, status);
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * info-json.c - what `info --output=json` prints: keys, nesting and order as
+ * qemu-img 10's.  What an image has not is absent, never null.
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "info.h"
+
+static void add_string(struct json_object *object, const char *key,
+                       const char *value)
+{
+    if (value)
+        json_object_object_add(object, key, json_object_new_string(value));
+}
+
+static void add_number(struct json_object *object, const char *key,
+                       uint64_t value)
+{
+    json_object_object_add(object, key, json_object_new_uint64(value));
+}
+
+static void add_bool(struct json_object *object, const char *key, bool value)
+{
+    json_object_object_add(object, key, json_object_new_boolean(value));
+}
+
+/* ---------------------------------------------------------- the file's name */
+
+static char *name_from_json(const char *text)
+{
+    struct json_object *root = json_tokener_parse(text);
+    struct json_object *node = root, *value;
+    char *name = NULL;
+
+    for (struct json_object *next; json_object_object_get_ex(node, "file", &next);)
+        node = next;
+    if (json_object_object_get_ex(node, "filename", &value) ||
+        json_object_object_get_ex(node, "file.filename", &value))
+        name = strdup(json_object_get_string(value));
+    json_object_put(root);
+    return name;
+}
+
+char *info_file_name(const struct lam_image_info *info)
+{
+    const char *name = info->filename;
+
+    if (!strncmp(name, "json:", 5))
+        return name_from_json(name + 5);
+    if (!strncmp(name, "file:", 5))
+        name += 5;
+    return strdup(name);
+}
+
+const char *info_protocol(const char *name)
+{
+    struct stat st;
+
+    if (name && stat(name, &st) == 0 &&
+        (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
+        return "host_device";
+    return "file";
+}
+
+bool info_has_file_child(const struct lam_image_info *info)
+{
+    return strcmp(info->format, "file") && strcmp(info->format, "host_device");
+}
+
+/* ------------------------------------------------------------------- members */
+
+static struct json_object *snapshots(const struct lam_image_info *info)
+{
+    struct json_object *array = json_object_new_array();
+
+    for (size_t i = 0; i < info->nb_snapshots; i++) {
+        const struct lam_snapshot_info *s = &info->snapshots[i];
+        struct json_object *object = json_object_new_object();
+        if (s->icount != UINT64_MAX)
+            add_number(object, "icount", s->icount);
+        add_number(object, "vm-clock-nsec", s->vm_clock_nsec % 1000000000);
+        add_string(object, "name", s->name);
+        add_number(object, "date-sec", s->date_sec);
+        add_number(object, "date-nsec", s->date_nsec);
+        add_number(object, "vm-clock-sec", s->vm_clock_nsec / 1000000000);
+        add_string(object, "id", s->id);
+        add_number(object, "vm-state-size", s->vm_state_size);
+        json_object_array_add(array, object);
+    }
+    return array;
+}
+
+static struct json_object *bitmaps(const struct lam_image_info *info)
+{
+    struct json_object *array = json_object_new_array();
+
+    for (size_t i = 0; i < info->nb_bitmaps; i++) {
+        const struct lam_bitmap_info *bitmap = &info->bitmaps[i];
+        struct json_object *object = json_object_new_object();
+        struct json_object *flags = json_object_new_array();
+        if (bitmap->in_use)
+            json_object_array_add(flags, json_object_new_string("in-use"));
+        if (bitmap->automatic)
+            json_object_array_add(flags, json_object_new_string("auto"));
+        json_object_object_add(object, "flags", flags);
+        add_string(object, "name", bitmap->name);
+        add_number(object, "granularity", bitmap->granularity);
+        json_object_array_add(array, object);
+    }
+    return array;
+}
+
+static struct json_object *format_specific(const char *type,
+                                           struct json_object *data)
+{
+    struct json_object *object = json_object_new_object();
+
+    add_string(object, "type", type);
+    json_object_object_add(object, "data", data);
+    return object;
+}
+
+static struct json_object *qcow2_data(const struct lam_image_info *info)
+{
+    struct json_object *data = json_object_new_object();
+    bool v3 = info->version >= 3;
+
+    add_string(data, "compat", v3 ? "1.1" : "0.10");
+    add_string(data, "compression-type", info->compression_type);
+    if (v3)
+        add_bool(data, "lazy-refcounts", info->lazy_refcounts);
+    if (info->nb_bitmaps)
+        json_object_object_add(data, "bitmaps", bitmaps(info));
+    add_number(data, "refcount-bits", info->refcount_bits);
+    if (info->data_file) {
+        add_string(data, "data-file", info->data_file);
+        add_bool(data, "data-file-raw", info->data_file_raw);
+    }
+    if (v3) {
+        add_bool(data, "corrupt", info->corrupt);
+        add_bool(data, "extended-l2", info->extended_l2);
+    }
+    return data;
+}
+
+/* The node of the image file, "children" of the format's node. */
+static struct json_object *file_node(const struct lam_image_info *info)
+{
+    struct json_object *node = json_object_new_object();
+    char *name = info_file_name(info);
+    const char *protocol = info_protocol(name);
+
+    json_object_object_add(node, "children", json_object_new_array());
+    add_number(node, "virtual-size", info->file_length);
+    add_string(node, "filename", name);
+    add_string(node, "format", protocol);
+    add_number(node, "actual-size", info->actual_size);
+    json_object_object_add(node, "format-specific",
+                           format_specific(protocol, json_object_new_object()));
+    add_bool(node, "dirty-flag", false);
+    free(name);
+    return node;
+}
+
+static struct json_object *children(const struct lam_image_info *info)
+{
+    struct json_object *array = json_object_new_array();
+
+    if (info_has_file_child(info)) {
+        struct json_object *child = json_object_new_object();
+        add_string(child, "name", "file");
+        json_object_object_add(child, "info", file_node(info));
+        json_object_array_add(array, child);
+    }
+    return array;
+}
+
+struct json_object *info_to_json(const struct lam_image_info *info)
+{
+    struct json_object *object = json_object_new_object();
+
+    json_object_object_add(object, "children", children(info));
+    if (info->nb_snapshots)
+        json_object_object_add(object, "snapshots", snapshots(info));
+    add_string(object, "backing-filename-format", info->backing_format);
+    add_number(object, "virtual-size", info->virtual_size);
+    add_string(object, "filename", info->filename);
+    if (info->cluster_size)
+        add_number(object, "cluster-size", info->cluster_size);
+    add_string(object, "format", info->format);
+    add_number(object, "actual-size", info->actual_size);
+    if (info->is_qcow2)
+        json_object_object_add(object, "format-specific",
+                               format_specific("qcow2", qcow2_data(info)));
+    if (info->encrypted)
+        add_bool(object, "encrypted", true);
+    add_string(object, "full-backing-filename", info->full_backing_filename);
+    add_string(object, "backing-filename", info->backing_filename);
+    add_bool(object, "dirty-flag", info->dirty);
+    return object;
+}

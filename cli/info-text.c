@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * info-text.c - what `info` prints for people, line by line as qemu-img does:
+ * scripts match these lines.
+ */
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#include "info.h"
+#include "print.h"
+
+static void print_size(FILE *out, const char *label, uint64_t bytes)
+{
+    char size[32];
+
+    fprintf(out, "%s: %s (%" PRIu64 " bytes)\n", label, human_size(bytes, size),
+            bytes);
+}
+
+static void print_allocated(FILE *out, const char *label, uint64_t bytes)
+{
+    char size[32];
+
+    fprintf(out, "%s: %s\n", label, human_size(bytes, size));
+}
+
+/* A line whose text came out of an image. */
+static void print_text(FILE *out, const char *label, const char *text)
+{
+    fprintf(out, "%s: ", label);
+    print_escaped(out, text);
+    putc('\n', out);
+}
+
+static const char *yes(bool value)
+{
+    return value ? "true" : "false";
+}
+
+static void print_backing(FILE *out, const struct lam_image_info *info)
+{
+    if (!info->backing_filename)
+        return;
+    fputs("backing file: ", out);
+    print_escaped(out, info->backing_filename);
+    if (!info->full_backing_filename) {
+        fputs(" (cannot determine actual path)", out);
+    } else if (strcmp(info->backing_filename, info->full_backing_filename)) {
+        fputs(" (actual path: ", out);
+        print_escaped(out, info->full_backing_filename);
+        putc(')', out);
+    }
+    putc('\n', out);
+    if (info->backing_format)
+        print_text(out, "backing file format", info->backing_format);
+}
+
+static void print_snapshot(FILE *out, const struct lam_snapshot_info *snapshot)
+{
+    char size[32], date[32] = "", icount[32] = "--", clock[64];
+    time_t seconds = (time_t)snapshot->date_sec;
+    struct tm tm;
+
+    if (localtime_r(&seconds, &tm))
+        strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &tm);
+    if (snapshot->icount != UINT64_MAX)
+        snprintf(icount, sizeof icount, "%" PRIu64, snapshot->icount);
+    uint64_t ms = snapshot->vm_clock_nsec / 1000000;
+    snprintf(clock, sizeof clock,
+             "%04" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%03" PRIu64,
+             ms / 3600000, ms / 60000 % 60, ms / 1000 % 60, ms % 1000);
+    /* Padded by hand: escaping changes the length. */
+    fprintf(out, "%-7s ", snapshot->id);
+    print_escaped(out, snapshot->name);
+    size_t length = strlen(snapshot->name);
+    fprintf(out, "%*s %8s %19s %15s %10s\n",
+            length < 16 ? (int)(16 - length) : 0, "",
+            human_size(snapshot->vm_state_size, size), date, clock, icount);
+}
+
+static void print_snapshots(FILE *out, const struct lam_image_info *info)
+{
+    if (!info->nb_snapshots)
+        return;
+    fprintf(out, "Snapshot list:\n%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG",
+            "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT");
+    for (size_t i = 0; i < info->nb_snapshots; i++)
+        print_snapshot(out, &info->snapshots[i]);
+}
+
+static void print_bitmap(FILE *out, size_t i,
+                         const struct lam_bitmap_info *bitmap)
+{
+    unsigned flag = 0;
+
+    fprintf(out, "        [%zu]:\n            flags:\n", i);
+    if (bitmap->in_use)
+        fprintf(out, "                [%u]: in-use\n", flag++);
+    if (bitmap->automatic)
+        fprintf(out, "                [%u]: auto\n", flag++);
+    print_text(out, "            name", bitmap->name);
+    fprintf(out, "            granularity: %" PRIu64 "\n", bitmap->granularity);
+}
+
+static void print_qcow2(FILE *out, const struct lam_image_info *info)
+{
+    bool v3 = info->version >= 3;
+
+    fprintf(out, "Format specific information:\n    compat: %s\n"
+            "    compression type: %s\n", v3 ? "1.1" : "0.10",
+            info->compression_type);
+    if (v3)
+        fprintf(out, "    lazy refcounts: %s\n", yes(info->lazy_refcounts));
+    if (info->nb_bitmaps)
+        fputs("    bitmaps:\n", out);
+    for (size_t i = 0; i < info->nb_bitmaps; i++)
+        print_bitmap(out, i, &info->bitmaps[i]);
+    fprintf(out, "    refcount bits: %u\n", info->refcount_bits);
+    if (info->data_file) {
+        print_text(out, "    data file", info->data_file);
+        fprintf(out, "    data file raw: %s\n", yes(info->data_file_raw));
+    }
+    if (v3)
+        fprintf(out, "    corrupt: %s\n    extended l2: %s\n",
+                yes(info->corrupt), yes(info->extended_l2));
+}
+
+static void print_file(FILE *out, const struct lam_image_info *info)
+{
+    char *name = info_file_name(info);
+
+    fputs("Child node '/file':\n", out);
+    if (name)
+        print_text(out, "    filename", name);
+    fprintf(out, "    protocol type: %s\n", info_protocol(name));
+    print_size(out, "    file length", info->file_length);
+    print_allocated(out, "    disk size", info->actual_size);
+    free(name);
+}
+
+void info_print_text(FILE *out, const struct lam_image_info *info)
+{
+    print_text(out, "image", info->filename);
+    fprintf(out, "file format: %s\n", info->format);
+    print_size(out, "virtual size", info->virtual_size);
+    print_allocated(out, "disk size", info->actual_size);
+    if (info->encrypted)
+        fputs("encrypted: yes\n", out);
+    if (info->cluster_size)
+        fprintf(out, "cluster_size: %" PRIu64 "\n", info->cluster_size);
+    if (info->dirty)
+        fputs("cleanly shut down: no\n", out);
+    print_backing(out, info);
+    print_snapshots(out, info);
+    if (info->is_qcow2)
+        print_qcow2(out, info);
+    if (info_has_file_child(info))
+        print_file(out, info);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * info.h - the two shapes of what `info` shows.
+ */
+#ifndef LAMELLA_CLI_INFO_H
+#define LAMELLA_CLI_INFO_H
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli.h"
+
+void info_print_text(FILE *out, const struct lam_image_info *info);
+struct json_object *info_to_json(const struct lam_image_info *info);
+
+/* The plain name of the image file below the format: without "file:", and out
+ * of "json:{...}".  To be freed; NULL if it cannot be told. */
+char *info_file_name(const struct lam_image_info *info);
+/* "file" or "host_device", by what @name is. */
+const char *info_protocol(const char *name);
+/* False when the image is the file itself ("-f file"). */
+bool info_has_file_child(const struct lam_image_info *info);
+
+#endif
