@@ -25,7 +25,8 @@ static const char help_text[] =
     "  -r, --read-only       open read-only\n"
     "  -s, --snapshot        write to a temporary overlay\n"
     "  -n, --nocache         same as -t none\n"
-    "  -t, --cache MODE      none, writeback, writethrough, directsync, unsafe\n"
+    "  -t, --cache MODE      none, writeback, writethrough, directsync or\n"
+    "                        unsafe\n"
     "  -d, --discard MODE    ignore, or unmap (default)\n"
     "  -C, --copy-on-read    store what is read from the backing file\n"
     "  -i, --aio MODE        threads, native or io_uring; checked only\n"
@@ -151,7 +152,7 @@ static int parse_arguments(const struct cli *cli, int argc, char **argv,
     return GO_ON;
 }
 
-/* -------------------------------------------------------------------- session */
+/* ------------------------------------------------------------------ session */
 
 static int open_file(struct io_session *session, struct io_arguments *args)
 {

@@ -35,7 +35,7 @@ struct io_aio {
     pthread_t threads[NB_THREADS];
 };
 
-/* ------------------------------------------------------------------- threads */
+/* ------------------------------------------------------------------ threads */
 
 static struct job *take_job(struct io_aio *aio)
 {
@@ -151,7 +151,7 @@ static int submit(struct io_aio *aio, struct io_request *request)
     return 0;
 }
 
-/* ------------------------------------------------------------------ commands */
+/* ----------------------------------------------------------------- commands */
 
 int io_cmd_aio_read(struct io_session *session,
                     const struct io_command *command, int argc, char **argv)

@@ -127,7 +127,7 @@ static const struct io_command commands[] = {
 
 static const size_t nb_commands = sizeof commands / sizeof commands[0];
 
-/* ------------------------------------------------------------------- running */
+/* ------------------------------------------------------------------ running */
 
 static const struct io_command *command_find(const char *name)
 {
@@ -201,7 +201,7 @@ int io_run_line(struct io_session *session, const char *line)
     return rc;
 }
 
-/* ------------------------------------------------------------------ messages */
+/* ----------------------------------------------------------------- messages */
 
 static void print_summary(const struct io_command *command, const char *name)
 {

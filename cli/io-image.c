@@ -66,7 +66,7 @@ int io_parse_aio(const struct cli *cli, const char *text,
     return -1;
 }
 
-/* ------------------------------------------------------------------- opening */
+/* ------------------------------------------------------------------ opening */
 
 static bool cache_is_direct(enum lam_cache_mode mode)
 {
@@ -302,7 +302,7 @@ int io_session_close(struct io_session *session)
     return rc < 0 ? -1 : 0;
 }
 
-/* ------------------------------------------------------------------ commands */
+/* ----------------------------------------------------------------- commands */
 
 static int set_string(char **where, const char *text)
 {

@@ -138,7 +138,7 @@ int io_cmd_alloc(struct io_session *session, const struct io_command *command,
     return 0;
 }
 
-/* ---------------------------------------------------------------------- info */
+/* --------------------------------------------------------------------- info */
 
 static const char *yes_no(bool value)
 {
@@ -221,7 +221,7 @@ int io_cmd_info(struct io_session *session, const struct io_command *command,
     return 0;
 }
 
-/* ------------------------------------------------------------------ truncate */
+/* ----------------------------------------------------------------- truncate */
 
 enum growth { GROW_SPARSE, GROW_WRITTEN };
 

@@ -57,7 +57,7 @@ static int check_sectors(const struct io_request *request)
     return -1;
 }
 
-/* ---------------------------------------------------------------------- read */
+/* --------------------------------------------------------------------- read */
 
 static int check_verify_range(const struct io_request *request)
 {
@@ -103,7 +103,7 @@ int io_cmd_readv(struct io_session *session, const struct io_command *command,
     return run(&request);
 }
 
-/* --------------------------------------------------------------------- write */
+/* -------------------------------------------------------------------- write */
 
 /* What contradicts itself among the options; NULL if nothing. */
 static const char *write_mistake(const struct io_request *request)

@@ -23,7 +23,7 @@ void io_request_deinit(struct io_request *request)
     request->buf = NULL;
 }
 
-/* ------------------------------------------------------------------- parsing */
+/* ------------------------------------------------------------------ parsing */
 
 static int verify_number(const char *text, uint64_t *value, bool *has)
 {
@@ -103,7 +103,7 @@ int io_request_vector(struct io_request *request, int argc, char **argv)
     return 0;
 }
 
-/* -------------------------------------------------------------------- buffer */
+/* ------------------------------------------------------------------- buffer */
 
 /* Once what the file has, then copies of it, twice as many each time. */
 static int fill_from_file(struct io_request *request)
@@ -155,7 +155,7 @@ int io_request_buffer(struct io_request *request)
     return 0;
 }
 
-/* ---------------------------------------------------------------- performing */
+/* --------------------------------------------------------------- performing */
 
 /* Whole clusters around @extent go up from below into the image. */
 static int copy_up(struct lam_image *image, const struct lam_extent *extent,
@@ -248,7 +248,7 @@ void io_request_perform(struct io_request *request)
         pthread_mutex_unlock(&session->serial);
 }
 
-/* ------------------------------------------------------------------- outcome */
+/* ------------------------------------------------------------------ outcome */
 
 static bool all_bytes_are(const uint8_t *buf, uint64_t length, uint8_t byte)
 {
