@@ -140,12 +140,19 @@ struct lam_io_open_options {
  *
  * Opened with O_NONBLOCK first, so that a FIFO cannot hang us.  The message is
  * "No such file or directory" and the like; the caller prefixes the name.
- * Lock conflicts answer -EAGAIN with qemu's words: Failed to get "write" lock
- * / Failed to get shared "write" lock, then "Is another process using the
- * image [PATH]?".
+ * Lock conflicts answer -EAGAIN with qemu's words on one line: Failed to get
+ * "write" lock. Is another process using the image [PATH]?  (or: shared
+ * "write").
  */
 int lam_io_open(const char *path, const struct lam_io_open_options *options,
                 struct lam_io **out, struct lam_error *err);
+
+/*
+ * Take or change the locks of an object opened without (lock = false) or with
+ * them.  @shared is for raw images, whose users QEMU lets live side by side:
+ * says what we use, bars nobody.  Nothing happens if there is no file below.
+ */
+int lam_io_lock(struct lam_io *io, bool shared, struct lam_error *err);
 
 /* A byte array that grows; starts with a copy of @bytes (may be NULL, 0). */
 int lam_io_memory_new(const void *bytes, uint64_t length, struct lam_io **out,

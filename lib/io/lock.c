@@ -44,27 +44,33 @@ static bool byte_is_held(int fd, off_t byte)
     return rc == 0 && lock.l_type != F_UNLCK;
 }
 
+/* Who holds a byte; raw images are shared by those who know what they do. */
+enum { BY_WRITER = 1, BY_READER = 2, BY_RAW_WRITER = 4, BY_RAW_READER = 8 };
+
 static const struct intention {
     off_t byte;                 /* what we hold */
-    bool writer, reader;        /* who holds it */
+    unsigned holders;           /* BY_... */
     off_t against;              /* what must not be held by others */
     const char *message;
 } intentions[] = {
-    { USES + CONSISTENT_READ, true, true, BARS + CONSISTENT_READ,
-      "Failed to get \"consistent read\" lock" },
-    { USES + WRITE, true, false, BARS + WRITE,
+    { USES + CONSISTENT_READ,
+      BY_WRITER | BY_READER | BY_RAW_WRITER | BY_RAW_READER,
+      BARS + CONSISTENT_READ, "Failed to get \"consistent read\" lock" },
+    { USES + WRITE, BY_WRITER | BY_RAW_WRITER, BARS + WRITE,
       "Failed to get \"write\" lock" },
-    { USES + RESIZE, true, false, BARS + RESIZE,
+    { USES + RESIZE, BY_WRITER, BARS + RESIZE,
       "Failed to get \"resize\" lock" },
-    { BARS + WRITE, true, true, USES + WRITE,
+    { BARS + WRITE, BY_WRITER | BY_READER, USES + WRITE,
       "Failed to get shared \"write\" lock" },
-    { BARS + RESIZE, true, true, USES + RESIZE,
+    { BARS + RESIZE, BY_WRITER | BY_READER, USES + RESIZE,
       "Failed to get shared \"resize\" lock" },
 };
 
-static bool is_ours(const struct intention *i, bool writable)
+static bool is_ours(const struct intention *i, const struct lock_mode *mode)
 {
-    return writable ? i->writer : i->reader;
+    unsigned us = mode->shared ? mode->writable ? BY_RAW_WRITER : BY_RAW_READER
+                  : mode->writable ? BY_WRITER : BY_READER;
+    return i->holders & us;
 }
 
 static bool means_unsupported(int rc)
@@ -77,17 +83,23 @@ static int conflict(const struct intention *i, const char *name,
                     struct lam_error *err)
 {
     return lam_fail(err, EAGAIN,
-                    "%s; is another process using the image [%s]?",
+                    "%s. Is another process using the image [%s]?",
                     i->message, name);
 }
 
-int lock_file(int fd, bool writable, const char *name, struct lam_error *err)
+/* Takes the byte if it is ours, gives it back (from an earlier mode) if not. */
+static int settle_byte(int fd, const struct intention *i,
+                       const struct lock_mode *mode)
+{
+    return lock_byte(fd, is_ours(i, mode) ? F_RDLCK : F_UNLCK, i->byte);
+}
+
+int lock_file(int fd, const struct lock_mode *mode, const char *name,
+              struct lam_error *err)
 {
     for (size_t k = 0; k < LAM_ARRAY_SIZE(intentions); k++) {
         const struct intention *i = &intentions[k];
-        if (!is_ours(i, writable))
-            continue;
-        int rc = lock_byte(fd, F_RDLCK, i->byte);
+        int rc = settle_byte(fd, i, mode);
         if (means_unsupported(rc))
             return 0;
         if (rc == -EAGAIN || rc == -EACCES)
@@ -98,7 +110,7 @@ int lock_file(int fd, bool writable, const char *name, struct lam_error *err)
     }
     for (size_t k = 0; k < LAM_ARRAY_SIZE(intentions); k++) {
         const struct intention *i = &intentions[k];
-        if (is_ours(i, writable) && byte_is_held(fd, i->against))
+        if (is_ours(i, mode) && byte_is_held(fd, i->against))
             return conflict(i, name, err);
     }
     return 0;

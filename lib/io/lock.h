@@ -12,11 +12,20 @@
 
 #include "base/error.h"
 
+struct lock_mode {
+    bool writable;
+    /* What QEMU does with raw images: say what we use, bar nobody.  A virtual
+     * machine that does not share its disk bars us all the same. */
+    bool shared;
+};
+
 /*
- * Locks the file behind @fd until it is closed.  -EAGAIN: somebody else uses
- * @name in a way that ours does not go with.  A file system without locks
- * (ENOLCK and the like) is no error: nobody could see them.
+ * Locks the file behind @fd until it is closed; a second call changes the mode.
+ * -EAGAIN: somebody else uses @name in a way that ours does not go with.  A
+ * file system without locks (ENOLCK and the like) is no error: nobody could
+ * see them.
  */
-int lock_file(int fd, bool writable, const char *name, struct lam_error *err);
+int lock_file(int fd, const struct lock_mode *mode, const char *name,
+              struct lam_error *err);
 
 #endif

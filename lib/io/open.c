@@ -107,8 +107,8 @@ static int set_up(struct file *file, const char *path,
     if (flags >= 0)
         fcntl(file->fd, F_SETFL, flags & ~O_NONBLOCK);
 
-    int rc = options->lock ? lock_file(file->fd, options->writable, path, err)
-                           : 0;
+    struct lock_mode mode = { .writable = options->writable };
+    int rc = options->lock ? lock_file(file->fd, &mode, path, err) : 0;
     if (rc < 0)
         return rc;
     /* Not before the lock: somebody may be using what would be lost. */
@@ -152,4 +152,11 @@ int lam_io_open(const char *path, const struct lam_io_open_options *options,
     }
     *out = &file->io;
     return 0;
+}
+
+int lam_io_lock(struct lam_io *io, bool shared, struct lam_error *err)
+{
+    struct lock_mode mode = { .writable = io->writable, .shared = shared };
+    int fd = lam_io_fd(io);
+    return fd < 0 ? 0 : lock_file(fd, &mode, io->name, err);
 }
