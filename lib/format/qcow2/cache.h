@@ -35,7 +35,7 @@ struct slice {
     atomic_uint pins;               /* one is the cache's own */
     atomic_int state;               /* enum slice_state */
     atomic_bool used;               /* since the clock's hand passed */
-    bool verified;                  /* the owner has checked its entries */
+    atomic_bool verified;           /* the owner has checked its entries */
     bool writing;                   /* a copy is on its way to the disk */
     uint32_t dirty_from, dirty_to;  /* bytes; equal: clean */
     size_t slot;

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 
 #include "base/bytes.h"
+#include "format/qcow2/alloc.h"
 #include "format/qcow2/bitmap.h"
 #include "format/qcow2/check.h"
 #include "format/qcow2/create.h"
@@ -158,6 +159,11 @@ static int open_tables(struct qcow2 *q, const struct format_open *o,
 
     if (rc == 0)
         rc = init_l2_cache(q, o->l2_cache_size, err);
+    if (rc == 0 && o->writable) {
+        rc = alloc_open(q, o->refcount_cache_size, err);
+        if (rc == 0)
+            qcow2_set_state(q, QCOW2_WRITABLE);
+    }
     return rc;
 }
 
@@ -177,8 +183,6 @@ static int open_into(struct qcow2 *q, const struct format_open *o,
     if (rc < 0)
         return rc;
     init_geometry(q);
-    if (o->writable)
-        return lam_fail(err, ENOTSUP, "writing is not there yet");
     return o->metadata_only ? 0 : open_tables(q, o, err);
 }
 
@@ -199,12 +203,18 @@ static struct qcow2 *qcow2_new(const struct format_open *o)
     pthread_mutex_init(&q->flusher.lock, NULL);
     pthread_cond_init(&q->flusher.changed, NULL);
     pthread_mutex_init(&q->codecs.lock, NULL);
+    pthread_mutex_init(&q->failure_lock, NULL);
     epoch_init(&q->epoch);
     return q;
 }
 
 static void qcow2_free(struct qcow2 *q)
 {
+    release_free_list(q->pending);
+    release_free_list(q->written);
+    release_free_list(q->durable);
+    release_free_list(q->draining);
+    alloc_close(q);
     cache_deinit(&q->l2);
     codec_pool_deinit(&q->codecs);
     epoch_deinit(&q->epoch);
@@ -214,6 +224,7 @@ static void qcow2_free(struct qcow2 *q)
     pthread_cond_destroy(&q->inflight.changed);
     pthread_mutex_destroy(&q->flusher.lock);
     pthread_cond_destroy(&q->flusher.changed);
+    pthread_mutex_destroy(&q->failure_lock);
     header_deinit(&q->header);
     free(q->l1);
     free(q);
@@ -250,9 +261,9 @@ static int qcow2_close(void *format, struct lam_error *err)
 {
     struct qcow2 *q = format;
 
-    (void)err;
+    int rc = qcow2_write_back_last(q, err);
     qcow2_free(q);
-    return 0;
+    return rc;
 }
 
 /* ----------------------------------------------------------------- answers */
@@ -360,6 +371,14 @@ const struct format_ops format_qcow2 = {
     .read_compressed = qcow2_read_compressed,
     .enter = qcow2_enter,
     .leave = qcow2_leave,
+    .write_begin = qcow2_write_begin,
+    .write_finish = qcow2_write_finish,
+    .write_cancel = qcow2_write_cancel,
+    .write_compressed = qcow2_write_compressed,
+    .zero = qcow2_zero,
+    .discard = qcow2_discard,
+    .flush = qcow2_flush,
+    .truncate = qcow2_truncate,
     .info = qcow2_info,
     .check = qcow2_check,
     .create = qcow2_create,

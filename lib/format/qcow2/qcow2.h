@@ -18,7 +18,7 @@
  *                    fields, creation of L2 tables; I/O is done under it
  *   lock             L1, the L2 cache and its slices' contents, pending
  *                    releases; no I/O under it
- *   inflight.lock, epoch.lock, codecs' lock: leaves
+ *   inflight.lock, epoch.lock, codecs.lock, failure_lock: leaves
  */
 #ifndef LAM_QCOW2_QCOW2_H
 #define LAM_QCOW2_QCOW2_H
@@ -110,6 +110,7 @@ struct qcow2 {
     _Atomic uint64_t size;      /* virtual */
     atomic_int state;           /* enum qcow2_state */
     atomic_bool changed;        /* the header admits that we write */
+    atomic_bool wrote_payload;  /* compressed, since open */
 
     pthread_mutex_t alloc_lock;
     struct allocator alloc;
@@ -123,16 +124,17 @@ struct qcow2 {
     size_t l1_dirty_from, l1_dirty_to;
     struct cache l2;
     struct release_batch *pending;  /* drop in memory only */
-    size_t nb_pending;
+    atomic_size_t nb_pending;       /* ranges */
 
     struct inflight inflight;
     struct epoch epoch;
     struct flusher flusher;
     struct codec_pool codecs;
-    struct lam_error failure;   /* why FAILED; written once, under flusher */
+    pthread_mutex_t failure_lock;
+    struct lam_error failure;   /* why FAILED; set before the state */
 };
 
-/* ------------------------------------------------------- qcow2.c, header */
+/* ------------------------------------------------------------ update.c */
 
 /* Why nothing can be written, or 0. */
 int qcow2_check_writable(struct qcow2 *q, struct lam_error *err);
@@ -145,8 +147,12 @@ int qcow2_before_change(struct qcow2 *q, struct lam_error *err);
 int qcow2_write_header(struct qcow2 *q, size_t from, size_t to,
                        struct lam_error *err);
 
+/* The dirty bit, synced.  Under alloc_lock. */
+int qcow2_set_dirty_bit(struct qcow2 *q, bool dirty, struct lam_error *err);
+
 /* From now on writing is refused with @err's message. */
 void qcow2_fail(struct qcow2 *q, const struct lam_error *err);
+void qcow2_set_state(struct qcow2 *q, enum qcow2_state state);
 
 /* ----------------------------------------------------------------- map.c */
 

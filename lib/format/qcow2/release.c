@@ -1,8 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * release.c - host space that entries have dropped, on its way to be free.
+ *
+ * Requests are counted in two generations.  When a list of batches becomes
+ * durable while none is draining, the generations change places: everything
+ * that began before counts in the old one, and once that is empty nobody can
+ * hold on to what the list has dropped.
  */
 #include "format/qcow2/release.h"
+
+#include "format/qcow2/alloc.h"
+
+enum { MAX_PENDING = 1 << 16 };     /* ranges */
 
 void epoch_init(struct epoch *e)
 {
@@ -27,4 +36,132 @@ void epoch_leave(struct epoch *e, uint64_t token)
     LAM_LOCKED(&e->lock);
     assert(token < 2 && e->active[token] > 0);
     e->active[token]--;
+}
+
+static bool epoch_old_ended(struct epoch *e)
+{
+    LAM_LOCKED(&e->lock);
+    return e->active[!e->current] == 0;
+}
+
+static void epoch_turn(struct epoch *e)
+{
+    LAM_LOCKED(&e->lock);
+    assert(e->active[!e->current] == 0);
+    e->current = !e->current;
+}
+
+/* ----------------------------------------------------------------- batches */
+
+struct release_batch *release_new(size_t capacity)
+{
+    struct release_batch *b = malloc(sizeof *b +
+                                     capacity * sizeof b->items[0]);
+
+    if (b) {
+        b->next = NULL;
+        b->count = 0;
+    }
+    return b;
+}
+
+void release_add_entry(const struct qcow2 *q, struct release_batch *batch,
+                       struct qcow2_l2_entry e, bool discard)
+{
+    struct release r = { .discard = discard };
+
+    if (e.word & QCOW2_COMPRESSED) {
+        r.offset = compressed_offset(&q->g, e.word);
+        r.length = compressed_length(&q->g, e.word);
+        batch->items[batch->count++] = r;   /* never joined: counts differ */
+        return;
+    }
+    r.offset = entry_offset(e.word);
+    r.length = q->g.cluster_size;
+    if (!r.offset || q->data_file)
+        return;
+    struct release *last = batch->count ? &batch->items[batch->count - 1]
+                                        : NULL;
+    if (last && last->offset + last->length == r.offset &&
+        is_aligned(last->offset | last->length, q->g.cluster_size))
+        last->length += r.length;
+    else
+        batch->items[batch->count++] = r;
+}
+
+void release_pend(struct qcow2 *q, struct release_batch *batch)
+{
+    if (!batch)
+        return;
+    if (!batch->count) {
+        free(batch);
+        return;
+    }
+    q->nb_pending += batch->count;
+    batch->next = q->pending;
+    q->pending = batch;
+}
+
+bool release_is_crowded(struct qcow2 *q)
+{
+    return atomic_load_explicit(&q->nb_pending, memory_order_relaxed) >
+           MAX_PENDING;
+}
+
+void release_join(struct release_batch **list, struct release_batch *batches)
+{
+    struct release_batch **end = &batches;
+
+    while (*end)
+        end = &(*end)->next;
+    *end = *list;
+    *list = batches;
+}
+
+void release_free_list(struct release_batch *list)
+{
+    while (list) {
+        struct release_batch *next = list->next;
+
+        free(list);
+        list = next;
+    }
+}
+
+/* -------------------------------------------------------------------- reap */
+
+static void freed(struct qcow2 *q, uint64_t host, uint64_t length,
+                  const void *opaque)
+{
+    const struct release *r = opaque;
+
+    if (r->table) {
+        pthread_rwlock_wrlock(&q->lock);
+        cache_forget(&q->l2, host, length);
+        pthread_rwlock_unlock(&q->lock);
+    }
+    if (r->discard)
+        lam_io_discard(q->io, host, length, NULL);
+}
+
+static void drop_list(struct qcow2 *q, struct release_batch *list)
+{
+    for (const struct release_batch *b = list; b; b = b->next)
+        for (size_t i = 0; i < b->count; i++)
+            alloc_drop(q, b->items[i].offset, b->items[i].length, freed,
+                       &b->items[i]);
+    release_free_list(list);
+}
+
+void release_reap(struct qcow2 *q)
+{
+    while (q->draining || q->durable) {
+        if (!epoch_old_ended(&q->epoch))
+            return;
+        drop_list(q, lam_take(&q->draining));
+        if (q->durable) {
+            q->draining = lam_take(&q->durable);
+            epoch_turn(&q->epoch);
+        }
+    }
 }

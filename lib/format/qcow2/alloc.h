@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * alloc.h - refcounts, and host clusters: find, reserve, drop.
+ *
+ * Everything here runs under alloc_lock, and may read and write refcount
+ * blocks under it.  A raised refcount may go to disk at any time: too high is
+ * a leak.  A refcount is lowered only by who knows that no entry on disk needs
+ * it (release.c), or that none ever did (a reservation given back).
+ */
+#ifndef LAM_QCOW2_ALLOC_H
+#define LAM_QCOW2_ALLOC_H
+
+#include "format/qcow2/qcow2.h"
+
+/* Loads the refcount table; @budget is the cache's, in bytes, 0: default. */
+int alloc_open(struct qcow2 *q, uint64_t budget, struct lam_error *err);
+void alloc_close(struct qcow2 *q);
+
+/* The stored refcount of host cluster number @cluster. */
+int refcount_read(struct qcow2 *q, uint64_t cluster, uint64_t *value,
+                  struct lam_error *err);
+
+/*
+ * Reserve up to @want contiguous clusters, the first ones that are free:
+ * *@host is the first's offset, *@got (at least 1) how many.  Their refcounts
+ * are 1.  -ENOSPC, -EUCLEAN and so on leave everything as it was.
+ */
+int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
+                   uint64_t *got, struct lam_error *err);
+
+/* Exactly @want contiguous clusters, for a table. */
+int alloc_contiguous(struct qcow2 *q, uint64_t want, uint64_t *host,
+                     struct lam_error *err);
+
+/* @length bytes (less than a cluster) for a compressed payload: one more
+ * reference on each cluster they touch. */
+int alloc_bytes(struct qcow2 *q, uint64_t length, uint64_t *host,
+                struct lam_error *err);
+
+/* One reference less on each cluster that [host, host + length) touches; those
+ * that nobody needs any more are free at once.  A failure only leaks.
+ * @freed, unless NULL, is called for each run of clusters that became free. */
+typedef void alloc_freed_fn(struct qcow2 *q, uint64_t host, uint64_t length,
+                            const void *opaque);
+void alloc_drop(struct qcow2 *q, uint64_t host, uint64_t length,
+                alloc_freed_fn *freed, const void *opaque);
+
+/* Write dirty refcount blocks; then, behind a barrier, what is new in the
+ * refcount table. */
+int alloc_write_back(struct qcow2 *q, struct lam_error *err);
+bool alloc_is_dirty(const struct qcow2 *q);
+
+/* ---- between alloc.c and grow.c ---- */
+
+/* A refcount block at cluster @at, which lies in its range and is free. */
+int grow_add_block(struct qcow2 *q, uint64_t at, struct lam_error *err);
+
+/* New blocks behind everything that is covered now, and @want clusters after
+ * them, which get refcount 1.  Grows the table if need be. */
+int grow_append(struct qcow2 *q, uint64_t want, uint64_t *host,
+                struct lam_error *err);
+
+/* Makes room for @entries refcount table entries. */
+int grow_table(struct qcow2 *q, uint64_t entries, struct lam_error *err);
+
+/* -ENOSPC unless clusters [first, first + n) can exist in the file. */
+int alloc_check_place(struct qcow2 *q, uint64_t first, uint64_t n,
+                      struct lam_error *err);
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * inflight.c - who is changing the mapping of which guest clusters.
+ */
+#include "format/qcow2/inflight.h"
+
+static bool covers(const struct claim *c, uint64_t offset)
+{
+    return offset >= c->range.offset && offset < range_end(c->range);
+}
+
+bool claim_try(struct inflight *f, struct claim *c)
+{
+    LAM_LOCKED(&f->lock);
+    for (const struct claim *o = f->first; o; o = o->next) {
+        if (!range_overlaps(o->range, c->range))
+            continue;
+        if (covers(o, c->range.offset))
+            return false;
+        c->range.length = o->range.offset - c->range.offset;
+    }
+    c->prev = NULL;
+    c->next = f->first;
+    if (f->first)
+        f->first->prev = c;
+    f->first = c;
+    return true;
+}
+
+static bool is_claimed(const struct inflight *f, uint64_t offset)
+{
+    for (const struct claim *o = f->first; o; o = o->next)
+        if (covers(o, offset))
+            return true;
+    return false;
+}
+
+void claim_wait(struct inflight *f, uint64_t offset)
+{
+    LAM_LOCKED(&f->lock);
+    while (is_claimed(f, offset))
+        pthread_cond_wait(&f->changed, &f->lock);
+}
+
+void claim_shorten(struct inflight *f, struct claim *c, uint64_t length)
+{
+    LAM_LOCKED(&f->lock);
+    assert(length > 0 && length <= c->range.length);
+    c->range.length = length;
+    pthread_cond_broadcast(&f->changed);
+}
+
+void claim_drop(struct inflight *f, struct claim *c)
+{
+    LAM_LOCKED(&f->lock);
+    if (c->next)
+        c->next->prev = c->prev;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        f->first = c->next;
+    pthread_cond_broadcast(&f->changed);
+}

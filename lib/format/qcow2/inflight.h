@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * inflight.h - who is changing the mapping of which guest clusters.
+ *
+ * A claim is taken while the mapping that it is based on is locked (shared is
+ * enough, since nobody else can change it then), and dropped when the new
+ * mapping stands.  Two claims never overlap.
+ */
+#ifndef LAM_QCOW2_INFLIGHT_H
+#define LAM_QCOW2_INFLIGHT_H
+
+#include "format/qcow2/qcow2.h"
+
+/* Claims c->range, cut short where another claim begins inside it.  False:
+ * another one covers its start; drop the lock and claim_wait(). */
+bool claim_try(struct inflight *f, struct claim *c);
+
+/* Until no claim covers @offset. */
+void claim_wait(struct inflight *f, uint64_t offset);
+
+void claim_shorten(struct inflight *f, struct claim *c, uint64_t length);
+void claim_drop(struct inflight *f, struct claim *c);
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * resize.c - a larger virtual disk (format document 13).
+ *
+ * The size field comes last: whoever makes the new area read as zeroes (the
+ * image layer, over a longer backing file; the cut last cluster, here) has done
+ * so on disk before.
+ */
+#include "format/qcow2/qcow2.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "format/qcow2/alloc.h"
+
+/* ------------------------------------------------------------ a larger L1 */
+
+static int write_l1(struct qcow2 *q, const uint64_t *l1, uint64_t entries,
+                    uint64_t host, struct lam_error *err)
+{
+    uint64_t bytes = align_up(entries * 8, q->g.cluster_size);
+    lam_autofree uint8_t *buf = calloc(1, bytes);
+
+    if (!buf)
+        return lam_fail(err, ENOMEM, "no memory for an L1 table of %" PRIu64
+                        " bytes", bytes);
+    for (uint64_t i = 0; i < entries; i++)
+        be64_put(buf + i * 8, l1[i]);
+    int rc = lam_io_write(q->io, buf, bytes, host, err);
+    return rc < 0 ? rc : lam_io_flush(q->io, err);
+}
+
+static int switch_l1(struct qcow2 *q, uint64_t host, uint64_t entries,
+                     struct lam_error *err)
+{
+    struct lam_error local = LAM_ERROR_INIT;
+
+    q->header.l1_offset = host;
+    q->header.l1_size = (uint32_t)entries;
+    int rc = qcow2_write_header(q, QH_L1_SIZE, QH_REFT_OFFSET, &local);
+    if (rc == 0)
+        rc = lam_io_flush(q->io, &local);
+    if (rc < 0) {
+        qcow2_fail(q, &local);  /* which of the two it names is unknown */
+        return lam_fail(err, -rc, "%s", local.message);
+    }
+    return 0;
+}
+
+static void replace_l1(struct qcow2 *q, uint64_t *l1, uint64_t entries)
+{
+    pthread_rwlock_wrlock(&q->lock);
+    free(q->l1);
+    q->l1 = l1;
+    q->l1_size = entries;
+    pthread_rwlock_unlock(&q->lock);
+}
+
+/* Write-backs are kept out, and alloc_lock is held: L1 stands still. */
+static int grow_l1(struct qcow2 *q, uint64_t entries, struct lam_error *err)
+{
+    uint64_t clusters = div_up(entries * 8, q->g.cluster_size);
+    uint64_t old = q->header.l1_offset, old_bytes = q->l1_size * 8;
+    uint64_t host;
+
+    if (entries > QCOW2_MAX_L1_ENTRIES)
+        return lam_fail(err, EFBIG, "L1 table of %" PRIu64 " entries exceeds "
+                        "the limit of %d", entries, QCOW2_MAX_L1_ENTRIES);
+    lam_autofree uint64_t *l1 = calloc(entries, sizeof *l1);
+    if (!l1)
+        return lam_fail(err, ENOMEM, "no memory for an L1 table of %" PRIu64
+                        " entries", entries);
+    if (q->l1_size)
+        memcpy(l1, q->l1, q->l1_size * sizeof *l1);
+    int rc = alloc_contiguous(q, clusters, &host, err);
+    if (rc < 0)
+        return rc;
+    rc = alloc_write_back(q, err);      /* invariant 1 */
+    if (rc == 0)
+        rc = write_l1(q, l1, entries, host, err);
+    if (rc < 0) {
+        alloc_drop(q, host, clusters << q->g.cluster_bits, NULL, NULL);
+        return rc;
+    }
+    rc = switch_l1(q, host, entries, err);
+    if (rc < 0)
+        return rc;
+    replace_l1(q, lam_take(&l1), entries);
+    if (old_bytes)
+        alloc_drop(q, old, old_bytes, NULL, NULL);
+    return 0;
+}
+
+/* ------------------------------------------------- the cut last cluster */
+
+/* Host bytes behind the old end may be anything: an earlier, larger disk's
+ * data (format document 13.1, "stale tail"). */
+static int zero_in_place(struct qcow2 *q, uint64_t offset, uint64_t length,
+                         struct lam_error *err)
+{
+    struct format_allocation a;
+    int rc = qcow2_write_begin(q, offset, length, &a, err);
+
+    if (rc < 0)
+        return rc;
+    if (a.cow_start < a.offset || a.cow_end > a.offset + a.length) {
+        qcow2_write_cancel(q, &a);
+        return lam_fail(err, ENOTSUP, "the last cluster, cut by the disk's "
+                        "end at %#" PRIx64 ", is shared with a snapshot",
+                        offset);
+    }
+    lam_autofree void *zeroes = calloc(1, a.length);
+    rc = zeroes ? lam_io_write(a.io, zeroes, a.length, a.host_offset, err)
+                : lam_fail(err, ENOMEM, "no memory for zeroes");
+    if (rc == 0)
+        return qcow2_write_finish(q, &a, err);
+    qcow2_write_cancel(q, &a);
+    return rc;
+}
+
+static int zero_stale_tail(struct qcow2 *q, uint64_t from, uint64_t to,
+                           struct lam_error *err)
+{
+    struct lam_extents extents = LAM_EXTENTS_INIT;
+    uint64_t end = min_u64(align_up(from, q->g.cluster_size), to);
+
+    if (from >= end)
+        return 0;
+    int rc = qcow2_map(q, from, end - from, &extents, err);
+    for (size_t i = 0; rc == 0 && i < extents.count; i++) {
+        const struct lam_extent *e = &extents.items[i];
+
+        if (e->state == LAM_EXTENT_DATA)
+            rc = zero_in_place(q, e->offset, e->length, err);
+    }
+    lam_extents_deinit(&extents);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ growing */
+
+static int write_size(struct qcow2 *q, uint64_t size, struct lam_error *err)
+{
+    uint64_t old = q->header.size;
+
+    q->header.size = size;
+    int rc = qcow2_write_header(q, QH_SIZE, QH_CRYPT_METHOD, err);
+    if (rc == 0)
+        rc = lam_io_flush(q->io, err);
+    if (rc < 0) {
+        q->header.size = old;
+        return rc;
+    }
+    atomic_store(&q->size, size);
+    return 0;
+}
+
+static int grow_stopped(struct qcow2 *q, uint64_t size, struct lam_error *err)
+{
+    uint64_t entries = l1_needed(&q->g, size);
+
+    LAM_LOCKED(&q->alloc_lock);
+    int rc = entries > q->l1_size ? grow_l1(q, entries, err) : 0;
+    return rc < 0 ? rc : write_size(q, size, err);
+}
+
+static int grow(struct qcow2 *q, uint64_t size, struct lam_error *err)
+{
+    int rc = zero_stale_tail(q, q->size, size, err);
+
+    if (rc == 0 && q->data_file)
+        rc = lam_io_truncate(q->data_io, size, err);
+    if (rc == 0)
+        rc = qcow2_write_back(q, true, err);
+    if (rc < 0)
+        return rc;
+    flusher_stop(q);
+    rc = grow_stopped(q, size, err);
+    flusher_resume(q);
+    return rc;
+}
+
+int qcow2_truncate(void *format, uint64_t size, unsigned flags,
+                   struct lam_error *err)
+{
+    struct qcow2 *q = format;
+    int rc = qcow2_before_change(q, err);
+
+    if (rc < 0 || size == q->size)
+        return rc;
+    if (!is_aligned(size, QCOW2_SECTOR))
+        return lam_fail(err, EINVAL, "The new size must be a multiple of 512");
+    if (q->header.version < 3 && q->header.nb_snapshots)
+        return lam_fail(err, ENOTSUP, "Can't resize a version 2 image which "
+                        "has snapshots");
+    if (size > q->size)
+        return grow(q, size, err);
+    if (!(flags & LAM_TRUNCATE_SHRINK))
+        return lam_fail(err, EINVAL, "the new size %" PRIu64 " is smaller "
+                        "than the disk, %" PRIu64, size, (uint64_t)q->size);
+    return lam_fail(err, ENOTSUP, "shrinking a qcow2 image is not supported "
+                    "yet");
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * table.c - L2 tables for writing: ours alone, loaded, and checked.
+ *
+ * The COPIED bit says "one reference, write in place", and a wrong one destroys
+ * a snapshot or another guest cluster.  So it is compared with the refcounts
+ * once a slice, before the first write through it (format document 3.5).
+ */
+#include "format/qcow2/table.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "format/qcow2/alloc.h"
+#include "format/qcow2/release.h"
+
+int l2_find(struct qcow2 *q, uint64_t offset, struct l2_place *out,
+            struct lam_error *err)
+{
+    *out = (struct l2_place){ 0 };
+    int rc = l1_lookup(q, offset, &out->table, &out->owned, err);
+    if (rc < 0)
+        return rc;
+    if (l1_index(&q->g, offset) < q->l1_size &&
+        (q->l1[l1_index(&q->g, offset)] & QCOW2_L1_RESERVED))
+        return lam_fail(err, EUCLEAN, "L1 entry %" PRIu64 ": reserved bits "
+                        "are set in %#" PRIx64, l1_index(&q->g, offset),
+                        q->l1[l1_index(&q->g, offset)]);
+    if (!out->table)
+        return 0;
+    out->host = l2_entry_host(q, out->table, offset);
+    out->slice = cache_find(&q->l2, out->host);
+    if (out->slice && !atomic_load_explicit(&out->slice->verified,
+                                            memory_order_acquire))
+        out->slice = NULL;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ checks */
+
+enum { SNAPSHOT_HEADER = 40 };      /* bytes a snapshot has at least */
+
+static bool overlaps_table(struct range host, uint64_t offset, uint64_t length)
+{
+    return length && range_overlaps(host, range_make(offset, length));
+}
+
+/* Header, L1, refcount table, snapshot table: what a guest cluster must never
+ * lie on (format document 7.8, the constant checks). */
+static bool on_metadata(const struct qcow2 *q, uint64_t host)
+{
+    const struct qcow2_header *h = &q->header;
+    struct range r = range_make(host, q->g.cluster_size);
+
+    return host < q->g.cluster_size ||
+           overlaps_table(r, h->l1_offset, (uint64_t)h->l1_size * 8) ||
+           overlaps_table(r, h->reft_offset,
+                          (uint64_t)h->reft_clusters << q->g.cluster_bits) ||
+           overlaps_table(r, h->snapshots_offset,
+                          (uint64_t)h->nb_snapshots * SNAPSHOT_HEADER);
+}
+
+static int check_host(const struct qcow2 *q, uint64_t offset, uint64_t word,
+                      struct lam_error *err)
+{
+    uint64_t host = entry_offset(word);
+
+    if (!is_aligned(host, q->g.cluster_size))
+        return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": host "
+                        "offset %#" PRIx64 " is not a multiple of %" PRIu64,
+                        offset, host, q->g.cluster_size);
+    if (q->data_file && host != align_down(offset, q->g.cluster_size))
+        return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": offset %#"
+                        PRIx64 " in the data file is not the guest offset",
+                        offset, host);
+    if (!q->data_file && on_metadata(q, host))
+        return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": host offset "
+                        "%#" PRIx64 " lies in the image's own tables", offset,
+                        host);
+    return 0;
+}
+
+int l2_check_entry(const struct qcow2 *q, uint64_t offset,
+                   struct qcow2_l2_entry e, struct lam_error *err)
+{
+    if (!e.word && !e.bitmap)
+        return 0;
+    if (e.word & QCOW2_COMPRESSED) {
+        if (!q->data_file && !entry_copied(e.word))
+            return 0;
+        return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": compressed "
+                        "entry %#" PRIx64 " with COPIED or a data file",
+                        offset, e.word);
+    }
+    if (e.word & QCOW2_L2_RESERVED)
+        return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": reserved "
+                        "bits are set in L2 entry %#" PRIx64, offset, e.word);
+    if ((e.word & QCOW2_ZERO) && q->header.version < 3)
+        return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": L2 entry %#"
+                        PRIx64 " has the zero bit in a version 2 image",
+                        offset, e.word);
+    enum qcow2_cluster_type type = entry_type(&q->g, e.word, q->data_file);
+    if (q->g.extended_l2 && subclusters_invalid(e.bitmap,
+                                                type == QCOW2_NORMAL))
+        return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": invalid "
+                        "subcluster bitmap %#" PRIx64, offset, e.bitmap);
+    if (type == QCOW2_NORMAL || type == QCOW2_ZERO_ALLOC)
+        return check_host(q, offset, e.word, err);
+    return 0;
+}
+
+static int check_copied(struct qcow2 *q, uint64_t offset, uint64_t host,
+                        const char *what, struct lam_error *err)
+{
+    uint64_t value;
+    int rc = refcount_read(q, host_cluster(&q->g, host), &value, err);
+
+    if (rc < 0 || value == 1)
+        return rc;
+    return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": COPIED is set "
+                    "for the %s at host offset %#" PRIx64 ", whose refcount "
+                    "is %" PRIu64 "; writing would destroy data, check the "
+                    "image", offset, what, host, value);
+}
+
+/* Every entry of the slice, whose first cluster is guest @offset.  Under
+ * alloc_lock. */
+static int verify_entries(struct qcow2 *q, const uint8_t *data,
+                          uint64_t offset, struct lam_error *err)
+{
+    uint64_t n = q->l2.slice_size / q->g.l2_entry_size;
+
+    for (uint64_t i = 0; i < n && !q->data_file; i++) {
+        struct qcow2_l2_entry e = l2_get(&q->g, data, i);
+        uint64_t host = entry_offset(e.word);
+
+        if (!entry_copied(e.word) || !host || (e.word & QCOW2_COMPRESSED))
+            continue;
+        int rc = check_copied(q, offset + (i << q->g.cluster_bits), host,
+                              "cluster", err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int verify_slice(struct qcow2 *q, struct slice *s, uint64_t offset,
+                        struct lam_error *err)
+{
+    uint64_t table = align_down(s->host, q->g.cluster_size);
+    uint64_t first = align_down(offset, l2_slice_cover(q));
+
+    LAM_LOCKED(&q->alloc_lock);
+    if (atomic_load(&s->verified))
+        return 0;
+    lam_autofree uint8_t *copy = malloc(q->l2.slice_size);
+    if (!copy)
+        return lam_fail(err, ENOMEM, "no memory for an L2 slice");
+    pthread_rwlock_rdlock(&q->lock);
+    memcpy(copy, s->data, q->l2.slice_size);
+    uint64_t l1 = q->l1[l1_index(&q->g, offset)];
+    pthread_rwlock_unlock(&q->lock);
+
+    int rc = 0;
+    if (entry_copied(l1) && entry_offset(l1) == table)
+        rc = check_copied(q, first, table, "L2 table", err);
+    if (rc == 0)
+        rc = verify_entries(q, copy, first, err);
+    if (rc == 0)
+        atomic_store_explicit(&s->verified, true, memory_order_release);
+    return rc;
+}
+
+int l2_load_verified(struct qcow2 *q, uint64_t host, uint64_t offset,
+                     struct slice **out, struct lam_error *err)
+{
+    int rc = l2_load(q, host, out, err);
+
+    if (rc < 0 || atomic_load_explicit(&(*out)->verified,
+                                       memory_order_acquire))
+        return rc;
+    rc = verify_slice(q, *out, offset, err);
+    if (rc < 0) {
+        slice_unpin(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+/* -------------------------------------------------------------- own tables */
+
+/* The copy is ours alone, but what it points to may be shared: COPIED follows
+ * the refcounts.  Under alloc_lock. */
+static int renew_copied(struct qcow2 *q, uint8_t *table, struct lam_error *err)
+{
+    for (uint64_t i = 0; i < q->g.l2_entries && !q->data_file; i++) {
+        struct qcow2_l2_entry e = l2_get(&q->g, table, i);
+        uint64_t host = entry_offset(e.word), value;
+
+        if (!host || (e.word & QCOW2_COMPRESSED))
+            continue;
+        int rc = refcount_read(q, host_cluster(&q->g, host), &value, err);
+        if (rc < 0)
+            return rc;
+        e.word = value == 1 ? e.word | QCOW2_COPIED : e.word & ~QCOW2_COPIED;
+        l2_put(&q->g, table, i, e);
+    }
+    return 0;
+}
+
+/* Contents of the new table.  A table that is not ours is never dirty, so the
+ * file has all of it. */
+static int fill_table(struct qcow2 *q, uint64_t old, uint8_t *table,
+                      struct lam_error *err)
+{
+    if (!old)
+        return 0;
+    int rc = lam_io_read(q->io, table, q->g.cluster_size, old, err);
+    return rc < 0 ? rc : renew_copied(q, table, err);
+}
+
+static int write_new_table(struct qcow2 *q, uint64_t old, uint64_t *host,
+                           struct lam_error *err)
+{
+    uint64_t got;
+    lam_autofree uint8_t *table = calloc(1, q->g.cluster_size);
+
+    if (!table)
+        return lam_fail(err, ENOMEM, "no memory for an L2 table");
+    int rc = fill_table(q, old, table, err);
+    if (rc == 0)
+        rc = alloc_clusters(q, 1, host, &got, err);
+    if (rc < 0)
+        return rc;
+    rc = lam_io_write(q->io, table, q->g.cluster_size, *host, err);
+    if (rc < 0)
+        alloc_drop(q, *host, q->g.cluster_size, NULL, NULL);
+    return lam_error_prefix(err, rc, "Could not write new L2 table");
+}
+
+static void link_table(struct qcow2 *q, uint64_t i, uint64_t table,
+                       struct release_batch *old)
+{
+    pthread_rwlock_wrlock(&q->lock);
+    q->l1[i] = table | QCOW2_COPIED;
+    if (q->l1_dirty_from == q->l1_dirty_to) {
+        q->l1_dirty_from = i;
+        q->l1_dirty_to = i + 1;
+    } else {
+        q->l1_dirty_from = min_u64(q->l1_dirty_from, i);
+        q->l1_dirty_to = max_u64(q->l1_dirty_to, i + 1);
+    }
+    release_pend(q, old);
+    pthread_rwlock_unlock(&q->lock);
+}
+
+int l2_own_table(struct qcow2 *q, uint64_t offset, struct lam_error *err)
+{
+    struct l2_place at;
+    uint64_t new;
+
+    LAM_LOCKED(&q->alloc_lock);
+    pthread_rwlock_rdlock(&q->lock);
+    int rc = l2_find(q, offset, &at, err);
+    pthread_rwlock_unlock(&q->lock);
+    if (rc < 0 || (at.table && at.owned))
+        return rc;
+    lam_autofree struct release_batch *old = release_new(1);
+    if (!old)
+        return lam_fail(err, ENOMEM, "no memory for an L2 table");
+    if (at.table)
+        old->items[old->count++] = (struct release){
+            .offset = at.table, .length = q->g.cluster_size, .table = true };
+    rc = write_new_table(q, at.table, &new, err);
+    if (rc == 0)
+        link_table(q, l1_index(&q->g, offset), new, lam_take(&old));
+    return rc;
+}
+
+int l2_open_for_change(struct qcow2 *q, uint64_t offset, struct slice **out,
+                       struct lam_error *err)
+{
+    for (;;) {
+        struct l2_place at;
+
+        pthread_rwlock_rdlock(&q->lock);
+        int rc = l2_find(q, offset, &at, err);
+        pthread_rwlock_unlock(&q->lock);
+        if (rc < 0)
+            return rc;
+        if (at.table && at.owned)
+            return l2_load_verified(q, at.host, offset, out, err);
+        rc = l2_own_table(q, offset, err);
+        if (rc < 0)
+            return rc;
+    }
+}
