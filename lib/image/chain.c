@@ -230,38 +230,42 @@ static int walk_layers(struct walk *w, struct lam_image *image, uint32_t depth,
     return close_open(w, err);
 }
 
-/* extents_append() merges into the last item, so undoing takes its copy. */
-static int append_all(struct lam_image *image, struct finds *finds,
-                      unsigned flags, struct lam_extents *out,
-                      struct lam_error *err)
+static int map_chain(struct lam_image *image, struct range r, uint32_t depth,
+                     unsigned flags, struct lam_extents *out,
+                     struct lam_error *err)
 {
-    size_t count = out->count;
-    struct lam_extent last = { 0 };
-    if (count)
-        last = out->items[count - 1];
+    struct walk w lam_cleanup(walk_deinit) = { 0 };
+    int rc = ranges_append(&w.open, r, err);
 
-    int rc = hand_out(image, finds, flags, out, err);
-    if (rc < 0) {
-        out->count = count;
-        if (count)
-            out->items[count - 1] = last;
-    }
-    return rc;
+    if (rc == 0)
+        rc = walk_layers(&w, image, depth, flags, err);
+    return rc < 0 ? rc : hand_out(image, &w.finds, flags, out, err);
 }
 
 int chain_map(struct lam_image *image, uint64_t offset, uint64_t length,
               uint32_t depth, unsigned flags, struct lam_extents *out,
               struct lam_error *err)
 {
-    struct walk w lam_cleanup(walk_deinit) = { 0 };
+    const struct range r = range_make(offset, length);
+    const bool alone = min_u64(depth, image_depth(image)) == 1;
 
     if (length == 0)
         return 0;
-    int rc = ranges_append(&w.open, range_make(offset, length), err);
-    if (rc == 0)
-        rc = walk_layers(&w, image, depth, flags, err);
-    if (rc == 0)
-        rc = append_all(image, &w.finds, flags, out, err);
+    /* extents_append() merges into the last item, so undoing takes its copy. */
+    size_t count = out->count;
+    struct lam_extent last = { 0 };
+    if (count)
+        last = out->items[count - 1];
+
+    /* What one layer says is the answer: spare the lists in between. */
+    int rc = alone && !(flags & LAM_MAP_HOST_HOLES)
+        ? ask_format(image, r, flags, out, err)
+        : map_chain(image, r, depth, flags, out, err);
+    if (rc < 0) {
+        out->count = count;
+        if (count)
+            out->items[count - 1] = last;
+    }
     return rc;
 }
 
