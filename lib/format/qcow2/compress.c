@@ -8,7 +8,9 @@
  * buffer, so that distances up to 32 KiB resolve there (tried with 7.2 and
  * 10.0, clusters of 64 KiB and 2 MiB, see tests/interop).  A reader
  * with a real 4 KiB window would fail; none is known.  In return level 1 is
- * several times faster than zlib's default and its output no larger.
+ * several times faster than zlib's default and its output no larger, from
+ * clusters of 32 KiB on; smaller ones need the higher levels of deflate_level()
+ * for that.
  */
 #include "format/qcow2/compress.h"
 
@@ -20,11 +22,14 @@
 #include "base/cleanup.h"
 #include "format/qcow2/inflate.h"
 
-enum { DEFLATE_LEVEL = 1, ZSTD_LEVEL = 3 };
+/* The genuine tool's level: 1 and 2 make larger images. */
+enum { ZSTD_LEVEL = 3 };
 
 struct codec {
     enum qcow2_compression type;
-    struct libdeflate_compressor *deflate;
+    struct libdeflate_compressor *deflate;  /* of @deflate_level; NULL: not
+                                               needed yet */
+    int deflate_level;
     struct libdeflate_decompressor *inflate;
     ZSTD_CCtx *zstd_c;
     ZSTD_DCtx *zstd_d;
@@ -55,9 +60,8 @@ int codec_new(enum qcow2_compression type, struct codec **out,
         codec->zstd_d = ZSTD_createDCtx();
         complete = codec->zstd_c && codec->zstd_d;
     } else {
-        codec->deflate = libdeflate_alloc_compressor(DEFLATE_LEVEL);
         codec->inflate = libdeflate_alloc_decompressor();
-        complete = codec->deflate && codec->inflate;
+        complete = codec->inflate;
     }
     if (!complete) {
         codec_free(codec);
@@ -141,6 +145,29 @@ int codec_inflate(struct codec *codec, const void *payload, size_t length,
 
 /* ----------------------------------------------------------------- deflate */
 
+/* The fastest level whose output stays within 1 % of the genuine tool's. */
+static int deflate_level(size_t cluster_size)
+{
+    return cluster_size <= 8 * LAM_KIB ? 5 : cluster_size <= 16 * LAM_KIB ? 2
+                                                                          : 1;
+}
+
+static size_t deflate_deflate(struct codec *codec, const void *cluster,
+                              size_t cluster_size, void *payload, size_t room)
+{
+    int level = deflate_level(cluster_size);
+
+    if (!codec->deflate || codec->deflate_level != level) {
+        libdeflate_free_compressor(codec->deflate);
+        codec->deflate = libdeflate_alloc_compressor(level);
+        codec->deflate_level = level;
+    }
+    if (!codec->deflate)            /* no memory: plain is right as well */
+        return 0;
+    return libdeflate_deflate_compress(codec->deflate, cluster, cluster_size,
+                                       payload, room);
+}
+
 size_t codec_deflate(struct codec *codec, const void *cluster,
                      size_t cluster_size, void *payload, size_t capacity)
 {
@@ -148,8 +175,7 @@ size_t codec_deflate(struct codec *codec, const void *cluster,
     size_t room = capacity < cluster_size ? capacity : cluster_size - 1;
 
     if (codec->type != QCOW2_ZSTD)
-        return libdeflate_deflate_compress(codec->deflate, cluster,
-                                           cluster_size, payload, room);
+        return deflate_deflate(codec, cluster, cluster_size, payload, room);
 
     size_t n = ZSTD_compressCCtx(codec->zstd_c, payload, room, cluster,
                                  cluster_size, ZSTD_LEVEL);
