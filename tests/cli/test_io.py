@@ -6,6 +6,7 @@ Standard output (without the clock's figures), standard error and the exit
 status must be the same, and afterwards the images must be, too.
 """
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -357,6 +358,59 @@ def test_both_at_once(pair, genuine):
                                done.stdout.splitlines()[1::2]):
             assert line.startswith('wrote ') and ' 1 ops; ' in after
     compare_images(genuine, 'overlay', *[folder for folder, _ in pair])
+
+
+def random_script(rng, size, cluster):
+    """Commands of every kind, most of them near cluster boundaries."""
+    def place():
+        offset = rng.randrange(size // cluster) * cluster
+        length = rng.choice((cluster, 2 * cluster, 3 * cluster))
+        if rng.random() < 0.5:
+            offset += rng.choice((0, 512, 4096, 1, cluster - 512))
+            length = rng.choice((1, 512, 4096, cluster, cluster + 7))
+        return '%d %d' % (offset, min(length, size - offset))
+
+    kinds = ('write -P %d', 'write -P %d', 'writev -P %d', 'aio_write -P %d',
+             'write -z', 'write -zu', 'discard', 'read -v', 'alloc')
+    for _ in range(40):
+        kind = rng.choice(kinds)
+        if '%d' in kind:
+            kind %= rng.randrange(256)
+        where = place()
+        if kind == 'read -v':
+            where = where.split()[0] + ' 1'
+        yield '%s %s' % (kind, where)
+        if kind.startswith('aio'):
+            yield 'aio_flush'
+    yield 'map'
+
+
+@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('options', [
+    '', 'cluster_size=4k', 'compat=0.10', 'extended_l2=on',
+    'cluster_size=512', 'refcount_bits=1'])
+def test_random_script(tmp_path, lamella, reference, options, seed):
+    """The same words, the same contents, the same allocation."""
+    rng = random.Random('%s %d' % (options, seed))
+    size = 40 * 64 * KiB
+    given = ['-o', options] if options else []
+    link = tmp_path / 'qemu-io'
+    link.symlink_to(os.path.abspath(lamella.img[0]))
+    cluster = {'cluster_size=4k': 4096, 'cluster_size=512': 512}.get(
+        options, 64 * KiB)
+    script = list(random_script(rng, size, cluster))
+    pairs = ((tmp_path / 'ours', [link]), (tmp_path / 'theirs', reference.io))
+    for folder, _ in pairs:
+        folder.mkdir()
+        reference.run('create', '-q', '-f', 'qcow2', *given, 'base', size,
+                      cwd=folder)
+        reference.io_run('base', 'write -P 0x33 100k 1M', cwd=folder)
+        reference.run('create', '-q', '-f', 'qcow2', *given, '-b', 'base',
+                      '-F', 'qcow2', 'image', cwd=folder)
+    results = [outcome(io, folder, QCOW2, script, 'image')
+               for folder, io in pairs]
+    assert results[0] == results[1], 'seed %d: %s' % (seed, script)
+    compare_images(reference, 'image', *[folder for folder, _ in pairs])
 
 
 def test_lamella_says_why(tmp_path, lamella):
