@@ -1,1 +1,257 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * cmd-check.c - `check`: count every reference to every cluster, and say what
+ * does not add up.  Reports only.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "option.h"
+#include "print.h"
+
+static const char synopsis[] =
+    "check [-f FMT | --image-opts] [-T CACHE] [-q] [-U]\n"
+    "        [--output human|json] FILENAME";
+
+static const char help[] =
+    "Check the metadata of an image.\n\n"
+    "Options:\n"
+    "  -f, --format FMT     the image's format (default: look at the file)\n"
+    "      --image-opts     FILENAME is a list \"driver=...,file.filename=...\""
+    "\n"
+    "  -T, --cache MODE     none, writeback (default), writethrough,\n"
+    "                       directsync or unsafe\n"
+    "  -U, --force-share    take no lock: the image may be in use\n"
+    "  -q, --quiet          no summary, only what is wrong and the status\n"
+    "      --output FORMAT  human (default) or json\n"
+    "      --untrusted      open no file that the image's header names\n"
+    "  -h, --help           print this help\n\n"
+    "Repair (-r leaks|all) is not available yet.\n\n"
+    "Exit status: 0 nothing wrong; 1 the check could not be completed;\n"
+    "2 corruption; 3 leaked clusters only (space is wasted, data are safe);\n"
+    "63 the format has nothing to check.\n\n"
+    "Example:\n"
+    "  check --output=json disk.qcow2\n";
+
+enum {
+    STATUS_CLEAN = 0, STATUS_FAILED = 1, STATUS_CORRUPT = 2, STATUS_LEAKS = 3,
+    STATUS_NO_CHECK = 63,
+};
+
+struct check_args {
+    const char *filename;
+    struct source_options source;
+    bool json, quiet;
+};
+
+enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_OUTPUT, OPT_UNTRUSTED };
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "format", required_argument, NULL, 'f' },
+    { "cache", required_argument, NULL, 'T' },
+    { "repair", required_argument, NULL, 'r' },
+    { "force-share", no_argument, NULL, 'U' },
+    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "output", required_argument, NULL, OPT_OUTPUT },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
+    { NULL, 0, NULL, 0 },
+};
+
+static int refuse_repair(const struct cli *cli, const char *what)
+{
+    if (strcmp(what, "leaks") && strcmp(what, "all"))
+        return cli_usage(cli, "--repair (-r) expects 'leaks' or 'all' not '%s'",
+                         what);
+    cli_error(cli, "--repair (-r): repair is not available yet");
+    return STATUS_FAILED;
+}
+
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int c, struct check_args *args)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    switch (c) {
+    case 'h':
+        return cli_help(cli, synopsis, help);
+    case 'q':
+        args->quiet = true;
+        return -1;
+    case 'f':
+        args->source.format = optarg;
+        return -1;
+    case 'T':
+        args->source.cache = optarg;
+        return -1;
+    case 'r':
+        return refuse_repair(cli, optarg);
+    case 'U':
+        args->source.force_share = true;
+        return -1;
+    case OPT_IMAGE_OPTS:
+        args->source.image_opts = true;
+        return -1;
+    case OPT_UNTRUSTED:
+        args->source.untrusted = true;
+        return -1;
+    case OPT_OUTPUT:
+        return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
+    case OPT_OBJECT:
+        if (object_option(optarg, &err) == 0)
+            return -1;
+        cli_report(cli, &err);
+        return STATUS_FAILED;
+    default:
+        return cli_try_help(cli);
+    }
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct check_args *args)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hqf:T:r:U", long_options, NULL)) !=
+           -1) {
+        int status = take_option(cli, c, args);
+        if (status >= 0)
+            return status;
+    }
+    if (optind != argc - 1)
+        return cli_usage(cli, "Expecting one image file name");
+    args->filename = argv[optind];
+    if (args->source.image_opts && args->source.format) {
+        cli_error(cli, "--image-opts and --format are mutually exclusive");
+        return STATUS_FAILED;
+    }
+    return -1;
+}
+
+/* ------------------------------------------------------------------ printing */
+
+static void on_finding(void *opaque, enum lam_finding_kind kind,
+                       const char *text)
+{
+    (void)opaque;
+    (void)kind;
+    print_escaped(stderr, text);
+    putc('\n', stderr);
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    return (double)part * 100 / (double)whole;
+}
+
+static void print_text(const struct lam_check_result *r)
+{
+    if (!r->corruptions && !r->leaks && !r->check_errors)
+        puts("No errors were found on the image.");
+    if (r->corruptions)
+        printf("\n%" PRIu64 " errors were found on the image.\n"
+               "Data may be corrupted, or further writes to the image may "
+               "corrupt it.\n", r->corruptions);
+    if (r->leaks)
+        printf("\n%" PRIu64 " leaked clusters were found on the image.\n"
+               "This means waste of disk space, but no harm to data.\n",
+               r->leaks);
+    if (r->check_errors)
+        printf("\n%" PRIu64 " internal errors have occurred during the "
+               "check.\n", r->check_errors);
+    if (r->total_clusters && r->allocated_clusters)
+        printf("%" PRIu64 "/%" PRIu64 " = %0.2f%% allocated, %0.2f%% "
+               "fragmented, %0.2f%% compressed clusters\n",
+               r->allocated_clusters, r->total_clusters,
+               percent(r->allocated_clusters, r->total_clusters),
+               percent(r->fragmented_clusters, r->allocated_clusters),
+               percent(r->compressed_clusters, r->allocated_clusters));
+    if (r->image_end_offset)
+        printf("Image end offset: %" PRIu64 "\n", r->image_end_offset);
+}
+
+static void add_number(struct json_object *object, const char *key,
+                       uint64_t value)
+{
+    json_object_object_add(object, key, json_object_new_uint64(value));
+}
+
+static void add_count(struct json_object *object, const char *key,
+                      uint64_t value)
+{
+    if (value)
+        add_number(object, key, value);
+}
+
+static void print_report(struct lam_image *image,
+                         const struct lam_check_result *r)
+{
+    struct json_object *object = json_object_new_object();
+
+    add_number(object, "image-end-offset", r->image_end_offset);
+    add_count(object, "compressed-clusters", r->compressed_clusters);
+    add_number(object, "total-clusters", r->total_clusters);
+    add_count(object, "corruptions", r->corruptions);
+    add_number(object, "check-errors", r->check_errors);
+    add_count(object, "leaks", r->leaks);
+    add_count(object, "allocated-clusters", r->allocated_clusters);
+    json_object_object_add(object, "filename",
+                           json_object_new_string(lam_image_name(image)));
+    json_object_object_add(object, "format",
+                           json_object_new_string(lam_image_format(image)));
+    add_count(object, "fragmented-clusters", r->fragmented_clusters);
+    print_json(stdout, object);
+    json_object_put(object);
+}
+
+static int status_of(int rc, const struct lam_check_result *r)
+{
+    if (rc < 0 || r->check_errors)
+        return STATUS_FAILED;
+    if (r->corruptions)
+        return STATUS_CORRUPT;
+    return r->leaks ? STATUS_LEAKS : STATUS_CLEAN;
+}
+
+static int check(const struct cli *cli, const struct check_args *args,
+                 struct lam_image *image)
+{
+    struct lam_check_result result = { 0 };
+    struct lam_error err = LAM_ERROR_INIT;
+    int rc = lam_image_check(image, on_finding, NULL, &result, &err);
+
+    if (rc == -ENOTSUP) {
+        cli_error(cli, "This image format does not support checks");
+        return STATUS_NO_CHECK;
+    }
+    if (rc < 0) {
+        cli_error(cli, "Check failed: %s", err.message);
+        if (!result.check_errors)
+            return STATUS_FAILED;
+    }
+    if (args->json)
+        print_report(image, &result);
+    else if (!args->quiet)
+        print_text(&result);
+    return status_of(rc, &result);
+}
+
+int cmd_check(const struct cli *cli, int argc, char **argv)
+{
+    struct check_args args = { .filename = NULL };
+    struct lam_image *image;
+    int status = parse_args(cli, argc, argv, &args);
+
+    if (status >= 0)
+        return status;
+    if (source_open(cli, args.filename, &args.source,
+                    LAM_OPEN_CHECK | LAM_OPEN_NO_BACKING, &image) < 0)
+        return STATUS_FAILED;
+    status = check(cli, &args, image);
+    lam_image_close(image, NULL);
+    return cli_finish(cli, status);
+}
