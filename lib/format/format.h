@@ -58,15 +58,6 @@ struct format_allocation {
     void *token;                /* NULL: in place, nothing to finish */
 };
 
-enum {
-    /*
-     * Growing: whole clusters beyond the old end become zero, durably before
-     * the new size is, since a longer backing file would show there.  (The
-     * image layer looks after the cluster that holds the old end.)
-     */
-    FORMAT_TRUNCATE_ZERO = 1 << 16,
-};
-
 struct format_ops {
     const char *name;           /* "raw", "qcow2" */
     bool can_compress;
@@ -124,9 +115,14 @@ struct format_ops {
     int (*discard)(void *format, uint64_t offset, uint64_t length,
                    struct lam_error *err);
     int (*flush)(void *format, struct lam_error *err);
-    /* @flags LAM_TRUNCATE_... and FORMAT_TRUNCATE_... */
-    int (*truncate)(void *format, uint64_t size, unsigned flags,
-                    struct lam_error *err);
+    /*
+     * @below_end: where the backing file ends, 0 if there is none.  Growing,
+     * what it has in whole clusters beyond the old end must not show: that
+     * becomes zero, durably before the new size is.  (The image layer looks
+     * after the cluster that holds the old end.)
+     */
+    int (*truncate)(void *format, uint64_t size, uint64_t below_end,
+                    unsigned flags, struct lam_error *err);
 
     /* Fills in what the format knows; the image layer does the rest. */
     int (*info)(void *format, struct lam_image_info *info,

@@ -54,7 +54,19 @@ static int clear_uncovered(struct lam_image *image, uint64_t old,
                            uint64_t cluster, struct lam_error *err)
 {
     uint64_t end = min_u64(align_up(old, cluster), image->size);
-    return old < end ? lam_image_zero(image, old, end - old, 0, err) : 0;
+    bool zero;
+    int rc = chain_reads_zero(image, old, end - old, &zero, err);
+    return rc < 0 || zero ? rc
+                          : lam_image_zero(image, old, end - old, 0, err);
+}
+
+static int resize(struct lam_image *image, uint64_t size, uint64_t below_end,
+                  unsigned flags, struct lam_error *err)
+{
+    int rc = image->ops->truncate(image->format, size, below_end, flags, err);
+    if (rc == 0)
+        image->size = image->ops->size(image->format);
+    return rc;
 }
 
 static int grow(struct lam_image *image, uint64_t size, unsigned flags,
@@ -62,21 +74,19 @@ static int grow(struct lam_image *image, uint64_t size, unsigned flags,
 {
     uint64_t old = image->size;
     uint64_t cluster = image->ops->cluster_size(image->format);
-    bool covers = image->backing && image->backing->size > old;
+    uint64_t below_end = image->backing ? image->backing->size : 0;
     bool partial = cluster && !is_aligned(old, cluster);
     int rc = 0;
 
-    if (covers && partial)
+    if (partial && below_end > old) {
         rc = cover_last_cluster(image, cluster, err);
-    if (rc == 0 && covers)
-        rc = lam_image_flush(image, err);
+        if (rc == 0)
+            rc = lam_image_flush(image, err);
+    }
     if (rc == 0)
-        rc = image->ops->truncate(image->format, size,
-                                  flags | (covers ? FORMAT_TRUNCATE_ZERO : 0),
-                                  err);
+        rc = resize(image, size, below_end, flags, err);
     if (rc < 0)
         return rc;
-    image->size = image->ops->size(image->format);
     return partial ? clear_uncovered(image, old, cluster, err) : 0;
 }
 
@@ -91,12 +101,7 @@ int lam_image_truncate(struct lam_image *image, uint64_t size, unsigned flags,
     if (!image->ops->truncate)
         return lam_fail(err, ENOTSUP, "Image format driver does not support "
                         "resize");
-    if (size > image->size) {
-        rc = grow(image, size, flags, err);
-    } else {
-        rc = image->ops->truncate(image->format, size, flags, err);
-        if (rc == 0)
-            image->size = image->ops->size(image->format);
-    }
+    rc = size > image->size ? grow(image, size, flags, err)
+                            : resize(image, size, 0, flags, err);
     return rc < 0 ? rc : image_end_write(image, 0, err);
 }

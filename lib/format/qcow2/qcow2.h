@@ -226,7 +226,7 @@ int qcow2_discard(void *format, uint64_t offset, uint64_t length,
 
 /* -------------------------------------------------------------- resize.c */
 
-int qcow2_truncate(void *format, uint64_t size, unsigned flags,
-                   struct lam_error *err);
+int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
+                   unsigned flags, struct lam_error *err);
 
 #endif

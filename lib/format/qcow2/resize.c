@@ -2,8 +2,8 @@
 /*
  * resize.c - a larger virtual disk (format document 13).
  *
- * The size field comes last: whoever makes the new area read as zeroes (the
- * image layer, over a longer backing file; the cut last cluster, here) has done
+ * The size field comes last: whoever makes the new area read as zeroes (what a
+ * longer backing file would show of it, the rest of a cut last cluster) has done
  * so on disk before.
  */
 #include "format/qcow2/qcow2.h"
@@ -94,21 +94,21 @@ static int grow_l1(struct qcow2 *q, uint64_t entries, struct lam_error *err)
 
 /* ------------------------------------------------- the cut last cluster */
 
-/* Host bytes behind the old end may be anything: an earlier, larger disk's
- * data (format document 13.1, "stale tail"). */
-static int zero_in_place(struct qcow2 *q, uint64_t offset, uint64_t length,
-                         struct lam_error *err)
+/* Writes zeroes over a prefix of [@offset, @offset + @length) that needs
+ * nothing copied; *@done is how far it went. */
+static int write_zeroes(struct qcow2 *q, uint64_t offset, uint64_t length,
+                        uint64_t *done, struct lam_error *err)
 {
     struct format_allocation a;
     int rc = qcow2_write_begin(q, offset, length, &a, err);
 
     if (rc < 0)
         return rc;
+    *done = a.length;
     if (a.cow_start < a.offset || a.cow_end > a.offset + a.length) {
+        /* Shared with a snapshot: the image layer copies it afterwards. */
         qcow2_write_cancel(q, &a);
-        return lam_fail(err, ENOTSUP, "the last cluster, cut by the disk's "
-                        "end at %#" PRIx64 ", is shared with a snapshot",
-                        offset);
+        return 0;
     }
     lam_autofree void *zeroes = calloc(1, a.length);
     rc = zeroes ? lam_io_write(a.io, zeroes, a.length, a.host_offset, err)
@@ -119,6 +119,23 @@ static int zero_in_place(struct qcow2 *q, uint64_t offset, uint64_t length,
     return rc;
 }
 
+static int write_all_zeroes(struct qcow2 *q, uint64_t offset, uint64_t length,
+                            struct lam_error *err)
+{
+    int rc = 0;
+
+    while (rc == 0 && length > 0) {
+        uint64_t done = 0;
+
+        rc = write_zeroes(q, offset, min_u64(length, 2 * LAM_MIB), &done, err);
+        offset += done;
+        length -= done;
+    }
+    return rc;
+}
+
+/* Host bytes behind the old end may be anything: an earlier, larger disk's
+ * data (format document 13.1, "stale tail"). */
 static int zero_stale_tail(struct qcow2 *q, uint64_t from, uint64_t to,
                            struct lam_error *err)
 {
@@ -132,7 +149,7 @@ static int zero_stale_tail(struct qcow2 *q, uint64_t from, uint64_t to,
         const struct lam_extent *e = &extents.items[i];
 
         if (e->state == LAM_EXTENT_DATA)
-            rc = zero_in_place(q, e->offset, e->length, err);
+            rc = write_all_zeroes(q, e->offset, e->length, err);
     }
     lam_extents_deinit(&extents);
     return rc;
@@ -156,16 +173,36 @@ static int write_size(struct qcow2 *q, uint64_t size, struct lam_error *err)
     return 0;
 }
 
-static int grow_stopped(struct qcow2 *q, uint64_t size, struct lam_error *err)
+/* Whole clusters from the old end on: what a backing file has there is not to
+ * be seen in the new area. */
+static int hide_below(struct qcow2 *q, uint64_t below_end, uint64_t size,
+                      struct lam_error *err)
+{
+    uint64_t from = align_up(q->size, q->g.cluster_size);
+    uint64_t to = align_up(min_u64(below_end, size), q->g.cluster_size);
+
+    if (from >= to)
+        return 0;
+    return q->header.version < 3 ? write_all_zeroes(q, from, to - from, err)
+                                 : qcow2_zero(q, from, to - from, 0, err);
+}
+
+static int make_room(struct qcow2 *q, uint64_t size, struct lam_error *err)
 {
     uint64_t entries = l1_needed(&q->g, size);
 
     LAM_LOCKED(&q->alloc_lock);
-    int rc = entries > q->l1_size ? grow_l1(q, entries, err) : 0;
-    return rc < 0 ? rc : write_size(q, size, err);
+    return entries > q->l1_size ? grow_l1(q, entries, err) : 0;
 }
 
-static int grow(struct qcow2 *q, uint64_t size, struct lam_error *err)
+static int set_size(struct qcow2 *q, uint64_t size, struct lam_error *err)
+{
+    LAM_LOCKED(&q->alloc_lock);
+    return write_size(q, size, err);
+}
+
+static int grow(struct qcow2 *q, uint64_t size, uint64_t below_end,
+                struct lam_error *err)
 {
     int rc = zero_stale_tail(q, q->size, size, err);
 
@@ -176,13 +213,22 @@ static int grow(struct qcow2 *q, uint64_t size, struct lam_error *err)
     if (rc < 0)
         return rc;
     flusher_stop(q);
-    rc = grow_stopped(q, size, err);
+    rc = make_room(q, size, err);
+    flusher_resume(q);
+    if (rc == 0)
+        rc = hide_below(q, below_end, size, err);
+    if (rc == 0)
+        rc = qcow2_write_back(q, true, err);
+    if (rc < 0)
+        return rc;
+    flusher_stop(q);
+    rc = set_size(q, size, err);
     flusher_resume(q);
     return rc;
 }
 
-int qcow2_truncate(void *format, uint64_t size, unsigned flags,
-                   struct lam_error *err)
+int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
+                   unsigned flags, struct lam_error *err)
 {
     struct qcow2 *q = format;
     int rc = qcow2_before_change(q, err);
@@ -195,7 +241,7 @@ int qcow2_truncate(void *format, uint64_t size, unsigned flags,
         return lam_fail(err, ENOTSUP, "Can't resize a version 2 image which "
                         "has snapshots");
     if (size > q->size)
-        return grow(q, size, err);
+        return grow(q, size, below_end, err);
     if (!(flags & LAM_TRUNCATE_SHRINK))
         return lam_fail(err, EINVAL, "the new size %" PRIu64 " is smaller "
                         "than the disk, %" PRIu64, size, (uint64_t)q->size);

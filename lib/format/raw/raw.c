@@ -78,9 +78,10 @@ static int raw_open(const struct format_open *options, void **format,
     rc = raw_window(r, options, length, err);
     if (rc < 0)
         return rc;
-    /* The last sector may be partly present, wherever the disk starts. */
-    if (r->io->eof_unit < SECTOR)
-        r->io->eof_unit = SECTOR;
+    /* The last sector may be partly present, wherever in the file it lies. */
+    uint64_t unit = r->offset % SECTOR ? 2 * SECTOR : SECTOR;
+    if (r->io->eof_unit < unit)
+        r->io->eof_unit = unit;
     *format = lam_take(&r);
     return 0;
 }
@@ -197,11 +198,12 @@ static int raw_flush(void *format, struct lam_error *err)
     return lam_io_flush(r->io, err);
 }
 
-static int raw_truncate(void *format, uint64_t size, unsigned flags,
-                        struct lam_error *err)
+static int raw_truncate(void *format, uint64_t size, uint64_t below_end,
+                        unsigned flags, struct lam_error *err)
 {
     struct raw *r = format;
 
+    (void)below_end;
     (void)flags;
     if (r->window)
         return lam_fail(err, ENOTSUP,
