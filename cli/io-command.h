@@ -54,6 +54,10 @@ struct io_session {
     bool quit;
 };
 
+/* Opens into @session->image and leaves its spec alone; -1 after a message. */
+int io_open_checked(struct io_session *session,
+                    const struct io_open_spec *spec);
+
 /* Takes over what @spec owns, on success and failure. */
 int io_session_open(struct io_session *session, struct io_open_spec *spec);
 int io_session_close(struct io_session *session);
@@ -91,7 +95,7 @@ int io_usage(const struct io_command *command);
 int io_failed(const struct io_session *session, const char *what, int rc,
               const struct lam_error *err);
 
-/* io-image.c */
+/* io-open.c */
 io_command_fn io_cmd_open, io_cmd_close, io_cmd_reopen;
 /* io-inspect.c */
 io_command_fn io_cmd_length, io_cmd_info, io_cmd_map, io_cmd_alloc,

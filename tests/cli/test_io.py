@@ -226,6 +226,11 @@ CASES = [
      'driver=raw,file.filename=raw'),
     ('image-opts', ['--image-opts'], ['length', 'write 0 1'],
      'driver=raw,file.filename=raw'),
+    ('image-opts-read-only', ['--image-opts'], ['length'],
+     'driver=raw,read-only=on,file.filename=raw'),
+    ('image-opts-wrong', ['--image-opts'], ['length'],
+     'driver=qcow2,file.filename=raw'),
+    ('open-read-only', [], ['open -o read-only=on raw', 'length'], None),
     ('json', [], ['length'],
      'json:{"driver":"raw","file":{"driver":"file","filename":"raw"}}'),
 ] + [('cache-' + mode, RAW + ['-t', mode],
@@ -241,6 +246,15 @@ TYPED = [
     ('typed-quit', 'q 1\nlength\n'),
     ('typed-abort', 'write 0 1\nabort\n'),
 ]
+
+
+# What the clock decides, in the form that it must have.
+FIGURES = re.compile(
+    r'(\d\d\.\d\d sec|\d+:\d\d:\d\d\.\d\d) '
+    r'\((\d+(\.\d{3})? [KMGTPE]iB|\d+(\.\d{6})? bytes)/sec '
+    r'and \d+\.\d{4} ops/sec\)$', re.MULTILINE)
+CONDENSED = re.compile(r',1,\d+:\d\d:\d\d\.\d\d,\d+\.\d{3},\d+\.\d{3}$',
+                       re.MULTILINE)
 
 
 def make_files(folder, genuine):
@@ -276,11 +290,8 @@ def outcome(program, folder, options, commands, image, typed=None):
         argv += ['-c', command]
     done = run(*argv, *([image] if image else []), status=None, cwd=folder,
                input=typed)
-    out = re.sub(r'\d\d\.\d\d sec \([\d.]+ \w+/sec and [\d.]+ ops/sec\)|'
-                 r'\d+:\d\d:\d\d\.\d\d \([\d.]+ \w+/sec and [\d.]+ ops/sec\)',
-                 'TIME', done.stdout)
-    out = re.sub(r',1,0:\d\d:\d\d\.\d\d,[\d.]+,[\d.]+$', ',1,TIME', out,
-                 flags=re.MULTILINE)
+    out = FIGURES.sub('TIME', done.stdout)
+    out = CONDENSED.sub(',1,TIME', out)
     # 7.2 has no -r, and no line of help says what we say.
     out = re.sub(r'^(\w+) \[-(\w+)\](.* -- )',
                  lambda match: '%s [-%s]%s' % (
