@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""Each fuzz target for a few seconds, seeded with small real images.
+
+FUZZ_SECONDS (default 6) sets how long.  A find is kept in the build directory
+and named in the failure; it then becomes a case in tests/image.
+"""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from harness import GENUINE, build_dir, our_tools, pytest_fail
+
+SECONDS = int(os.environ.get('FUZZ_SECONDS', '6'))
+SEED = int(os.environ.get('FUZZ_SEED', '1'))
+
+# Options of create, then commands of qemu-io: small images with everything.
+IMAGES = {
+    'v2': ('compat=0.10,cluster_size=512', [
+        'write 0 1k', 'write -c 4k 512', 'write -P 0 8k 512']),
+    'v3': ('cluster_size=512', [
+        'write 0 1k', 'write -z 2k 1k', 'write -c 4k 512', 'write 6k 512',
+        'write -z 6k 512', 'discard 0 512']),
+    '4k': ('cluster_size=4k,refcount_bits=1', ['write 0 12k', 'write -z 4k 4k',
+                                               'write -c 32k 4k']),
+    'zstd': ('cluster_size=1k,compression_type=zstd', [
+        'write -c 0 1k', 'write -c 1k 1k', 'write 3k 100']),
+    'extended': ('cluster_size=16k,extended_l2=on', [
+        'write 512 512', 'write -z 4k 2k', 'write -c 32k 16k',
+        'write 100k 1k']),
+    'refcount64': ('cluster_size=512,refcount_bits=64', ['write 0 4k']),
+    'backing': ('cluster_size=512', ['write 0 512']),
+    'snapshot': ('cluster_size=512', ['write 0 2k']),
+    'bitmap': ('cluster_size=512', ['write 0 2k']),
+    'empty': ('cluster_size=512', []),
+}
+
+
+def call(*argv):
+    subprocess.run([str(arg) for arg in argv], check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def make_image(tools, path, name, options, commands):
+    backing = ['-u', '-b', 'base.raw', '-F', 'raw'] if name == 'backing' \
+        else []
+    call(*tools.img, 'create', '-q', '-f', 'qcow2', '-o', options, *backing,
+         path, '200k')
+    argv = [word for command in commands for word in ('-c', command)]
+    if argv and not backing:
+        call(*tools.io, '-f', 'qcow2', '-d', 'unmap', *argv, path)
+    if tools in GENUINE and name == 'snapshot':
+        call(*tools.img, 'snapshot', '-c', 'one', path)
+        call(*tools.io, '-f', 'qcow2', '-c', 'write 0 512', path)
+    if tools in GENUINE and name == 'bitmap':
+        call(*tools.img, 'bitmap', '--add', '-g', '512', path, 'one')
+
+
+@pytest.fixture(scope='session')
+def corpus(tmp_path_factory):
+    """A folder a target."""
+    top = tmp_path_factory.mktemp('corpus')
+    tools = GENUINE[-1] if GENUINE else our_tools(build_dir())
+    for target in ('image', 'header', 'l2'):
+        (top / target).mkdir()
+    for name, (options, commands) in IMAGES.items():
+        path = top / 'image' / name
+        make_image(tools, path, name, options, commands)
+        content = path.read_bytes()
+        (top / 'header' / name).write_bytes(content[:4096])
+        for bits in (0x00, 0x03, 0x80):
+            (top / 'l2' / ('%s-%x' % (name, bits))).write_bytes(
+                bytes([bits, 1, 0, 0, 0, 0]) + content[1024:6144])
+    return top
+
+
+def binary(target):
+    folder = os.environ.get('LAMELLA_FUZZ_BUILD')
+    if not folder:
+        pytest.skip('no fuzz build (LAMELLA_FUZZ_BUILD is not set)')
+    return os.path.join(folder, 'tests', 'fuzz', 'fuzz-' + target)
+
+
+@pytest.mark.parametrize('target', ['header', 'l2', 'image'])
+def test_fuzz(target, corpus, tmp_path):
+    env = dict(os.environ)
+    # A hostile file must not get far with a request for gigabytes.
+    env['ASAN_OPTIONS'] = env.get('ASAN_OPTIONS', '') + \
+        ':allocator_may_return_null=1:max_allocation_size_mb=512'
+    found = tmp_path / 'corpus'
+    found.mkdir()
+    done = subprocess.run(
+        [binary(target), '-max_total_time=%d' % SECONDS, '-seed=%d' % SEED,
+         '-max_len=65536', '-rss_limit_mb=0', '-timeout=20', found,
+         corpus / target], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        errors='replace', timeout=SECONDS + 240)
+    if done.returncode:
+        kept = keep_find(target, tmp_path)
+        pytest_fail('seed %d: exit status %d; the input is %s\n%s' % (
+            SEED, done.returncode, kept, done.stdout[-4000:]))
+
+
+def keep_find(target, folder):
+    """The input that failed, where it outlives the test."""
+    for name in sorted(os.listdir(folder)):
+        if name == 'fuzz-input' or name.startswith(('crash-', 'timeout-',
+                                                    'leak-', 'oom-')):
+            kept = os.path.join(os.environ['LAMELLA_FUZZ_BUILD'],
+                                'find-%s-%s' % (target, name))
+            shutil.copyfile(folder / name, kept)
+            return kept
+    return '(not found)'
