@@ -103,10 +103,12 @@ static void print_bitmap(FILE *out, size_t i,
     fprintf(out, "            granularity: %" PRIu64 "\n", bitmap->granularity);
 }
 
-static void print_qcow2(FILE *out, const struct lam_image_info *info)
+void info_print_specific(FILE *out, const struct lam_image_info *info)
 {
     bool v3 = info->version >= 3;
 
+    if (!info->is_qcow2)
+        return;
     fprintf(out, "Format specific information:\n    compat: %s\n"
             "    compression type: %s\n", v3 ? "1.1" : "0.10",
             info->compression_type);
@@ -153,8 +155,7 @@ void info_print_text(FILE *out, const struct lam_image_info *info)
         fputs("cleanly shut down: no\n", out);
     print_backing(out, info);
     print_snapshots(out, info);
-    if (info->is_qcow2)
-        print_qcow2(out, info);
+    info_print_specific(out, info);
     if (info_has_file_child(info))
         print_file(out, info);
 }

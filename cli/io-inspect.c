@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "info.h"
 #include "io-command.h"
 #include "io-print.h"
 #include "option.h"
-#include "print.h"
 
 int io_cmd_length(struct io_session *session, const struct io_command *command,
                   int argc, char **argv)
@@ -140,56 +140,6 @@ int io_cmd_alloc(struct io_session *session, const struct io_command *command,
 
 /* --------------------------------------------------------------------- info */
 
-static const char *yes_no(bool value)
-{
-    return value ? "true" : "false";
-}
-
-static void print_bitmaps(const struct lam_image_info *info)
-{
-    printf("    bitmaps:\n");
-    for (size_t i = 0; i < info->nb_bitmaps; i++) {
-        const struct lam_bitmap_info *bitmap = &info->bitmaps[i];
-        unsigned flags = 0;
-
-        printf("        [%zu]:\n            flags:\n", i);
-        if (bitmap->in_use)
-            printf("                [%u]: in-use\n", flags++);
-        if (bitmap->automatic)
-            printf("                [%u]: auto\n", flags);
-        printf("            name: ");
-        print_escaped(stdout, bitmap->name);
-        printf("\n            granularity: %" PRIu64 "\n", bitmap->granularity);
-    }
-}
-
-static void print_data_file(const struct lam_image_info *info)
-{
-    printf("    data file: ");
-    print_escaped(stdout, info->data_file);
-    printf("\n    data file raw: %s\n", yes_no(info->data_file_raw));
-}
-
-static void print_qcow2(const struct lam_image_info *info)
-{
-    bool v3 = info->version >= 3;
-
-    printf("Format specific information:\n"
-           "    compat: %s\n"
-           "    compression type: %s\n", v3 ? "1.1" : "0.10",
-           info->compression_type);
-    if (v3)
-        printf("    lazy refcounts: %s\n", yes_no(info->lazy_refcounts));
-    if (info->nb_bitmaps > 0)
-        print_bitmaps(info);
-    printf("    refcount bits: %u\n", info->refcount_bits);
-    if (info->data_file)
-        print_data_file(info);
-    if (v3)
-        printf("    corrupt: %s\n    extended l2: %s\n", yes_no(info->corrupt),
-               yes_no(info->extended_l2));
-}
-
 /* The VM state begins where the guest offsets of the next whole L2 table do. */
 static uint64_t vm_state_offset(const struct lam_image_info *info)
 {
@@ -215,8 +165,7 @@ int io_cmd_info(struct io_session *session, const struct io_command *command,
     printf("cluster size: %s\n", io_size((double)info->cluster_size, text));
     printf("vm state offset: %s\n",
            io_size((double)vm_state_offset(info), text));
-    if (info->is_qcow2)
-        print_qcow2(info);
+    info_print_specific(stdout, info);
     lam_image_info_free(info);
     return 0;
 }
