@@ -476,11 +476,13 @@ enum { LAM_COMPARE_STRICT = 1 << 0 };
 
 struct lam_compare_result {
     enum lam_compare_verdict verdict;
-    uint64_t offset;
+    uint64_t offset;            /* of the 512-byte sector that differs, or of
+                                   what could not be read */
     bool beyond_end;            /* differs where only the longer image has
                                    bytes, which must be zero */
     bool sizes_differ;
     int failed_image;           /* after an error: 1 or 2 could not be read */
+    bool failed_mapping;        /* ... its map rather than its data */
 };
 
 /* Compare guest contents; the shorter image counts as zero-padded. */
