@@ -168,6 +168,25 @@ static bool is_sorted(const struct finds *finds)
     return true;
 }
 
+/*
+ * Past the end of a host object there is a hole to look at and nothing to
+ * read: bytes that were cut off must not turn into zeroes.  Only the rest of a
+ * unit that is partly present counts as zero (lam_io.eof_unit).
+ */
+static bool hole_is_readable(const struct lam_io *io, uint64_t host_offset,
+                             uint64_t *run)
+{
+    uint64_t size = atomic_load(&io->size);
+
+    if (host_offset < size || io->eof_unit == UINT64_MAX)
+        return true;
+    uint64_t end = align_up(size, io->eof_unit);
+    if (host_offset >= end)
+        return false;
+    *run = min_u64(*run, end - host_offset);
+    return true;
+}
+
 /* A data extent split where its host object knows of holes. */
 static int append_with_holes(struct lam_image *image,
                              const struct lam_extent *e,
@@ -184,8 +203,10 @@ static int append_with_holes(struct lam_image *image,
         if (rc < 0)
             return rc;
         run = min_u64(run, e->length - done);
+        bool zero = state == LAM_IO_HOLE &&
+                    hole_is_readable(io, e->host_offset + done, &run);
         struct lam_extent part = extent_clip(e, e->offset + done, run);
-        if (state == LAM_IO_HOLE)
+        if (zero)
             part.flags |= LAM_EXTENT_HOST_HOLE;
         rc = extents_append(out, &part, err);
         if (rc < 0)
