@@ -93,12 +93,12 @@ static int load_slice(struct qcow2 *q, uint64_t host, struct slice **out,
         *out = s;
         return 0;
     }
-    int rc = cache_take(c, host, &s);
+    int rc = cache_take(c, host, false, &s);
     if (rc == -EBUSY) {
         rc = write_slices(q, err);
         if (rc < 0)
             return rc;
-        rc = cache_take(c, host, &s);
+        rc = cache_take(c, host, false, &s);
     }
     if (rc < 0)
         return lam_fail(err, ENOMEM, "no memory for a refcount slice of %zu "

@@ -192,7 +192,7 @@ static struct slice *slice_new(size_t bytes)
     return s;
 }
 
-int cache_take(struct cache *c, uint64_t host, struct slice **out)
+int cache_take(struct cache *c, uint64_t host, bool force, struct slice **out)
 {
     host = cache_slice_start(c, host);
     struct slice *s = lookup(c, host);
@@ -203,7 +203,7 @@ int cache_take(struct cache *c, uint64_t host, struct slice **out)
         return 0;
     }
     int rc = make_room(c);
-    if (rc < 0)
+    if (rc < 0 && !force)
         return rc;
     if (grow_slots(c) < 0)
         return -ENOMEM;

@@ -75,9 +75,11 @@ struct slice *cache_find(struct cache *c, uint64_t host);
  * Take hold of the slice that holds @host; *@out is pinned.  Exclusive.
  * 0: it is there, perhaps still loading (slice_wait()).  1: it is new; the
  * caller fills @data without any lock and calls cache_loaded().  -EBUSY: no
- * room before dirty slices are written.  -ENOMEM.
+ * room before dirty slices are written; with @force room is made all the same.
+ * -ENOMEM.
  */
-int cache_take(struct cache *c, uint64_t host, struct slice **out);
+int cache_take(struct cache *c, uint64_t host, bool force,
+               struct slice **out);
 
 /* The end of a load: valid, or (@ok false; exclusive) out of the cache. */
 void cache_loaded(struct cache *c, struct slice *s, bool ok);

@@ -143,6 +143,14 @@ static int write_refcounts(struct qcow2 *q, bool needed, struct lam_error *err)
 
 /* --------------------------------------------------------------- 3, 5: sync */
 
+/* The kernel has forgotten what it could not write: nothing can make up for
+ * it, whatever the reason was. */
+static int failed_sync(struct qcow2 *q, int rc, const struct lam_error *err)
+{
+    qcow2_fail(q, err);
+    return rc;
+}
+
 static int barrier(struct qcow2 *q, struct lam_error *err)
 {
     int rc = lam_io_flush(q->io, err);
@@ -150,7 +158,7 @@ static int barrier(struct qcow2 *q, struct lam_error *err)
     if (rc == 0 && q->data_io != q->io)
         rc = lam_io_flush(q->data_io, err);
     if (rc < 0)
-        return rc;
+        return failed_sync(q, rc, err);
     LAM_LOCKED(&q->alloc_lock);
     release_join(&q->durable, lam_take(&q->written));
     return 0;

@@ -28,13 +28,16 @@ int l1_lookup(const struct qcow2 *q, uint64_t offset, uint64_t *table,
     return 0;
 }
 
-/* The room for a slice may have to be made by writing dirty ones. */
-static int take_slice(struct qcow2 *q, uint64_t host, struct slice **out,
-                      struct lam_error *err)
+/* The room for a slice may have to be made by writing dirty ones.  Where these
+ * cannot be written a read goes on: the cache grows by what is pinned. */
+static int take_slice(struct qcow2 *q, uint64_t host, bool for_read,
+                      struct slice **out, struct lam_error *err)
 {
+    bool force = false;
+
     for (;;) {
         pthread_rwlock_wrlock(&q->lock);
-        int rc = cache_take(&q->l2, host, out);
+        int rc = cache_take(&q->l2, host, force, out);
         pthread_rwlock_unlock(&q->lock);
         if (rc >= 0)
             return rc;
@@ -42,18 +45,19 @@ static int take_slice(struct qcow2 *q, uint64_t host, struct slice **out,
             return lam_fail(err, ENOMEM, "no memory for an L2 slice of %zu "
                             "bytes", q->l2.slice_size);
         rc = qcow2_write_back(q, false, err);
-        if (rc < 0)
+        if (rc < 0 && !for_read)
             return rc;
+        force = rc < 0;
     }
 }
 
-int l2_load(struct qcow2 *q, uint64_t host, struct slice **out,
+int l2_load(struct qcow2 *q, uint64_t host, bool for_read, struct slice **out,
             struct lam_error *err)
 {
     struct slice *s;
 
     for (;;) {
-        int rc = take_slice(q, host, &s, err);
+        int rc = take_slice(q, host, for_read, &s, err);
 
         if (rc < 0)
             return rc;
@@ -151,7 +155,7 @@ static int map_range(struct qcow2 *q, struct range guest,
         pinned = NULL;
         if (rc != -EAGAIN)
             return rc;
-        rc = l2_load(q, missing, &pinned, err);
+        rc = l2_load(q, missing, true, &pinned, err);
         if (rc < 0)
             return lam_error_prefix(err, rc, "L1 entry %" PRIu64
                                     " (guest offset %#" PRIx64 ")",

@@ -180,8 +180,9 @@ static inline size_t l2_slice_byte(const struct qcow2 *q, uint64_t offset)
 int l1_lookup(const struct qcow2 *q, uint64_t offset, uint64_t *table,
               bool *copied, struct lam_error *err);
 
-/* Load the L2 slice at @host and pin it.  No lock held. */
-int l2_load(struct qcow2 *q, uint64_t host, struct slice **out,
+/* Load the L2 slice at @host and pin it.  A read succeeds even where dirty
+ * slices cannot be written to make room.  No lock held. */
+int l2_load(struct qcow2 *q, uint64_t host, bool for_read, struct slice **out,
             struct lam_error *err);
 
 int qcow2_map(void *format, uint64_t offset, uint64_t length,

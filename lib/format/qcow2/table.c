@@ -174,7 +174,7 @@ static int verify_slice(struct qcow2 *q, struct slice *s, uint64_t offset,
 int l2_load_verified(struct qcow2 *q, uint64_t host, uint64_t offset,
                      struct slice **out, struct lam_error *err)
 {
-    int rc = l2_load(q, host, out, err);
+    int rc = l2_load(q, host, false, out, err);
 
     if (rc < 0 || atomic_load_explicit(&(*out)->verified,
                                        memory_order_acquire))
