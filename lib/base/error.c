@@ -115,7 +115,7 @@ int lam_fail_system(struct lam_error *err, int code)
 
 int lam_error_prefix(struct lam_error *err, int rc, const char *fmt, ...)
 {
-    if (!err)
+    if (rc >= 0 || !err)
         return rc;
     char rest[sizeof err->message];
     memcpy(rest, err->message, sizeof rest);

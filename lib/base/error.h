@@ -35,7 +35,8 @@ int lam_fail_system(struct lam_error *err, int code);
 
 /*
  * Puts "prefix: " in front of a message that is already there, for the caller
- * who knows the file or the layer.  Returns @rc, so that it can end a function:
+ * who knows the file or the layer.  Does nothing if @rc says that nothing
+ * failed, and returns @rc, so that it can end a function:
  *     return lam_error_prefix(err, rc, "Could not open '%s'", name);
  */
 int lam_error_prefix(struct lam_error *err, int rc, const char *fmt, ...)
