@@ -77,24 +77,42 @@ static void walk_deinit(struct walk *w)
     lam_extents_deinit(&w->answer);
 }
 
-/* Sort one layer's answer into found and still open.  A preallocated
+/* Sort part of a layer's answer into found and still open.  A preallocated
  * subcluster without data has a place on the host, which is told only where
  * nobody else is to be asked. */
-static int take_answer(struct walk *w, unsigned level, struct lam_error *err)
+static int take_extent(struct walk *w, struct lam_extent e, unsigned level,
+                       struct lam_error *err)
 {
-    int rc = 0;
+    bool open = e.state == LAM_EXTENT_UNALLOCATED
+        && !(w->only_layer && e.flags & LAM_EXTENT_HAS_HOST);
 
-    for (size_t i = 0; i < w->answer.count && rc == 0; i++) {
-        struct lam_extent e = w->answer.items[i];
-        bool open = e.state == LAM_EXTENT_UNALLOCATED
-            && !(w->only_layer && e.flags & LAM_EXTENT_HAS_HOST);
-        e.depth = (uint16_t)level;
-        rc = open
-            ? ranges_append(&w->next, range_make(e.offset, e.length), err)
-            : finds_append(&w->finds, &e, err);
+    e.depth = (uint16_t)level;
+    return open ? ranges_append(&w->next, range_make(e.offset, e.length), err)
+                : finds_append(&w->finds, &e, err);
+}
+
+/* What the answer says about the @open ranges; it may say more. */
+static int take_answer(struct walk *w, unsigned level, const struct range *open,
+                       size_t count, struct lam_error *err)
+{
+    const struct lam_extent *e = w->answer.items;
+    const struct lam_extent *end = e + w->answer.count;
+
+    for (size_t i = 0; i < count && e < end; ) {
+        struct range part = range_intersect(open[i], range_make(e->offset,
+                                                                e->length));
+        int rc = part.length
+            ? take_extent(w, extent_clip(e, part.offset, part.length), level,
+                          err)
+            : 0;
+        if (rc < 0)
+            return rc;
+        if (e->offset + e->length < range_end(open[i]))
+            e++;
+        else
+            i++;
     }
-    w->answer.count = 0;
-    return rc;
+    return 0;
 }
 
 static int ask_format(struct lam_image *layer, struct range r, unsigned flags,
@@ -107,35 +125,71 @@ static int ask_format(struct lam_image *layer, struct range r, unsigned flags,
                             layer->name, r.offset);
 }
 
-/* Ask one layer for all that is open.  Past its end nothing is stored. */
+/*
+ * Asking costs as much as some dozens of extents in an answer.  So what is open
+ * with little between is asked for at once, and the answer cut down after.
+ */
+static uint64_t worthwhile_gap(const struct lam_image *layer)
+{
+    return 64 * layer->ops->cluster_size(layer->format);
+}
+
+/* Past the end of a layer nothing is stored, there or below. */
+static int find_beyond(struct walk *w, const struct range *open, size_t count,
+                       uint64_t end, struct lam_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t start = max_u64(open[i].offset, end);
+        if (start >= range_end(open[i]))
+            continue;
+        struct lam_extent e = {
+            .offset = start,
+            .length = range_end(open[i]) - start,
+            .state = LAM_EXTENT_ZERO,
+            .flags = LAM_EXTENT_BEYOND_BACKING,
+        };
+        int rc = finds_append(&w->finds, &e, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Open ranges that are close to each other, in one question. */
+static int ask_group(struct walk *w, struct lam_image *layer, unsigned level,
+                     unsigned flags, const struct range *open, size_t count,
+                     struct lam_error *err)
+{
+    struct range hull = range_make(open[0].offset, range_end(open[count - 1])
+                                                   - open[0].offset);
+    struct range asked = range_intersect(hull, range_make(0, layer->size));
+    if (asked.length) {
+        int rc = ask_format(layer, asked, flags, &w->answer, err);
+        if (rc == 0)
+            rc = take_answer(w, level, open, count, err);
+        w->answer.count = 0;
+        if (rc < 0)
+            return rc;
+    }
+    return range_end(asked) < range_end(hull) || !asked.length
+        ? find_beyond(w, open, count, layer->size, err) : 0;
+}
+
 static int ask_layer(struct walk *w, struct lam_image *layer, unsigned level,
                      unsigned flags, struct lam_error *err)
 {
-    const struct range inside = range_make(0, layer->size);
+    const struct range *open = w->open.items;
+    const uint64_t gap = worthwhile_gap(layer);
+    int rc = 0;
 
-    for (size_t i = 0; i < w->open.count; i++) {
-        struct range r = w->open.items[i];
-        struct range asked = range_intersect(r, inside);
-        if (asked.length) {
-            int rc = ask_format(layer, asked, flags, &w->answer, err);
-            if (rc == 0)
-                rc = take_answer(w, level, err);
-            if (rc < 0)
-                return rc;
-        }
-        if (asked.length < r.length) {
-            struct lam_extent e = {
-                .offset = r.offset + asked.length,
-                .length = r.length - asked.length,
-                .state = LAM_EXTENT_ZERO,
-                .flags = LAM_EXTENT_BEYOND_BACKING,
-            };
-            int rc = finds_append(&w->finds, &e, err);
-            if (rc < 0)
-                return rc;
-        }
+    for (size_t i = 0, n; i < w->open.count && rc == 0; i += n) {
+        n = 1;
+        while (i + n < w->open.count
+               && open[i + n].offset - range_end(open[i + n - 1]) <= gap)
+            n++;
+        rc = ask_group(w, layer, level, flags, &open[i], n, err);
     }
-    return 0;
+    return rc;
 }
 
 /* What is still open when no layer is left. */
