@@ -139,7 +139,7 @@ CASES = [
     ('qcow2-extended', QCOW2, ['info', 'write 1M 4k', 'map', 'alloc 0 4M'],
      'extended'),
     ('qcow2-data-file', QCOW2, ['info'], 'data-file'),
-    ('qcow2-bitmap', QCOW2, ['info'], 'bitmap'),
+    ('qcow2-bitmap', QCOW2 + ['-r'], ['info'], 'bitmap'),
     ('qcow2-large', QCOW2, ['info', 'map', 'alloc 0 5G', 'write 3G 64k', 'map',
                             'alloc 0 5G', 'alloc 4G 1'], 'large'),
     ('overlay', QCOW2, ['map', 'read -P 0x11 0 64k', 'write -P 2 70000 10',
@@ -396,28 +396,39 @@ def random_script(rng, size, cluster):
     yield 'map'
 
 
-@pytest.mark.parametrize('seed', range(8))
+def make_overlay(folder, tools, rng, given):
+    """image over base, of any relation of sizes, perhaps with a snapshot."""
+    size = 40 * 64 * KiB
+    base = rng.choice((size, size - 300 * KiB, size + 300 * KiB, 5 * 512))
+    tools.run('create', '-q', '-f', 'qcow2', *given, 'base', base, cwd=folder)
+    tools.io_run('base', 'write -P 0x33 1k 1k', 'write -P 0x34 1536 %d' %
+                 (base // 2 // 512 * 512 if base > MiB else 512), cwd=folder)
+    tools.run('create', '-q', '-f', 'qcow2', *given, '-b', 'base', '-F',
+              'qcow2', 'image', size, cwd=folder)
+    if 'refcount_bits=1' not in given and rng.random() < 0.5:
+        tools.io_run('image', 'write -P 0x35 150k 700k', cwd=folder)
+        tools.run('snapshot', '-c', 'before', 'image', cwd=folder)
+    return size
+
+
+@pytest.mark.parametrize('seed', range(4))
 @pytest.mark.parametrize('options', [
     '', 'cluster_size=4k', 'compat=0.10', 'extended_l2=on',
-    'cluster_size=512', 'refcount_bits=1'])
+    'cluster_size=512', 'refcount_bits=1', 'cluster_size=2M',
+    'extended_l2=on,cluster_size=16k'])
 def test_random_script(tmp_path, lamella, reference, options, seed):
     """The same words, the same contents, the same allocation."""
-    rng = random.Random('%s %d' % (options, seed))
-    size = 40 * 64 * KiB
+    name = '%s %d' % (options, seed)
     given = ['-o', options] if options else []
     link = tmp_path / 'qemu-io'
     link.symlink_to(os.path.abspath(lamella.img[0]))
-    cluster = {'cluster_size=4k': 4096, 'cluster_size=512': 512}.get(
-        options, 64 * KiB)
-    script = list(random_script(rng, size, cluster))
     pairs = ((tmp_path / 'ours', [link]), (tmp_path / 'theirs', reference.io))
     for folder, _ in pairs:
         folder.mkdir()
-        reference.run('create', '-q', '-f', 'qcow2', *given, 'base', size,
-                      cwd=folder)
-        reference.io_run('base', 'write -P 0x33 100k 1M', cwd=folder)
-        reference.run('create', '-q', '-f', 'qcow2', *given, '-b', 'base',
-                      '-F', 'qcow2', 'image', cwd=folder)
+        size = make_overlay(folder, reference, random.Random(name), given)
+    cluster = {'cluster_size=4k': 4096, 'cluster_size=512': 512,
+               'cluster_size=2M': 2 * MiB}.get(options, 64 * KiB)
+    script = list(random_script(random.Random(name), size, cluster))
     results = [outcome(io, folder, QCOW2, script, 'image')
                for folder, io in pairs]
     assert results[0] == results[1], 'seed %d: %s' % (seed, script)
