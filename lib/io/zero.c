@@ -144,7 +144,7 @@ int lam_io_discard(struct lam_io *io, uint64_t offset, uint64_t length,
 {
     uint64_t size = atomic_load(&io->size);
     length = offset < size ? min_u64(length, size - offset) : 0;
-    int rc = io_check_change(io, offset, length, "discard", err);
+    int rc = io_check_change(io, 0, 0, "discard", err);
     if (rc < 0)
         return rc;
     if (!io->unmap || !io->limits.can_discard || atomic_load(&io->no_discard))

@@ -430,6 +430,7 @@ static void discards_only_if_asked(void **state)
     assert_works(lam_io_read(io, back, 100, 0, &err), &err);
     assert_int_equal(back[49], 7);
     assert_int_equal(back[50], 0);
+    assert_works(lam_io_discard(io, 5000, 10, &err), &err);
     assert_int_equal(atomic_load(&io->size), 100);
     lam_io_close(io);
 }
@@ -437,7 +438,10 @@ static void discards_only_if_asked(void **state)
 static void syncs_as_the_mode_says(void **state)
 {
     (void)state;
-    static const struct { enum lam_cache_mode mode; int writes, flush; } cases[] = {
+    static const struct {
+        enum lam_cache_mode mode;
+        int writes, flush;
+    } cases[] = {
         { LAM_CACHE_WRITEBACK, 0, 1 },    { LAM_CACHE_NONE, 0, 1 },
         { LAM_CACHE_WRITETHROUGH, 3, 4 }, { LAM_CACHE_DIRECTSYNC, 3, 4 },
         { LAM_CACHE_UNSAFE, 0, 0 },
