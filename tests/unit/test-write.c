@@ -305,11 +305,15 @@ static void test_past_the_end(void **state)
     (void)state;
     static const uint8_t zeroes[512];
     uint8_t past[512];
-    write_byte(SIZE - 600, 100, 0xaa);
-    uint64_t host = (uint64_t)toy->table[CLUSTERS - 1] * CLUSTER;
-    assert_int_equal(lam_io_read(toy->io, past, 512, host + CLUSTER - 512,
-                                 NULL), 0);
-    assert_memory_equal(past, zeroes, 512);
+    static const uint64_t sizes[] = { SIZE, 3 * CLUSTER - 512 };
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(sizes); i++) {
+        image->size = sizes[i];
+        write_byte(sizes[i] - 600, 100, 0xaa);
+        uint64_t host = (uint64_t)toy->table[sizes[i] / CLUSTER] * CLUSTER;
+        assert_int_equal(lam_io_read(toy->io, past, 512, host + CLUSTER - 512,
+                                     NULL), 0);
+        assert_memory_equal(past, zeroes, 512);
+    }
 }
 
 static const struct {
