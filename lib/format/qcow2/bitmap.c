@@ -1,1 +1,249 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * bitmap.c - read the directory of persistent bitmaps (format document 9.1).
+ */
+#include "format/qcow2/bitmap.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "format/qcow2/entry.h"
+
+/* Offsets in an entry of the directory. */
+enum {
+    BM_TABLE_OFFSET = 0,
+    BM_TABLE_ENTRIES = 8,
+    BM_FLAGS = 12,
+    BM_TYPE = 16,
+    BM_GRANULARITY_BITS = 17,
+    BM_NAME_LENGTH = 18,
+    BM_EXTRA_LENGTH = 20,
+    BM_HEAD = 24,
+};
+
+enum {
+    BM_IN_USE = 1 << 0,
+    BM_AUTO = 1 << 1,
+    BM_KNOWN_FLAGS = BM_IN_USE | BM_AUTO,
+    BM_DIRTY_TRACKING = 1,
+    BM_MIN_GRANULARITY_BITS = 9,
+    BM_MAX_GRANULARITY_BITS = 31,
+    BM_MAX_NAME = 1023,
+    BM_MAX_TABLE_ENTRIES = 1 << 27,
+};
+
+/* 0: offset names a cluster of data; else all of the cluster is this bit. */
+#define BM_ALL_ONES         UINT64_C(1)
+#define BM_TABLE_RESERVED   UINT64_C(0xff000000000001fe)
+
+struct entry {
+    uint64_t table_offset;
+    uint32_t table_entries;
+    uint32_t flags;
+    uint8_t granularity_bits;
+    const char *name;           /* in the directory; not terminated */
+    size_t name_length;
+};
+
+typedef int entry_fn(void *opaque, const struct entry *entry,
+                     struct lam_error *err);
+
+static int judge(const struct qcow2_header *h, const struct entry *e,
+                 uint8_t type, uint32_t extra_length, struct lam_error *err)
+{
+    uint64_t cs = UINT64_C(1) << h->cluster_bits;
+    const char *why = NULL;
+
+    if (extra_length)
+        return lam_fail(err, EUCLEAN, "Bitmap extra data is not supported: %"
+                        PRIu32 " bytes for bitmap '%.*s'", extra_length,
+                        (int)e->name_length, e->name);
+    if (!e->table_offset || !is_aligned(e->table_offset, cs))
+        why = "table offset";
+    else if (!e->table_entries || e->table_entries > BM_MAX_TABLE_ENTRIES)
+        why = "table size";
+    else if (e->flags & ~(uint32_t)BM_KNOWN_FLAGS)
+        why = "flags";
+    else if (type != BM_DIRTY_TRACKING)
+        why = "type";
+    else if (e->granularity_bits < BM_MIN_GRANULARITY_BITS ||
+             e->granularity_bits > BM_MAX_GRANULARITY_BITS)
+        why = "granularity";
+    else if (!e->name_length || e->name_length > BM_MAX_NAME)
+        why = "length of its name";
+    if (!why)
+        return 0;
+    return lam_fail(err, EUCLEAN, "Bitmap '%.*s' doesn't satisfy the "
+                    "constraints: %s", (int)min_u64(e->name_length,
+                    BM_MAX_NAME), e->name, why);
+}
+
+/* The entry at @p, of which the directory has @length bytes left. */
+static int decode_entry(const struct qcow2_header *h, const uint8_t *p,
+                        uint64_t length, struct entry *e, uint64_t *used,
+                        struct lam_error *err)
+{
+    if (length < BM_HEAD)
+        return lam_fail(err, EUCLEAN, "Broken bitmap directory: %" PRIu64
+                        " bytes left for an entry (minimum: %d)", length,
+                        BM_HEAD);
+    uint64_t extra = be32_get(p + BM_EXTRA_LENGTH);
+
+    *e = (struct entry){
+        .table_offset = be64_get(p + BM_TABLE_OFFSET),
+        .table_entries = be32_get(p + BM_TABLE_ENTRIES),
+        .flags = be32_get(p + BM_FLAGS),
+        .granularity_bits = p[BM_GRANULARITY_BITS],
+        .name_length = be16_get(p + BM_NAME_LENGTH),
+    };
+    *used = align_up(BM_HEAD + extra + e->name_length, 8);
+    if (*used > length)
+        return lam_fail(err, EUCLEAN, "Broken bitmap directory: an entry of %"
+                        PRIu64 " bytes where %" PRIu64 " are left", *used,
+                        length);
+    e->name = (const char *)p + BM_HEAD + extra;
+    return judge(h, e, p[BM_TYPE], (uint32_t)extra, err);
+}
+
+/* The whole directory.  The header was validated: 64 MiB at most. */
+static int for_each(struct lam_io *io, const struct qcow2_header *h,
+                    uint64_t file_length, entry_fn *fn, void *opaque,
+                    struct lam_error *err)
+{
+    uint64_t size = h->bitmap_directory_size, at = 0;
+    uint32_t n = 0;
+
+    if (h->bitmap_directory_offset + size > file_length)
+        return lam_fail(err, EUCLEAN, "Bitmap directory at %#" PRIx64 " (%"
+                        PRIu64 " bytes) passes the end of the file at %#"
+                        PRIx64, h->bitmap_directory_offset, size, file_length);
+    lam_autofree uint8_t *directory = malloc(size ? size : 1);
+    if (!directory)
+        return lam_fail(err, ENOMEM, "no memory for a bitmap directory of %"
+                        PRIu64 " bytes", size);
+    int rc = lam_io_read(io, directory, size, h->bitmap_directory_offset, err);
+
+    while (rc == 0 && at < size) {
+        struct entry e;
+        uint64_t used = 0;
+
+        if (n++ == h->nb_bitmaps)
+            return lam_fail(err, EUCLEAN, "More bitmaps found than specified "
+                            "in header extension: %" PRIu32, h->nb_bitmaps);
+        rc = decode_entry(h, directory + at, size - at, &e, &used, err);
+        if (rc == 0)
+            rc = fn(opaque, &e, err);
+        at += used;
+    }
+    if (rc == 0 && n < h->nb_bitmaps)
+        return lam_fail(err, EUCLEAN, "Less bitmaps found than specified in "
+                        "header extension: %" PRIu32 " of %" PRIu32, n,
+                        h->nb_bitmaps);
+    return rc;
+}
+
+/* -------------------------------------------------------------------- info */
+
+static int list_entry(void *opaque, const struct entry *e,
+                      struct lam_error *err)
+{
+    struct lam_image_info *info = opaque;
+    struct lam_bitmap_info *grown =
+        realloc(info->bitmaps, (info->nb_bitmaps + 1) * sizeof *grown);
+
+    if (!grown)
+        return lam_fail(err, ENOMEM, "no memory for %zu bitmaps",
+                        info->nb_bitmaps + 1);
+    info->bitmaps = grown;
+    grown += info->nb_bitmaps;
+    *grown = (struct lam_bitmap_info){
+        .name = strndup(e->name, e->name_length),
+        .granularity = UINT64_C(1) << e->granularity_bits,
+        .in_use = e->flags & BM_IN_USE,
+        .automatic = e->flags & BM_AUTO,
+    };
+    if (!grown->name)
+        return lam_fail(err, ENOMEM, "no memory for the name of a bitmap");
+    info->nb_bitmaps++;
+    return 0;
+}
+
+int bitmaps_info(struct lam_io *io, const struct qcow2_header *h,
+                 struct lam_image_info *info, struct lam_error *err)
+{
+    uint64_t file_length;
+
+    if (!header_has_bitmaps(h))
+        return 0;
+    int rc = lam_io_size(io, &file_length, err);
+    return rc < 0 ? rc : for_each(io, h, file_length, list_entry, info, err);
+}
+
+/* ------------------------------------------------------------------- areas */
+
+struct areas {
+    struct lam_io *io;
+    const struct qcow2_header *h;
+    uint64_t file_length;
+    bitmap_area_fn *area;
+    void *opaque;
+};
+
+static int table_piece(const struct areas *a, const struct entry *e,
+                       const uint8_t *p, uint64_t n, struct lam_error *err)
+{
+    uint64_t cs = UINT64_C(1) << a->h->cluster_bits;
+    int rc = 0;
+
+    for (uint64_t i = 0; i < n && rc == 0; i++) {
+        uint64_t word = be64_get(p + i * 8), offset = entry_offset(word);
+
+        if ((word & BM_TABLE_RESERVED) || !is_aligned(offset, cs) ||
+            (offset && (word & BM_ALL_ONES)))
+            return lam_fail(err, EUCLEAN, "Could not read bitmap_table table "
+                            "from image for bitmap '%.*s': invalid entry %#"
+                            PRIx64, (int)e->name_length, e->name, word);
+        if (offset)
+            rc = a->area(a->opaque, offset, cs, err);
+    }
+    return rc;
+}
+
+static int areas_of_entry(void *opaque, const struct entry *e,
+                          struct lam_error *err)
+{
+    enum { PIECE = 4096 };                      /* table entries */
+    const struct areas *a = opaque;
+    lam_autofree uint8_t *buf = malloc(PIECE * 8);
+    int rc = a->area(a->opaque, e->table_offset, e->table_entries * 8ull, err);
+
+    if (!buf)
+        return lam_fail(err, ENOMEM, "no memory for a bitmap table");
+    for (uint64_t i = 0; i < e->table_entries && rc == 0; i += PIECE) {
+        uint64_t at = e->table_offset + i * 8;
+        uint64_t there = at < a->file_length ? (a->file_length - at) / 8 : 0;
+        uint64_t n = min_u64(min_u64(PIECE, e->table_entries - i), there);
+
+        if (!n)
+            return 0;
+        rc = lam_io_read(a->io, buf, n * 8, at, err);
+        if (rc == 0)
+            rc = table_piece(a, e, buf, n, err);
+    }
+    return rc;
+}
+
+int bitmaps_areas(struct lam_io *io, const struct qcow2_header *h,
+                  uint64_t file_length, bitmap_area_fn *area, void *opaque,
+                  struct lam_error *err)
+{
+    struct areas a = { io, h, file_length, area, opaque };
+
+    if (!header_has_bitmaps(h))
+        return 0;
+    int rc = area(opaque, h->bitmap_directory_offset, h->bitmap_directory_size,
+                  err);
+    return rc < 0 ? rc : for_each(io, h, file_length, areas_of_entry, &a, err);
+}

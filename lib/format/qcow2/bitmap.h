@@ -12,4 +12,15 @@
 int bitmaps_info(struct lam_io *io, const struct qcow2_header *h,
                  struct lam_image_info *info, struct lam_error *err);
 
+/*
+ * Calls @area for each range of the file that the bitmaps occupy: directory,
+ * tables, data.  Tables are read as far as the file has them.  -EUCLEAN if
+ * something cannot be parsed; what @area returns if it is negative.
+ */
+typedef int bitmap_area_fn(void *opaque, uint64_t offset, uint64_t length,
+                           struct lam_error *err);
+int bitmaps_areas(struct lam_io *io, const struct qcow2_header *h,
+                  uint64_t file_length, bitmap_area_fn *area, void *opaque,
+                  struct lam_error *err);
+
 #endif

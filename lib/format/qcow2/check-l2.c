@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check-l2.c - the entries of one L2 table: findings, references, statistics
+ * (format document 14.2, 14.4).  The words are the genuine tool's.
+ */
+#include <inttypes.h>
+
+#include "format/qcow2/check-internal.h"
+#include "format/qcow2/l2.h"
+
+/* Where the scan of a table stands. */
+struct table_scan {
+    const struct check_l2 *l2;
+    uint64_t index;
+    uint64_t next_contiguous;   /* 0: no cluster yet in this table */
+};
+
+static int compressed_entry_found(struct check *c, const struct table_scan *s,
+                                  struct qcow2_l2_entry entry,
+                                  struct lam_error *err)
+{
+    uint64_t offset = compressed_offset(&c->g, entry.word);
+
+    if (c->data_file) {
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
+                    "ERROR compressed cluster %" PRIu64 " with data file, "
+                    "entry=0x%" PRIx64, s->index, entry.word);
+        return 0;
+    }
+    if (entry.bitmap) {
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
+                    "ERROR compressed cluster %" PRIu64 " with non-zero "
+                    "subcluster allocation bitmap, entry=0x%" PRIx64, s->index,
+                    entry.word);
+        return 0;
+    }
+    if (entry_copied(entry.word))
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
+                    "ERROR: coffset=0x%" PRIx64 ": copied flag must never be "
+                    "set for compressed clusters", offset);
+    /* Compressed clusters are fragmented by nature. */
+    c->out->allocated_clusters += s->l2->active;
+    c->out->compressed_clusters += s->l2->active;
+    c->out->fragmented_clusters += s->l2->active;
+    return check_reference(c, offset, compressed_length(&c->g, entry.word),
+                           s->l2->references, err);
+}
+
+/* True if the entry shows data of the host cluster, as opposed to keeping it
+ * for later. */
+static bool shows_data(const struct check *c, struct qcow2_l2_entry entry,
+                       enum qcow2_cluster_type type)
+{
+    return c->g.extended_l2 ? (entry.bitmap & QCOW2_ALL_ALLOCATED) != 0
+                            : type == QCOW2_NORMAL;
+}
+
+static int host_entry_found(struct check *c, struct table_scan *s,
+                            struct qcow2_l2_entry entry,
+                            enum qcow2_cluster_type type, struct lam_error *err)
+{
+    uint64_t offset = entry_offset(entry.word);
+
+    if (subclusters_invalid(entry.bitmap, true))
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
+                    "ERROR offset=%" PRIx64 ": Allocated cluster has corrupted "
+                    "subcluster allocation bitmap", offset);
+    if (!is_aligned(offset, c->g.cluster_size))
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
+                    "ERROR offset=%" PRIx64 ": %s cluster is not properly "
+                    "aligned; L2 entry corrupted.", offset,
+                    shows_data(c, entry, type) ? "Data" : "Preallocated");
+
+    c->out->allocated_clusters += s->l2->active;
+    if (s->next_contiguous && offset != s->next_contiguous)
+        c->out->fragmented_clusters += s->l2->active;
+    s->next_contiguous = offset + c->g.cluster_size;
+    if (c->data_file)
+        return 0;
+    return check_reference(c, offset, c->g.cluster_size, s->l2->references,
+                           err);
+}
+
+static int entry_found(struct check *c, struct table_scan *s,
+                       struct qcow2_l2_entry entry, struct lam_error *err)
+{
+    enum qcow2_cluster_type type = entry_type(&c->g, entry.word, c->data_file);
+
+    if (type == QCOW2_COMPRESSED_CLUSTER)
+        return compressed_entry_found(c, s, entry, err);
+
+    if (entry.word & QCOW2_L2_RESERVED)
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
+                    "ERROR found l2 entry with reserved bits set: %" PRIx64,
+                    entry.word);
+    if (type == QCOW2_NORMAL || type == QCOW2_ZERO_ALLOC)
+        return host_entry_found(c, s, entry, type, err);
+    if (subclusters_invalid(entry.bitmap, false))
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
+                    "ERROR: Unallocated cluster has non-zero subcluster "
+                    "allocation map");
+    return 0;
+}
+
+int check_l2_table(struct check *c, const struct check_l2 *l2,
+                   struct lam_error *err)
+{
+    struct table_scan s = { .l2 = l2 };
+
+    for (s.index = 0; s.index < c->g.l2_entries; s.index++) {
+        struct qcow2_l2_entry entry = l2_get(&c->g, c->cluster, s.index);
+
+        if (!entry.word && !entry.bitmap)
+            continue;
+        int rc = entry_found(c, &s, entry, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
