@@ -171,8 +171,8 @@ static int unknown_driver(const char *driver, struct lam_error *err)
     return lam_fail(err, ENOTSUP, "Unknown driver '%s'", driver);
 }
 
-static int sub_prefix(const char *prefix, const char *name, char out[PREFIX_MAX],
-                      struct lam_error *err)
+static int sub_prefix(const char *prefix, const char *name,
+                      char out[PREFIX_MAX], struct lam_error *err)
 {
     int length = snprintf(out, PREFIX_MAX, "%s%s.", prefix, name);
     if (length < 0 || length >= PREFIX_MAX)
