@@ -158,7 +158,7 @@ int blockdev_probe(struct file *file, struct lam_error *err)
     int read_only = 0;
     if (file->io.writable && ioctl(file->fd, BLKROGET, &read_only) == 0 &&
         read_only)
-        return lam_fail(err, EACCES, "Device is write-protected");
+        return lam_fail_errno(err, EACCES, "The device is not writable");
     int rc = probe_sectors(file, err);
     if (rc == 0 && file->io.writable)
         probe_queue(file, st.st_rdev);

@@ -158,7 +158,7 @@ int lam_io_lock(struct lam_io *io, bool shared, struct lam_error *err);
 int lam_io_memory_new(const void *bytes, uint64_t length, struct lam_io **out,
                       struct lam_error *err);
 
-/* Frees @io; locks and descriptors go with it.  Does not flush.  NULL: no-op. */
+/* Frees @io; locks and descriptors go with it.  Does not flush; NULL: no-op. */
 void lam_io_close(struct lam_io *io);
 
 /* For drivers: set defaults (read-only, any alignment, end of the object
