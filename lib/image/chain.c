@@ -66,7 +66,7 @@ struct walk {
     struct ranges open, next;   /* what this layer is asked, what the next */
     struct finds finds;
     struct lam_extents answer;  /* of one layer for one range */
-    bool only_layer;            /* one layer is asked and no other */
+    bool reserved;              /* some layer has a place without data */
 };
 
 static void walk_deinit(struct walk *w)
@@ -77,18 +77,16 @@ static void walk_deinit(struct walk *w)
     lam_extents_deinit(&w->answer);
 }
 
-/* Sort part of a layer's answer into found and still open.  A preallocated
- * subcluster without data has a place on the host, which is told only where
- * nobody else is to be asked. */
+/* Sort part of a layer's answer into found and still open. */
 static int take_extent(struct walk *w, struct lam_extent e, unsigned level,
                        struct lam_error *err)
 {
-    bool open = e.state == LAM_EXTENT_UNALLOCATED
-        && !(w->only_layer && e.flags & LAM_EXTENT_HAS_HOST);
-
+    if (e.state == LAM_EXTENT_UNALLOCATED) {
+        w->reserved |= (e.flags & LAM_EXTENT_HAS_HOST) != 0;
+        return ranges_append(&w->next, range_make(e.offset, e.length), err);
+    }
     e.depth = (uint16_t)level;
-    return open ? ranges_append(&w->next, range_make(e.offset, e.length), err)
-                : finds_append(&w->finds, &e, err);
+    return finds_append(&w->finds, &e, err);
 }
 
 /* What the answer says about the @open ranges; it may say more. */
@@ -136,7 +134,7 @@ static uint64_t worthwhile_gap(const struct lam_image *layer)
 
 /* Past the end of a layer nothing is stored, there or below. */
 static int find_beyond(struct walk *w, const struct range *open, size_t count,
-                       uint64_t end, struct lam_error *err)
+                       uint64_t end, unsigned level, struct lam_error *err)
 {
     for (size_t i = 0; i < count; i++) {
         uint64_t start = max_u64(open[i].offset, end);
@@ -145,6 +143,7 @@ static int find_beyond(struct walk *w, const struct range *open, size_t count,
         struct lam_extent e = {
             .offset = start,
             .length = range_end(open[i]) - start,
+            .depth = (uint16_t)(level - 1),     /* the last that reaches it */
             .state = LAM_EXTENT_ZERO,
             .flags = LAM_EXTENT_BEYOND_BACKING,
         };
@@ -172,7 +171,7 @@ static int ask_group(struct walk *w, struct lam_image *layer, unsigned level,
             return rc;
     }
     return range_end(asked) < range_end(hull) || !asked.length
-        ? find_beyond(w, open, count, layer->size, err) : 0;
+        ? find_beyond(w, open, count, layer->size, level, err) : 0;
 }
 
 static int ask_layer(struct walk *w, struct lam_image *layer, unsigned level,
@@ -192,13 +191,14 @@ static int ask_layer(struct walk *w, struct lam_image *layer, unsigned level,
     return rc;
 }
 
-/* What is still open when no layer is left. */
-static int close_open(struct walk *w, struct lam_error *err)
+/* What is still open when no layer is left; @level was the last. */
+static int close_open(struct walk *w, unsigned level, struct lam_error *err)
 {
     for (size_t i = 0; i < w->open.count; i++) {
         struct lam_extent e = {
             .offset = w->open.items[i].offset,
             .length = w->open.items[i].length,
+            .depth = (uint16_t)level,
             .state = LAM_EXTENT_UNALLOCATED,
         };
         int rc = finds_append(&w->finds, &e, err);
@@ -270,21 +270,60 @@ static int append_with_holes(struct lam_image *image,
     return 0;
 }
 
-static int hand_out(struct lam_image *image, struct finds *finds,
-                    unsigned flags, struct lam_extents *out,
-                    struct lam_error *err)
+/*
+ * What no layer has belongs to none, but for a preallocated subcluster that got
+ * no data: it has a place on the host, told of the last layer that reaches it.
+ */
+static int append_absent(struct walk *w, struct lam_image *image,
+                         const struct lam_extent *e, struct lam_extents *out,
+                         struct lam_error *err)
 {
+    struct lam_extent part = *e;
+    int rc = 0;
+
+    part.depth = 0;
+    if (!w->reserved)
+        return extents_append(out, &part, err);
+    w->answer.count = 0;
+    rc = ask_format(image_layer(image, e->depth),
+                    range_make(e->offset, e->length), 0, &w->answer, err);
+    for (size_t i = 0; i < w->answer.count && rc == 0; i++) {
+        const struct lam_extent *found = &w->answer.items[i];
+        bool place = found->state == LAM_EXTENT_UNALLOCATED
+            && found->flags & LAM_EXTENT_HAS_HOST;
+        part = *found;
+        part.state = e->state;
+        part.flags = e->flags | (place ? LAM_EXTENT_HAS_HOST : 0);
+        part.depth = place ? e->depth : 0;
+        rc = extents_append(out, &part, err);
+    }
+    return rc;
+}
+
+static bool is_absent(const struct lam_extent *e)
+{
+    return e->state == LAM_EXTENT_UNALLOCATED
+        || e->flags & LAM_EXTENT_BEYOND_BACKING;
+}
+
+static int hand_out(struct walk *w, struct lam_image *image, unsigned flags,
+                    struct lam_extents *out, struct lam_error *err)
+{
+    struct finds *finds = &w->finds;
+    int rc = 0;
+
     if (!is_sorted(finds))
         qsort(finds->items, finds->count, sizeof *finds->items, by_offset);
-    for (size_t i = 0; i < finds->count; i++) {
+    for (size_t i = 0; i < finds->count && rc == 0; i++) {
         const struct lam_extent *e = &finds->items[i];
-        int rc = flags & LAM_MAP_HOST_HOLES && e->state == LAM_EXTENT_DATA
-            ? append_with_holes(image, e, out, err)
-            : extents_append(out, e, err);
-        if (rc < 0)
-            return rc;
+        if (is_absent(e))
+            rc = append_absent(w, image, e, out, err);
+        else if (flags & LAM_MAP_HOST_HOLES && e->state == LAM_EXTENT_DATA)
+            rc = append_with_holes(image, e, out, err);
+        else
+            rc = extents_append(out, e, err);
     }
-    return 0;
+    return rc;
 }
 
 static int walk_layers(struct walk *w, struct lam_image *image, uint32_t depth,
@@ -292,7 +331,6 @@ static int walk_layers(struct walk *w, struct lam_image *image, uint32_t depth,
 {
     unsigned nb_layers = (unsigned)min_u64(depth, image_depth(image));
 
-    w->only_layer = nb_layers == 1;
     for (unsigned level = 0; level < nb_layers && w->open.count; level++) {
         int rc = ask_layer(w, image_layer(image, level), level, flags, err);
         if (rc < 0)
@@ -302,7 +340,7 @@ static int walk_layers(struct walk *w, struct lam_image *image, uint32_t depth,
         w->next = asked;
         w->next.count = 0;
     }
-    return close_open(w, err);
+    return close_open(w, nb_layers - 1, err);
 }
 
 static int map_chain(struct lam_image *image, struct range r, uint32_t depth,
@@ -314,7 +352,7 @@ static int map_chain(struct lam_image *image, struct range r, uint32_t depth,
 
     if (rc == 0)
         rc = walk_layers(&w, image, depth, flags, err);
-    return rc < 0 ? rc : hand_out(image, &w.finds, flags, out, err);
+    return rc < 0 ? rc : hand_out(&w, image, flags, out, err);
 }
 
 int chain_map(struct lam_image *image, uint64_t offset, uint64_t length,

@@ -14,7 +14,8 @@ enum { CHAIN_MAP_FOR_READ = 1 << 16 };
 /*
  * lam_image_map() without its checks.  What no layer has is UNALLOCATED with
  * depth 0; past the end of a shorter backing file it is ZERO with
- * LAM_EXTENT_BEYOND_BACKING, depth 0 as well.
+ * LAM_EXTENT_BEYOND_BACKING, depth 0 as well.  Where the last layer that
+ * reaches it has reserved a place for it, LAM_EXTENT_HAS_HOST and its depth.
  */
 int chain_map(struct lam_image *image, uint64_t offset, uint64_t length,
               uint32_t depth, unsigned flags, struct lam_extents *out,

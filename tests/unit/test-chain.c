@@ -136,7 +136,7 @@ static char *show(const struct lam_extents *extents, char *out)
                        e->flags & LAM_EXTENT_BEYOND_BACKING
                            ? 'b' : states[e->state],
                        e->depth, (double)e->length / BLOCK);
-        if (e->state == LAM_EXTENT_UNALLOCATED && e->flags)
+        if (e->state < LAM_EXTENT_DATA && e->flags & LAM_EXTENT_HAS_HOST)
             *end++ = 'p', *end = '\0';
     }
     return out;
@@ -164,7 +164,9 @@ static const struct {
     { "... DDDDDD", 0, 0, LAM_DEPTH_ALL, "D1:3" },
     { "CC.. ..CC", 0, 0, LAM_DEPTH_ALL, "C0:1 C0:1 C1:1 C1:1" },
     { "pp", 0, 0, LAM_DEPTH_ALL, ".0:2p" },
-    { "pp.. .Dpp", 0, 0, LAM_DEPTH_ALL, ".0:1 D1:1 .0:2" },
+    { "pp.. .Dpp", 0, 0, LAM_DEPTH_ALL, ".0:1 D1:1 .1:2p" },
+    { ".pp. .D", 0, 0, LAM_DEPTH_ALL, ".0:1 D1:1 b0:1p b0:1" },
+    { "..... .ppp DD", 0, 0, LAM_DEPTH_ALL, "D2:2 b1:2p b0:1" },
     { "DDDD", 0, 1, LAM_DEPTH_ALL, "D0:0.00195312" },
 };
 
