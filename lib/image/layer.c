@@ -48,7 +48,7 @@ int layer_open_io(const struct layer_request *r, const struct node *node,
     const struct gate_pass *pass = r->pass;
     struct lam_io_open_options o = LAM_IO_OPEN_INIT;
     o.writable = is_writable(r, node);
-    o.lock = !(r->options->flags & LAM_OPEN_FORCE_SHARE);
+    o.lock = false;             /* see take_locks() */
     o.exclusive = r->top && r->options->flags & LAM_OPEN_EXCLUSIVE;
     o.unmap = wants_unmap(r->options, node);
     o.cache = io_cache(r->options, node);
@@ -71,6 +71,18 @@ int layer_open_io(const struct layer_request *r, const struct node *node,
                                  out, err);
     *out = io;
     return 0;
+}
+
+/*
+ * Not at open: a raw image is locked otherwise than the rest, and which it is
+ * may have to be read first.
+ */
+static int take_locks(const struct layer_request *r, struct lam_io *io,
+                      bool is_raw, struct lam_error *err)
+{
+    if (r->options->flags & LAM_OPEN_FORCE_SHARE)
+        return 0;
+    return lam_io_lock(io, is_raw, err);
 }
 
 static int probe(struct lam_io *io, const struct format_ops **ops,
@@ -224,6 +236,8 @@ static int open_data(const struct layer_request *r, struct lam_image *image,
     } else {
         rc = lam_fail(err, EINVAL, "'data-file' is required for this image");
     }
+    if (rc == 0)
+        rc = take_locks(r, image->data, false, err);
     if (rc < 0)
         return rc;
     return image->ops->attach_data(image->format, image->data, err);
@@ -240,6 +254,8 @@ static int fill_layer(const struct layer_request *r, struct lam_image *image,
     image->flush_writes = o->cache == LAM_CACHE_WRITETHROUGH
         || o->cache == LAM_CACHE_DIRECTSYNC;
     int rc = choose_format(r, image, err);
+    if (rc == 0)
+        rc = take_locks(r, image->io, image->ops == &format_raw, err);
     if (rc == 0)
         rc = layer_attach_format(image, o, r->node, r->top, err);
     if (rc < 0)
