@@ -64,6 +64,13 @@ const char *info_protocol(const char *name)
     return "file";
 }
 
+uint64_t info_file_length(const struct lam_image_info *info)
+{
+    uint64_t rest = info->file_length % 512;
+
+    return rest ? info->file_length + (512 - rest) : info->file_length;
+}
+
 bool info_has_file_child(const struct lam_image_info *info)
 {
     return strcmp(info->format, "file") && strcmp(info->format, "host_device");
@@ -153,7 +160,7 @@ static struct json_object *file_node(const struct lam_image_info *info)
     const char *protocol = info_protocol(name);
 
     json_object_object_add(node, "children", json_object_new_array());
-    add_number(node, "virtual-size", info->file_length);
+    add_number(node, "virtual-size", info_file_length(info));
     add_string(node, "filename", name);
     add_string(node, "format", protocol);
     add_number(node, "actual-size", info->actual_size);

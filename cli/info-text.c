@@ -136,7 +136,7 @@ static void print_file(FILE *out, const struct lam_image_info *info)
     if (name)
         print_text(out, "    filename", name);
     fprintf(out, "    protocol type: %s\n", info_protocol(name));
-    print_size(out, "    file length", info->file_length);
+    print_size(out, "    file length", info_file_length(info));
     print_allocated(out, "    disk size", info->actual_size);
     free(name);
 }

@@ -21,6 +21,8 @@ struct json_object *info_to_json(const struct lam_image_info *info);
 char *info_file_name(const struct lam_image_info *info);
 /* "file" or "host_device", by what @name is. */
 const char *info_protocol(const char *name);
+/* The length of the image file as qemu-img counts it, in whole sectors. */
+uint64_t info_file_length(const struct lam_image_info *info);
 /* False when the image is the file itself ("-f file"). */
 bool info_has_file_child(const struct lam_image_info *info);
 
