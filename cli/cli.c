@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -15,13 +16,30 @@ static void message(const struct cli *cli, const char *kind, const char *fmt,
                     va_list ap)
     __attribute__((format(printf, 3, 0)));
 
+/* The library says in one line what qemu-img says in two: who has the lock. */
+static void split_hint(char *text)
+{
+    char *hint = strstr(text, ". Is another process using the image [");
+
+    if (hint) {
+        hint[0] = '\n';
+        memmove(hint + 1, hint + 2, strlen(hint + 2) + 1);
+    }
+}
+
 static void message(const struct cli *cli, const char *kind, const char *fmt,
                     va_list ap)
 {
+    char *text = NULL;
+
+    if (vasprintf(&text, fmt, ap) < 0)
+        text = NULL;
+    if (text && cli->as_qemu)
+        split_hint(text);
     fflush(stdout);
-    fprintf(stderr, "%s: %s", cli->program, kind);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s: %s%s\n", cli->program, kind,
+            text ? text : "out of memory");
+    free(text);
 }
 
 void cli_error(const struct cli *cli, const char *fmt, ...)
