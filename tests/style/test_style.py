@@ -17,12 +17,12 @@ BANNED_IN_LIB = {
     'abort', 'exit', '_exit', '_Exit', 'quick_exit', 'atexit',
     'printf', 'fprintf', 'vprintf', 'vfprintf', 'puts', 'putchar', 'perror',
     'getenv', 'secure_getenv', 'setenv', 'putenv', 'system', 'popen', 'fork',
-    'setlocale', 'chdir', 'umask', 'srand', 'rand',
+    'setlocale', 'chdir', 'umask', 'srand', 'rand', 'strerror',
 }
 BANNED_ANYWHERE = {
     'gets', 'strcpy', 'strcat', 'sprintf', 'vsprintf', 'strtok', 'alloca',
-    'atoi', 'atol', 'asctime', 'ctime', 'gmtime', 'localtime', 'strerror',
-    'tmpnam', 'mktemp', 'sleep_for',
+    'atoi', 'atol', 'asctime', 'ctime', 'gmtime', 'localtime', 'tmpnam',
+    'mktemp',
 }
 # (file, function): why it may.
 ALLOWED_CALLS = {
