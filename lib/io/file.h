@@ -11,6 +11,8 @@ struct file {
     struct lam_io io;
     int fd;
     atomic_bool no_zero_range;  /* the file system lacks ZERO_RANGE */
+    pthread_mutex_t run_lock;   /* the two below */
+    uint64_t run_start, run_end;/* data without a hole, as last seen */
 };
 
 static inline struct file *file_of(struct lam_io *io)
