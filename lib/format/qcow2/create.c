@@ -77,7 +77,7 @@ static int check_version_2(const struct lam_create_options *o,
         return 0;
     return lam_fail(err, EINVAL, "%s compatibility level 1.1 %s above (use "
                     "version=v3 or greater)", what,
-                    o->lazy_refcounts && o->refcount_bits == 16 ? "and" : "or");
+                    o->refcount_bits != 16 ? "or" : "and");
 }
 
 static int check_files(const struct lam_create_options *o,
