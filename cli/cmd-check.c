@@ -28,6 +28,7 @@ static const char help[] =
     "      --output FORMAT  human (default) or json\n"
     "      --untrusted      open no file that the image's header names\n"
     "  -h, --help           print this help\n\n"
+    "Backing files are not opened; they may be missing.\n"
     "Repair (-r leaks|all) is not available yet.\n\n"
     "Exit status: 0 nothing wrong; 1 the check could not be completed;\n"
     "2 corruption; 3 leaked clusters only (space is wasted, data are safe);\n"
@@ -233,7 +234,9 @@ static int check(const struct cli *cli, const struct check_args *args,
         if (!result.check_errors)
             return STATUS_FAILED;
     }
-    if (args->json)
+    if (rc == 0 && result.check_errors)
+        cli_error(cli, "Check failed");
+    if (!args->quiet && args->json)
         print_report(image, &result);
     else if (!args->quiet)
         print_text(&result);

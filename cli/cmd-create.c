@@ -166,18 +166,27 @@ static char *resolve_backing(const char *image, const char *backing)
     return path;
 }
 
-/* Without the "Could not open 'NAME': " in front, which names the backing file
- * where the user expects the new image. */
+/*
+ * qemu-img names the backing file where its file cannot be opened, and not
+ * where its format is the matter.
+ */
 static const char *reason(const struct lam_error *err, const char *name)
 {
+    static const char *const unnamed[] = {
+        "Image is not in ", "Unknown driver ", "Could not open ",
+    };
     const char *text = err->message;
     char *prefix = NULL;
 
     if (asprintf(&prefix, "Could not open '%s': ", name) < 0)
         return text;
-    if (!strncmp(text, prefix, strlen(prefix)))
-        text += strlen(prefix);
+    size_t length = strlen(prefix);
+    bool prefixed = !strncmp(text, prefix, length);
     free(prefix);
+    for (size_t i = 0; prefixed && i < sizeof unnamed / sizeof *unnamed; i++) {
+        if (!strncmp(text + length, unnamed[i], strlen(unnamed[i])))
+            return text + length;
+    }
     return text;
 }
 
@@ -312,6 +321,9 @@ static int create(const struct cli *cli, const struct create_args *args)
     options.backing_unchecked = args->unchecked;
     options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     int rc = create_options_apply(args->format, &args->options, &options, &err);
+    if (rc == 0 && options.backing_format && !options.backing_file)
+        rc = option_fail(&err, EINVAL,
+                         "Backing format cannot be used without backing file");
     if (rc == 0)
         rc = lam_image_create(args->filename, &options, &err);
     if (rc < 0)

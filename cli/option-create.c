@@ -261,7 +261,7 @@ static int apply_preallocation(const char *format, const char *text,
             continue;
         if (raw && i == LAM_PREALLOC_METADATA)
             return option_fail(err, ENOTSUP,
-                               "Unsupported preallocation mode '%s'", text);
+                               "Unsupported preallocation mode: %s", text);
         options->preallocation = (enum lam_preallocation)i;
         return 0;
     }
@@ -315,6 +315,22 @@ static void apply_names(const struct keyvals *kv,
     }
 }
 
+/* Formats that a header may name, whether or not lamella reads them. */
+static bool known_format(const char *name)
+{
+    static const char *const names[] = {
+        "bochs", "cloop", "dmg", "file", "host_device", "luks", "nbd",
+        "parallels", "qcow", "qcow2", "qed", "raw", "rbd", "vdi", "vhdx",
+        "vmdk", "vpc", "vvfat",
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!strcmp(name, names[i]))
+            return true;
+    }
+    return false;
+}
+
 int create_options_apply(const char *format, const struct keyvals *kv,
                          struct lam_create_options *options,
                          struct lam_error *err)
@@ -326,6 +342,9 @@ int create_options_apply(const char *format, const struct keyvals *kv,
         return rc;
     apply_numbers(kv, options);
     apply_names(kv, options);
+    value = options->backing_format;
+    if (value && !known_format(value))
+        return refuse_value("backing-fmt", value, err);
     if ((value = keyvals_get(kv, "compat")))
         rc = apply_version(value, options, err);
     if (rc == 0 && (value = keyvals_get(kv, "compression_type")))

@@ -137,6 +137,24 @@ int parse_bool(const char *text, bool *value)
 
 /* ---------------------------------------------------------- key=value lists */
 
+static int add_key(struct keyvals *kv, const char *key, const char *value,
+                   struct lam_error *err)
+{
+    struct keyval *items =
+        realloc(kv->items, (kv->count + 1) * sizeof *kv->items);
+    struct keyval item = { strdup(key), strdup(value) };
+
+    if (items)
+        kv->items = items;
+    if (items && item.key && item.value) {
+        kv->items[kv->count++] = item;
+        return 0;
+    }
+    free(item.key);
+    free(item.value);
+    return option_fail(err, ENOMEM, "no memory for an option list");
+}
+
 /* Copies up to the comma that ends the item; ",," becomes ",".  Returns what
  * follows the ending comma, or the end. */
 static const char *copy_item(const char *text, char *item)
@@ -157,11 +175,11 @@ static int add_item(struct keyvals *kv, char *item, struct lam_error *err)
 
     if (equals) {
         *equals = '\0';
-        return keyvals_set(kv, item, equals + 1, err);
+        return add_key(kv, item, equals + 1, err);
     }
     if (!strncmp(item, "no", 2))
-        return keyvals_set(kv, item + 2, "off", err);
-    return keyvals_set(kv, item, "on", err);
+        return add_key(kv, item + 2, "off", err);
+    return add_key(kv, item, "on", err);
 }
 
 int keyvals_parse(struct keyvals *kv, const char *text, struct lam_error *err)
@@ -187,44 +205,29 @@ int keyvals_parse(struct keyvals *kv, const char *text, struct lam_error *err)
     return rc;
 }
 
+/* The last one: later ones win. */
 static struct keyval *find_key(const struct keyvals *kv, const char *key)
 {
-    for (size_t i = 0; i < kv->count; i++) {
+    for (size_t i = kv->count; i-- > 0;) {
         if (!strcmp(kv->items[i].key, key))
             return &kv->items[i];
     }
     return NULL;
 }
 
-static int add_key(struct keyvals *kv, char *key, char *value)
-{
-    struct keyval *items =
-        realloc(kv->items, (kv->count + 1) * sizeof *kv->items);
-
-    if (!items)
-        return -ENOMEM;
-    kv->items = items;
-    kv->items[kv->count++] = (struct keyval){ key, value };
-    return 0;
-}
-
 int keyvals_set(struct keyvals *kv, const char *key, const char *value,
                 struct lam_error *err)
 {
     struct keyval *old = find_key(kv, key);
-    char *new_value = strdup(value);
+    char *copy = old ? strdup(value) : NULL;
 
-    if (old && new_value) {
-        free(old->value);
-        old->value = new_value;
-        return 0;
-    }
-    char *new_key = strdup(key);
-    if (new_key && new_value && add_key(kv, new_key, new_value) == 0)
-        return 0;
-    free(new_key);
-    free(new_value);
-    return option_fail(err, ENOMEM, "no memory for an option list");
+    if (!old)
+        return add_key(kv, key, value, err);
+    if (!copy)
+        return option_fail(err, ENOMEM, "no memory for an option list");
+    free(old->value);
+    old->value = copy;
+    return 0;
 }
 
 const char *keyvals_get(const struct keyvals *kv, const char *key)

@@ -24,7 +24,8 @@ int parse_size(const char *text, uint64_t *bytes, struct lam_error *err);
 int parse_u64_size(const char *text, uint64_t *value);
 
 /* One -o list after another, "k=v,flag,k2=a,,b": ",," is a literal comma, a
- * bare word means on, and off if it begins with "no"; later ones win. */
+ * bare word means on, and off if it begins with "no"; later ones win, but
+ * all are kept, since all have to be right. */
 struct keyval { char *key, *value; };
 struct keyvals { struct keyval *items; size_t count; };
 
