@@ -21,8 +21,9 @@
 #include "image/image.h"
 
 enum {
-    THREADS = 4, SECTOR = 512, CLUSTER = 4096, CLUSTERS = 24,
-    SECTORS = CLUSTER / SECTOR * CLUSTERS, STEPS = 1500,
+    THREADS = 4, SECTOR = 512, CLUSTER = 4096, CLUSTERS = 400,
+    IN_CLUSTER = CLUSTER / SECTOR, SECTORS = IN_CLUSTER * CLUSTERS,
+    STEPS = 4 * CLUSTERS,
 };
 
 static struct lam_image *image;
@@ -43,10 +44,13 @@ static uint64_t next_random(struct worker *w)
     return w->random;
 }
 
-static int step(struct worker *w)
+/* All threads go through the clusters together, so that they meet where nothing
+ * is stored yet: there it matters most. */
+static int step(struct worker *w, unsigned i)
 {
     uint64_t r = next_random(w);
-    uint64_t sector = r % (SECTORS / THREADS) * THREADS + w->number;
+    uint64_t sector = (uint64_t)i * CLUSTERS / STEPS * IN_CLUSTER
+        + r % (IN_CLUSTER / THREADS) * THREADS + w->number;
     uint8_t byte = (uint8_t)(1 + (r >> 32) % 255), bytes[SECTOR];
 
     switch (r >> 60 & 3) {
@@ -70,8 +74,8 @@ static int step(struct worker *w)
 static void *work(void *opaque)
 {
     struct worker *w = opaque;
-    for (int i = 0; i < STEPS && !w->failed; i++)
-        w->failed = step(w) < 0;
+    for (unsigned i = 0; i < STEPS && !w->failed; i++)
+        w->failed = step(w, i) < 0;
     return NULL;
 }
 
