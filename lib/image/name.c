@@ -4,6 +4,7 @@
  */
 #include "image/name.h"
 
+#include <inttypes.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
@@ -75,26 +76,37 @@ int node_from_options(const char *text, struct node **out,
     return rc < 0 ? rc : node_from_keys(&keys, out, err);
 }
 
-static struct json_object *show_file(const struct node *node)
+/* @text takes the place of @*shown, which is freed; NULL: no memory. */
+static void replace(char **shown, int printed, char *text)
 {
-    struct json_object *file = json_object_new_object();
-    json_object_object_add(file, "driver",
-        json_object_new_string(node->protocol ? node->protocol : "file"));
-    json_object_object_add(file, "filename",
-                           json_object_new_string(node->filename));
-    return file;
+    free(*shown);
+    *shown = printed < 0 ? NULL : text;
 }
 
-static struct json_object *show_raw(uint64_t offset, uint64_t size,
-                                    struct json_object *file)
+static char *show_file(const struct node *node)
 {
-    struct json_object *raw = json_object_new_object();
-    json_object_object_add(raw, "driver", json_object_new_string("raw"));
-    json_object_object_add(raw, "offset", json_object_new_uint64(offset));
-    if (size)
-        json_object_object_add(raw, "size", json_object_new_uint64(size));
-    json_object_object_add(raw, "file", file);
-    return raw;
+    struct json_object *name = json_object_new_string(node->filename);
+    char *shown = NULL, *text = NULL;
+    int n = asprintf(&text, "{\"driver\": \"%s\", \"filename\": %s}",
+                     node->protocol ? node->protocol : "file",
+                     json_object_to_json_string_ext(
+                         name, JSON_C_TO_STRING_NOSLASHESCAPE));
+    replace(&shown, n, text);
+    json_object_put(name);
+    return shown;
+}
+
+/* What is @shown, seen through a raw driver. */
+static void show_raw(char **shown, uint64_t offset, uint64_t size)
+{
+    char *text = NULL;
+    int n = !*shown ? -1 : size
+        ? asprintf(&text, "{\"driver\": \"raw\", \"offset\": %" PRIu64
+                   ", \"size\": %" PRIu64 ", \"file\": %s}", offset, size,
+                   *shown)
+        : asprintf(&text, "{\"driver\": \"raw\", \"offset\": %" PRIu64
+                   ", \"file\": %s}", offset, *shown);
+    replace(shown, n, text);
 }
 
 char *node_show(const struct node *node, const char *driver)
@@ -104,24 +116,18 @@ char *node_show(const struct node *node, const char *driver)
     if (!window && !raw)
         return strdup(node->filename);
 
-    struct json_object *object = show_file(node);
+    char *shown = show_file(node), *text = NULL;
+    int n = 0;
     if (window)
-        object = show_raw(node->window_offset, node->window_size, object);
-    if (raw) {
-        object = show_raw(node->raw_offset, node->raw_size, object);
-    } else {
-        struct json_object *format = json_object_new_object();
-        json_object_object_add(format, "driver",
-                               json_object_new_string(driver));
-        json_object_object_add(format, "file", object);
-        object = format;
-    }
-    char *shown;
-    const int style = JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE;
-    if (asprintf(&shown, "json:%s",
-                 json_object_to_json_string_ext(object, style)) < 0)
-        shown = NULL;
-    json_object_put(object);
+        show_raw(&shown, node->window_offset, node->window_size);
+    if (raw)
+        show_raw(&shown, node->raw_offset, node->raw_size);
+    if (!shown)
+        return NULL;
+    n = raw ? asprintf(&text, "json:%s", shown)
+            : asprintf(&text, "json:{\"driver\": \"%s\", \"file\": %s}", driver,
+                       shown);
+    replace(&shown, n, text);
     return shown;
 }
 
