@@ -60,8 +60,8 @@ static int step(struct worker *w, unsigned i)
     case 1:
         if (lam_image_read(image, bytes, SECTOR, sector * SECTOR, NULL) < 0)
             return -1;
-        for (size_t i = 0; i < SECTOR; i++)
-            if (bytes[i] != expected[sector])
+        for (size_t k = 0; k < SECTOR; k++)
+            if (bytes[k] != expected[sector])
                 return -1;
         return 0;
     default:
