@@ -95,10 +95,11 @@ static int load_slice(struct qcow2 *q, uint64_t host, struct slice **out,
     }
     int rc = cache_take(c, host, false, &s);
     if (rc == -EBUSY) {
-        rc = write_slices(q, err);
-        if (rc < 0)
-            return rc;
-        rc = cache_take(c, host, false, &s);
+        /* Where they cannot be written (a full disk) the cache grows: the
+         * clusters of a failed write must be given back nevertheless. */
+        bool full = write_slices(q, NULL) < 0;
+
+        rc = cache_take(c, host, full, &s);
     }
     if (rc < 0)
         return lam_fail(err, ENOMEM, "no memory for a refcount slice of %zu "
