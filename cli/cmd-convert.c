@@ -198,6 +198,24 @@ static void tell_lost(const struct convert *c, bool *told)
     cli_error(c->cli, "%s: %s", c->target.name, plan.reason);
 }
 
+/* After -p: what was done, and what became of the zeroes. */
+static void print_summary(const struct convert *c,
+                          const struct lam_convert_result *r)
+{
+    struct lam_thin_plan plan;
+    char text[4][32];
+
+    if (!c->args.progress || c->cli->as_qemu ||
+        lam_convert_plan(c->target.image, &c->options, &plan, NULL) < 0)
+        return;
+    printf("%s read, %s written, %s zeroed, %s skipped; zeroes: %s (%s)\n",
+           human_size(r->bytes_read, text[0]),
+           human_size(r->bytes_written, text[1]),
+           human_size(r->bytes_zeroed, text[2]),
+           human_size(r->bytes_skipped, text[3]), method_text(plan.method),
+           plan.reason);
+}
+
 static int check_target(const struct convert *c)
 {
     if (lam_image_size(c->target.image) < c->size) {
@@ -220,6 +238,7 @@ static int check_target(const struct convert *c)
 static int copy(struct convert *c)
 {
     struct lam_error err = LAM_ERROR_INIT;
+    struct lam_convert_result result;
     bool told = false;
 
     int rc = check_target(c);
@@ -230,12 +249,14 @@ static int copy(struct convert *c)
     c->options.progress = progress_update;
     c->options.progress_opaque = progress;
     rc = lam_convert(c->sources, c->nb_open, c->target.image, &c->options,
-                     NULL, &err);
+                     &result, &err);
     progress_end(progress, rc == 0);
     if (rc < 0 && rc != -ECANCELED)
         cli_report(c->cli, &err);
-    else
+    if (rc == 0) {
         tell_lost(c, &told);    /* what only trying has shown */
+        print_summary(c, &result);
+    }
     return rc;
 }
 

@@ -247,6 +247,9 @@ static int open_image(const struct cli *cli, const struct convert_args *args,
 
     options.format = args->format;
     options.cache = args->cache;
+    /* Closing the image would wait for the disk as well. */
+    if (args->no_sync && args->cache == LAM_CACHE_WRITEBACK)
+        options.cache = LAM_CACHE_UNSAFE;
     options.policy = args->source.untrusted ? LAM_POLICY_NONE
                                             : LAM_POLICY_TRUST;
     /* The file that was named on this command line is nobody's secret. */

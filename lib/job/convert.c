@@ -16,11 +16,12 @@
  * can leave out. */
 #define ZERO_BLOCK    UINT64_C(4096)
 /* A data chunk: large enough for long transfers, small enough for a cache. */
-#define CHUNK_BYTES   LAM_MIB
-#define BARE_BYTES    LAM_GIB
+#define CHUNK_BYTES   (512 * LAM_KIB)
+/* Zeroes: few calls for a terabyte, and a cancel is seen soon. */
+#define BARE_BYTES    (64 * LAM_MIB)
 #define SPLIT_BYTES   (64 * LAM_KIB)
 
-enum { DEFAULT_REQUESTS = 8, MAX_SOURCE_LAYERS = 1 << 20 };
+enum { DEFAULT_REQUESTS = 8, MAX_WORKERS = 256 };
 
 /* ------------------------------------------------------------ the sources */
 
@@ -97,7 +98,7 @@ static unsigned worker_count(const struct lam_convert_options *options,
                              bool direct)
 {
     if (options->workers)
-        return options->workers;
+        return (unsigned)min_u64(options->workers, MAX_WORKERS);
     unsigned workers = workers_default();
     unsigned requests = options->requests ? options->requests
                                           : DEFAULT_REQUESTS;
@@ -117,8 +118,21 @@ static bool any_direct(struct lam_image *const *sources, size_t count,
     return false;
 }
 
+/* A chunk takes the largest cluster of any layer, so that a compressed one is
+ * inflated once. */
+static uint64_t largest_cluster(struct lam_image *const *sources, size_t count)
+{
+    uint64_t largest = 0;
+
+    for (size_t i = 0; i < count; i++)
+        for (struct lam_image *l = sources[i]; l; l = l->backing)
+            largest = max_u64(largest, lam_image_cluster_size(l));
+    return largest;
+}
+
 /* Blocks of zeroes are looked for, and chunks cut, at these sizes. */
 static void choose_sizes(const struct lam_image *target,
+                         uint64_t largest_source_cluster,
                          const struct lam_convert_options *convert,
                          struct copy_options *copy, struct walk_options *walk)
 {
@@ -132,7 +146,7 @@ static void choose_sizes(const struct lam_image *target,
     walk->unit = max_u64(copy->grain, ZERO_BLOCK);
     walk->bare_max = BARE_BYTES;
     walk->data_max = CHUNK_BYTES;
-    while (walk->data_max < 2 * copy->sparse_min)
+    while (walk->data_max < max_u64(copy->sparse_min, largest_source_cluster))
         walk->data_max *= 2;
     walk->split_min = convert->sparse_size > ZERO_BLOCK
                           ? walk->unit : max_u64(walk->unit, SPLIT_BYTES);
@@ -158,6 +172,9 @@ static int check_request(struct lam_image *const *sources, size_t count,
     if ((options->flags & LAM_CONVERT_COMPRESS) && !target->ops->can_compress)
         return lam_fail(err, ENOTSUP, "Compression not supported for this "
                         "file format");
+    if ((options->flags & LAM_CONVERT_TARGET_IS_ZERO) && target->backing)
+        return lam_fail(err, EINVAL, "Cannot use --target-is-zero when the "
+                        "destination image has a backing file");
     return 0;
 }
 
@@ -243,7 +260,8 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
                                 any_direct(sources, nb_sources, target)),
         .convert = options,
     };
-    choose_sizes(target, options, &copy, &cuts);
+    choose_sizes(target, largest_cluster(sources, nb_sources), options, &copy,
+                 &cuts);
     rc = sources_begin(&walk, &cuts, sources, nb_sources, target, options, err);
     if (rc < 0)
         return rc;
@@ -258,9 +276,10 @@ int lam_convert_to_fd(struct lam_image *const *sources, size_t nb_sources,
                       int fd, const struct lam_convert_options *options,
                       struct lam_convert_result *result, struct lam_error *err)
 {
-    static const struct walk_options cuts = {
+    struct walk_options cuts = {
         .unit = ZERO_BLOCK,
-        .data_max = CHUNK_BYTES,
+        .data_max = max_u64(CHUNK_BYTES,
+                            largest_cluster(sources, nb_sources)),
         .bare_max = CHUNK_BYTES,
         .split_min = SPLIT_BYTES,
     };

@@ -21,6 +21,8 @@
 /* Pieces a window should have: fewer, and the next is larger. */
 #define PIECES_FEW    64
 #define PIECES_MANY   8192
+/* Data extents from this length on are looked at for holes of the host. */
+#define LONG_DATA     (256 * LAM_KIB)
 
 int walk_init(struct walk *walk, const struct walk_options *options,
               const struct walk_source *sources, size_t nb_sources,
@@ -110,6 +112,40 @@ static int push_piece(struct walk *walk, const struct walk_source *source,
     return 0;
 }
 
+/*
+ * A long run of data clusters may lie over a hole of the host file: the image
+ * was preallocated.  Asking about short ones costs more than reading them.
+ */
+static int push_long(struct walk *walk, const struct walk_source *source,
+                     const struct lam_extent *e, bool whole_chain,
+                     struct lam_error *err)
+{
+    struct lam_extents map = LAM_EXTENTS_INIT;
+
+    int rc = lam_image_map(source->image, e->offset, e->length,
+                           whole_chain ? LAM_DEPTH_ALL : source->depth,
+                           LAM_MAP_HOST_HOLES, &map, err);
+    for (size_t i = 0; i < map.count && rc >= 0; i++)
+        rc = push_piece(walk, source, &map.items[i], whole_chain, err);
+    lam_extents_deinit(&map);
+    return rc;
+}
+
+static int push_extents(struct walk *walk, const struct walk_source *source,
+                        const struct lam_extents *map, bool whole_chain,
+                        struct lam_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < map->count && rc >= 0; i++) {
+        const struct lam_extent *e = &map->items[i];
+        bool is_long = e->state == LAM_EXTENT_DATA && e->length >= LONG_DATA;
+        rc = is_long ? push_long(walk, source, e, whole_chain, err)
+                     : push_piece(walk, source, e, whole_chain, err);
+    }
+    return rc;
+}
+
 /* Append the pieces of the next window of the source that is at hand. */
 static int map_window(struct walk *walk, struct lam_error *err)
 {
@@ -121,10 +157,10 @@ static int map_window(struct walk *walk, struct lam_error *err)
     struct lam_extents map = LAM_EXTENTS_INIT;
 
     int rc = lam_image_map(s->image, offset, length,
-                           whole_chain ? LAM_DEPTH_ALL : s->depth,
-                           LAM_MAP_HOST_HOLES, &map, err);
-    for (size_t i = 0; i < map.count && rc >= 0; i++)
-        rc = push_piece(walk, s, &map.items[i], whole_chain, err);
+                           whole_chain ? LAM_DEPTH_ALL : s->depth, 0, &map,
+                           err);
+    if (rc >= 0)
+        rc = push_extents(walk, s, &map, whole_chain, err);
     tune_window(walk, map.count);
     lam_extents_deinit(&map);
     if (rc >= 0)

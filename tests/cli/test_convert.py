@@ -372,13 +372,23 @@ def test_longer_existing_file_keeps_its_end(lamella, folder):
 
 # ------------------------------------------------------------ progress
 
-def test_progress(lamella, folder):
-    text = lamella.run('convert', '-p', 'a.raw', 'out', cwd=folder)
-    assert text.endswith('    (100.00/100%)\r\n') or \
-        text.endswith('    (100.00/100%)\n')
-    records = re.findall(r'\(([\d.]+)/100%\)', text)
-    values = [float(record) for record in records]
+def test_progress(as_qemu, folder):
+    text = subprocess.run([as_qemu, 'convert', '-p', 'a.raw', 'out'],
+                          cwd=folder, check=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL).stdout.decode()
+    assert re.fullmatch(r'(    \(\d+\.\d\d/100%\)\r)+\n', text)
+    values = [float(v) for v in re.findall(r'\(([\d.]+)/100%\)', text)]
     assert values[0] == 0 and values[-1] == 100 and values == sorted(values)
+
+
+def test_progress_says_what_became_of_zeroes(lamella, folder):
+    with open(folder / 'sparse.raw', 'wb') as out:
+        out.truncate(SIZE)
+    text = lamella.run('convert', '-p', '-O', 'raw', 'sparse.raw', 'out',
+                       cwd=folder)
+    last = text.splitlines()[-1]
+    assert last == '0 B read, 0 B written, 0 B zeroed, 4 MiB skipped; ' \
+        'zeroes: skipped (a new file reads as zeroes)'
 
 
 # ------------------------------------------------------------ streams
