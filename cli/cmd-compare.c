@@ -12,8 +12,8 @@
 #include "progress.h"
 
 static const char synopsis[] =
-    "compare [-f FMT] [-F FMT] [--image-opts] [-T CACHE] [-s] [-p] [-q] [-U]\n"
-    "        FILENAME1 FILENAME2";
+    "compare [-f FMT] [-F FMT] [--image-opts] [-T CACHE] [-s] [-p] [-q]\n"
+    "        [-U] FILENAME1 FILENAME2";
 
 static const char help[] =
     "Check if two images have the same contents.\n\n"
