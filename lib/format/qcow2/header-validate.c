@@ -93,8 +93,8 @@ static int validate_features(const struct qcow2_header *h, bool metadata_only,
                         h->cluster_bits, QCOW2_MIN_CLUSTER_BITS_EXTENDED);
     if (!metadata_only && (h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW) &&
         !(h->incompatible & QCOW2_INCOMPAT_DATA_FILE))
-        return lam_fail(err, EUCLEAN, "autoclear bit \"raw external data\" is "
-                        "set in an image without an external data file");
+        return lam_fail(err, EUCLEAN, "data-file-raw requires a data file: "
+                        "autoclear bit 1 is set, incompatible bit 2 is not");
     return 0;
 }
 
@@ -128,8 +128,8 @@ static int validate_crypt(const struct qcow2_header *h, struct lam_error *err)
     if (h->crypt_method != QCOW2_CRYPT_LUKS)
         return 0;
     if (!h->has_crypto)
-        return lam_fail(err, EUCLEAN, "LUKS encryption without a CRYPTO header "
-                        "extension");
+        return lam_fail(err, EUCLEAN, "Missing CRYPTO header for crypt method "
+                        "%d", QCOW2_CRYPT_LUKS);
     return validate_place(h, &(struct table){ "Encryption header",
                           h->crypto_offset, h->crypto_length }, err);
 }
