@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "cli.h"
 
@@ -96,6 +97,17 @@ static int main_options(struct cli *cli, int argc, char **argv)
     return run_command(cli, argc - optind, argv + optind);
 }
 
+/* A descriptor a layer: a chain of 1,000 needs more than the usual 1,024. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv)
 {
     static char fallback[] = "lamella";
@@ -105,6 +117,7 @@ int main(int argc, char **argv)
         argc = 1;
         argv = no_args;
     }
+    raise_file_limit();
     const char *slash = strrchr(argv[0], '/');
     const char *name = slash ? slash + 1 : argv[0];
     struct cli cli = { "lamella", argv[0], false };
