@@ -138,17 +138,28 @@ int create_options_check(const char *format, const struct keyvals *kv,
     return rc;
 }
 
+/* As it has to be written in a list: a comma twice. */
+static void print_listed(FILE *out, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == ',')
+            putc(',', out);
+        putc(*text, out);
+    }
+}
+
 static void print_option(FILE *out, const struct create_option *option,
                          const char *value)
 {
     uint64_t bytes;
 
+    fprintf(out, " %s=", option->name);
     if (option->kind == SIZE && parse_u64_size(value, &bytes) == 0)
-        fprintf(out, " %s=%llu", option->name, (unsigned long long)bytes);
+        fprintf(out, "%llu", (unsigned long long)bytes);
     else if (option->kind == NUMBER)
-        fprintf(out, " %s=%llu", option->name, strtoull(value, NULL, 0));
+        fprintf(out, "%llu", strtoull(value, NULL, 0));
     else
-        fprintf(out, " %s=%s", option->name, value);
+        print_listed(out, value);
 }
 
 void create_options_print(FILE *out, const char *name, const char *format,
