@@ -204,8 +204,8 @@ static int open_backing(const struct cli *cli, const struct create_args *args,
     options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     int rc = lam_image_open(path, &options, out, &err);
     if (rc < 0)
-        cli_error(cli, "%s: %s\nCould not open backing image.", args->filename,
-                  reason(&err, path));
+        cli_error(cli, "%s: %s%s", args->filename, reason(&err, path),
+                  cli->as_qemu ? "\nCould not open backing image." : "");
     free(path);
     return rc;
 }

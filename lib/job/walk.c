@@ -35,7 +35,8 @@ int walk_init(struct walk *walk, const struct walk_options *options,
     walk->sources = calloc(nb_sources + 1, sizeof *sources);
     if (!walk->sources)
         return lam_fail(err, ENOMEM, "no memory for %zu sources", nb_sources);
-    memcpy(walk->sources, sources, nb_sources * sizeof *sources);
+    if (nb_sources > 0)
+        memcpy(walk->sources, sources, nb_sources * sizeof *sources);
     walk->nb_sources = nb_sources;
     for (size_t i = 0; i < nb_sources; i++)
         walk->total += sources[i].size;

@@ -182,6 +182,9 @@ static int open_into(struct qcow2 *q, const struct format_open *o,
         rc = check_usable(q, o, err);
     if (rc < 0)
         return rc;
+    /* A table behind the end of the file is for check to report. */
+    if (o->for_check)
+        q->io->eof_unit = UINT64_MAX;
     init_geometry(q);
     return o->metadata_only ? 0 : open_tables(q, o, err);
 }
