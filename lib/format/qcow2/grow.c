@@ -162,8 +162,10 @@ static int switch_table(struct qcow2 *q, uint64_t host, uint64_t clusters,
 {
     struct lam_error local = LAM_ERROR_INIT;
 
+    pthread_rwlock_wrlock(&q->lock);    /* l2_check_entry() looks there */
     q->header.reft_offset = host;
     q->header.reft_clusters = (uint32_t)clusters;
+    pthread_rwlock_unlock(&q->lock);
     int rc = qcow2_write_header(q, QH_REFT_OFFSET, QH_NB_SNAPSHOTS, &local);
     if (rc == 0)
         rc = lam_io_flush(q->io, &local);

@@ -177,8 +177,9 @@ static int check_old_entry(struct qcow2 *q, struct slice *s, uint64_t offset,
     pthread_rwlock_rdlock(&q->lock);
     struct qcow2_l2_entry e = l2_get(&q->g, s->data, l2_slice_byte(q, offset) /
                                                      q->g.l2_entry_size);
+    int rc = l2_check_entry(q, offset, e, err);
     pthread_rwlock_unlock(&q->lock);
-    return l2_check_entry(q, offset, e, err);
+    return rc;
 }
 
 /* The cluster is claimed and its slice pinned. */

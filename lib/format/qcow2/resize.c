@@ -36,8 +36,10 @@ static int switch_l1(struct qcow2 *q, uint64_t host, uint64_t entries,
 {
     struct lam_error local = LAM_ERROR_INIT;
 
+    pthread_rwlock_wrlock(&q->lock);    /* l2_check_entry() looks there */
     q->header.l1_offset = host;
     q->header.l1_size = (uint32_t)entries;
+    pthread_rwlock_unlock(&q->lock);
     int rc = qcow2_write_header(q, QH_L1_SIZE, QH_REFT_OFFSET, &local);
     if (rc == 0)
         rc = lam_io_flush(q->io, &local);

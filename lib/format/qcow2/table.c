@@ -4,7 +4,9 @@
  *
  * The COPIED bit says "one reference, write in place", and a wrong one destroys
  * a snapshot or another guest cluster.  So it is compared with the refcounts
- * once a slice, before the first write through it (format document 3.5).
+ * once a slice, before the first write through it (format document 3.5): where
+ * there are more references, as a snapshot leaves behind that failed half-way,
+ * we copy; where there is none, we refuse.
  */
 #include "format/qcow2/table.h"
 
@@ -109,45 +111,68 @@ int l2_check_entry(const struct qcow2 *q, uint64_t offset,
     return 0;
 }
 
+/* Is the one reference that COPIED claims the only one? */
 static int check_copied(struct qcow2 *q, uint64_t offset, uint64_t host,
-                        const char *what, struct lam_error *err)
+                        const char *what, bool *shared, struct lam_error *err)
 {
     uint64_t value;
     int rc = refcount_read(q, host_cluster(&q->g, host), &value, err);
 
-    if (rc < 0 || value == 1)
+    if (rc < 0)
         return rc;
-    return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": COPIED is set "
-                    "for the %s at host offset %#" PRIx64 ", whose refcount "
-                    "is %" PRIu64 "; writing would destroy data, check the "
-                    "image", offset, what, host, value);
+    *shared = value > 1;
+    if (value)
+        return 0;
+    return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64 ": the %s at host "
+                    "offset %#" PRIx64 " has refcount 0; writing could "
+                    "destroy data, check the image", offset, what, host);
 }
 
-/* Every entry of the slice, whose first cluster is guest @offset.  Under
- * alloc_lock. */
-static int verify_entries(struct qcow2 *q, const uint8_t *data,
-                          uint64_t offset, struct lam_error *err)
+/* Takes the COPIED bit off entries in @copy that do not deserve it.  The first
+ * one is guest @offset's.  Under alloc_lock. */
+static int verify_entries(struct qcow2 *q, uint8_t *copy, uint64_t offset,
+                          struct lam_error *err)
 {
     uint64_t n = q->l2.slice_size / q->g.l2_entry_size;
 
     for (uint64_t i = 0; i < n && !q->data_file; i++) {
-        struct qcow2_l2_entry e = l2_get(&q->g, data, i);
+        struct qcow2_l2_entry e = l2_get(&q->g, copy, i);
         uint64_t host = entry_offset(e.word);
+        bool shared;
 
         if (!entry_copied(e.word) || !host || (e.word & QCOW2_COMPRESSED))
             continue;
         int rc = check_copied(q, offset + (i << q->g.cluster_bits), host,
-                              "cluster", err);
+                              "cluster", &shared, err);
         if (rc < 0)
             return rc;
+        e.word &= shared ? ~QCOW2_COPIED : ~UINT64_C(0);
+        l2_put(&q->g, copy, i, e);
     }
     return 0;
 }
 
+static int verify_table(struct qcow2 *q, uint64_t offset, uint64_t table,
+                        struct lam_error *err)
+{
+    uint64_t *l1 = &q->l1[l1_index(&q->g, offset)];
+    bool shared = false;
+
+    if (entry_offset(*l1) != table || !entry_copied(*l1))
+        return 0;
+    int rc = check_copied(q, offset, table, "L2 table", &shared, err);
+    if (rc < 0 || !shared)
+        return rc;
+    pthread_rwlock_wrlock(&q->lock);
+    *l1 &= ~QCOW2_COPIED;           /* in memory: l2_own_table() copies it */
+    pthread_rwlock_unlock(&q->lock);
+    return 0;
+}
+
+/* Nobody changes an unverified slice, and L1 changes under alloc_lock only. */
 static int verify_slice(struct qcow2 *q, struct slice *s, uint64_t offset,
                         struct lam_error *err)
 {
-    uint64_t table = align_down(s->host, q->g.cluster_size);
     uint64_t first = align_down(offset, l2_slice_cover(q));
 
     LAM_LOCKED(&q->alloc_lock);
@@ -156,19 +181,18 @@ static int verify_slice(struct qcow2 *q, struct slice *s, uint64_t offset,
     lam_autofree uint8_t *copy = malloc(q->l2.slice_size);
     if (!copy)
         return lam_fail(err, ENOMEM, "no memory for an L2 slice");
-    pthread_rwlock_rdlock(&q->lock);
     memcpy(copy, s->data, q->l2.slice_size);
-    uint64_t l1 = q->l1[l1_index(&q->g, offset)];
-    pthread_rwlock_unlock(&q->lock);
-
-    int rc = 0;
-    if (entry_copied(l1) && entry_offset(l1) == table)
-        rc = check_copied(q, first, table, "L2 table", err);
+    int rc = verify_table(q, first, align_down(s->host, q->g.cluster_size),
+                          err);
     if (rc == 0)
         rc = verify_entries(q, copy, first, err);
-    if (rc == 0)
-        atomic_store_explicit(&s->verified, true, memory_order_release);
-    return rc;
+    if (rc < 0)
+        return rc;
+    pthread_rwlock_wrlock(&q->lock);
+    memcpy(s->data, copy, q->l2.slice_size);
+    pthread_rwlock_unlock(&q->lock);
+    atomic_store_explicit(&s->verified, true, memory_order_release);
+    return 0;
 }
 
 int l2_load_verified(struct qcow2 *q, uint64_t host, uint64_t offset,
@@ -277,20 +301,32 @@ int l2_own_table(struct qcow2 *q, uint64_t offset, struct lam_error *err)
     return rc;
 }
 
+/* Verifying may find that the table is not ours after all, hence the loop. */
 int l2_open_for_change(struct qcow2 *q, uint64_t offset, struct slice **out,
                        struct lam_error *err)
 {
+    struct slice *pinned = NULL;
+
     for (;;) {
         struct l2_place at;
 
         pthread_rwlock_rdlock(&q->lock);
         int rc = l2_find(q, offset, &at, err);
+        bool ready = rc == 0 && at.owned && at.slice;
+        if (ready)
+            slice_pin(at.slice);
         pthread_rwlock_unlock(&q->lock);
-        if (rc < 0)
-            return rc;
-        if (at.table && at.owned)
-            return l2_load_verified(q, at.host, offset, out, err);
-        rc = l2_own_table(q, offset, err);
+        if (pinned)
+            slice_unpin(pinned);
+        pinned = NULL;
+        if (ready) {
+            *out = at.slice;
+            return 0;
+        }
+        if (rc == 0)
+            rc = at.table && at.owned
+               ? l2_load_verified(q, at.host, offset, &pinned, err)
+               : l2_own_table(q, offset, err);
         if (rc < 0)
             return rc;
     }
