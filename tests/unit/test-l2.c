@@ -287,15 +287,14 @@ static void a_failure_leaves_the_list(void **state)
     struct qcow2_geometry g = qcow2_geometry_make(16, 4, false);
     struct l2_context ctx = { &g, 3, false };
     struct lam_extents out = LAM_EXTENTS_INIT;
-    uint8_t table[24];
+    static const uint64_t words[] = { 0, 0, 0x50000, 0x60200 };
+    uint8_t table[sizeof words];
 
-    l2_put(&g, table, 0, (struct qcow2_l2_entry){ 0, 0 });
-    l2_put(&g, table, 1, (struct qcow2_l2_entry){ 0x50000, 0 });
-    l2_put(&g, table, 2, (struct qcow2_l2_entry){ 0x60200, 0 });
+    for (unsigned i = 0; i < LAM_ARRAY_SIZE(words); i++)
+        l2_put(&g, table, i, (struct qcow2_l2_entry){ words[i], 0 });
     assert_int_equal(l2_extents(&ctx, table, 0, CS, &out, NULL), 0);
     struct lam_extent before = out.items[0];
-    l2_put(&g, table, 1, (struct qcow2_l2_entry){ 0, 0 });
-    assert_int_equal(l2_extents(&ctx, table + 8, CS, 2 * CS, &out, NULL),
+    assert_int_equal(l2_extents(&ctx, table + 8, CS, 3 * CS, &out, NULL),
                      -EUCLEAN);
     assert_int_equal(out.count, 1);
     assert_memory_equal(&before, &out.items[0], sizeof before);
@@ -319,6 +318,25 @@ static void runs_stop_at_the_top(void **state)
     lam_extents_deinit(&out);
 }
 
+/* COPIED may differ within a run, but in a data file it means something. */
+static void copied_within_a_run(void **state)
+{
+    (void)state;
+    struct qcow2_geometry g = qcow2_geometry_make(16, 4, false);
+    uint8_t table[16] = { 0 };
+
+    l2_put(&g, table, 1, (struct qcow2_l2_entry){ QCOW2_COPIED, 0 });
+    for (int data_file = 0; data_file < 2; data_file++) {
+        struct l2_context ctx = { &g, 3, data_file };
+        struct lam_extents out = LAM_EXTENTS_INIT;
+
+        assert_int_equal(l2_extents(&ctx, table, CS, 2 * CS, &out, NULL),
+                         data_file ? -EUCLEAN : 0);
+        assert_int_equal(out.count, !data_file);
+        lam_extents_deinit(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +346,7 @@ int main(void)
         cmocka_unit_test(runs_are_what_single_entries_are),
         cmocka_unit_test(a_failure_leaves_the_list),
         cmocka_unit_test(runs_stop_at_the_top),
+        cmocka_unit_test(copied_within_a_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
