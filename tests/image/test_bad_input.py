@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Situations that must end in one line on stderr and exit status 1."""
 import os
+import pathlib
 import re
+import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -86,8 +89,9 @@ def test_chain_that_loops(refuse, make, lamella, tmp_path):
         refuse(*command)
 
 
-def test_image_that_backs_itself(refuse, make):
-    make('-f', 'qcow2', '-u', '-b', 'a.qcow2', '-F', 'qcow2', 'a.qcow2', '1M')
+def test_image_that_backs_itself(refuse, make, tmp_path):
+    make('-f', 'qcow2', '-u', '-b', 'a.qcow2', '-F', 'qcow2', 'b.qcow2', '1M')
+    (tmp_path / 'b.qcow2').rename(tmp_path / 'a.qcow2')
     refuse('map', 'a.qcow2')
     refuse('convert', '-O', 'raw', 'a.qcow2', 'out.raw')
 
@@ -132,23 +136,34 @@ def test_target_is_a_folder(refuse, make, tmp_path):
     refuse('info', str(target))
 
 
-def test_read_only_target(refuse, make, lamella, tmp_path):
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix='lamella-test-'))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_read_only_target(make, lamella, tmp_path, open_folder):
     if os.geteuid() == 0 and subprocess.run(
             ['sh', '-c', 'command -v setpriv'],
             stdout=subprocess.DEVNULL).returncode:
         pytest.skip('root writes everywhere, and there is no setpriv')
     make('-f', 'qcow2', 'a.qcow2', '1M')
-    out = tmp_path.parent / (tmp_path.name + '-read-only.raw')
+    folder = open_folder
+    out = folder / 'read-only.raw'
     out.write_bytes(bytes(MiB))
     out.chmod(0o444)
     argv = [*lamella.img, 'convert', '-n', '-O', 'raw', 'a.qcow2', out]
     if os.geteuid() == 0:
         argv = ['setpriv', '--reuid=65534', '--clear-groups',
                 '--bounding-set=-all', '--inh-caps=-all', *argv]
-        for folder in [tmp_path, *tmp_path.parents]:
-            if not folder.stat().st_mode & 0o001:
-                pytest.skip('%s is closed to others' % folder)
-    done = run(*argv, status=1, cwd=tmp_path)
+        # What runs must be where others may go, too.
+        for name in ('a.qcow2', lamella.img[0]):
+            shutil.copy(tmp_path / name, folder)
+        argv[argv.index(lamella.img[0])] = folder / 'lamella'
+    done = run(*argv, status=1, cwd=folder)
     assert 'Permission denied' in done.stderr
     assert out.read_bytes() == bytes(MiB)
 

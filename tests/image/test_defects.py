@@ -132,8 +132,25 @@ def test_bounded(name, lamella, tmp_path):
                 arguments, done.returncode, done.stderr[-2000:]))
 
 
-# Differences from the genuine verdict that are meant: name: why.
-STRICTER = {}
+# Where our verdict differs on purpose: a pattern of names, and why.
+WE_CONVERT = [
+    (r'bitmap_', 'bitmaps are no part of what the guest reads'),
+    (r'snapshot_extra_long|header-snapshots-limit',
+     'internal snapshots are loaded when one of them is asked for'),
+]
+OTHER_CHECK = [
+    (r'bitmap_|snapshot_extra_long|header-snapshots-limit',
+     'reported, where the genuine tool does not open the image at all'),
+    (r'snapshot_table_beyond_eof|header-snapshots-beyond-eof',
+     'a snapshot table that is not there ends the check'),
+    (r'header-crypt-aes', 'metadata can be checked without a key'),
+    (r'header-header-length-105', 'header_length is to be a multiple of 8'),
+    (r'cut-at-196612', 'half an L1 entry is completed with zeroes'),
+]
+
+
+def excused(name, excuses):
+    return any(re.match(pattern, name) for pattern, _ in excuses)
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -152,11 +169,13 @@ def test_like_the_genuine_tool(name, reference, lamella, tmp_path):
             out.unlink()
     if len(digests) == 2 and len(set(digests.values())) != 1:
         pytest_fail('the two read different bytes')
-    if lamella.name in digests and reference.name not in digests:
+    if lamella.name in digests and reference.name not in digests and \
+            not excused(name, WE_CONVERT):
         pytest_fail('we convert what the genuine tool refuses')
     theirs, ours = (call([*tools.img, 'check', '-f', 'qcow2', image])
                     for tools in (reference, lamella))
-    if name not in STRICTER and theirs.returncode != ours.returncode:
+    if theirs.returncode != ours.returncode and \
+            not excused(name, OTHER_CHECK):
         pytest_fail('check: %d instead of %d\n%s\n--- genuine\n%s' % (
             ours.returncode, theirs.returncode, ours.stdout + ours.stderr,
             theirs.stdout + theirs.stderr))
