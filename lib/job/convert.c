@@ -50,6 +50,9 @@ static uint32_t layers_above(struct lam_image *source,
     for (struct lam_image *i = source; i; i = i->backing, depth++) {
         if (!same_object(i, target->backing))
             continue;
+        /* The same bytes under another format are other contents. */
+        if (i->ops != target->backing->ops)
+            return LAM_DEPTH_ALL;
         *shared_end = lam_image_size(target->backing);
         return depth;
     }
