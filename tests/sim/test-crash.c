@@ -10,7 +10,11 @@
  */
 #include "sim.h"
 
-enum { SECTOR = 512, MAX_SECTORS = 1024, MAX_OPS = 4096, POINTS = 60 };
+enum { SECTOR = 512, MAX_SECTORS = 1024, MAX_OPS = 4096 };
+
+/* Moments of a power cut: spread over the workload, and one after another
+ * within a part of it. */
+enum { SPREAD = 50, DENSE = 30 };
 
 /* Sectors hold one number, repeated: who wrote them. */
 struct op {
@@ -24,7 +28,9 @@ struct crash {
     uint64_t seed, random;
     const struct sim_kind *kind;
     bool backing;
-    uint32_t sectors;
+    uint32_t sectors;               /* of the disk, in the end */
+    uint32_t first_sectors;         /* ... and at first: it grows once */
+    uint32_t now_sectors;
     uint8_t *base;                  /* the image before the workload */
     uint64_t base_length;
     struct lam_io *disk, *record;
@@ -36,7 +42,7 @@ struct crash {
 
 static uint32_t initial_value(const struct crash *c, uint32_t sector)
 {
-    return c->backing ? 0x80000000u | sector : 0;
+    return c->backing && sector < c->first_sectors ? 0x80000000u | sector : 0;
 }
 
 static void fill_sector(uint8_t *p, uint32_t value)
@@ -56,7 +62,7 @@ static struct lam_image *open_backing(const struct crash *c)
 
     assert_non_null(bytes);
     for (uint32_t i = 0; i < c->sectors; i++)
-        fill_sector(bytes + (size_t)i * SECTOR, initial_value(c, i));
+        fill_sector(bytes + (size_t)i * SECTOR, 0x80000000u | i);
     assert_int_equal(lam_io_memory_new(bytes, (uint64_t)c->sectors * SECTOR,
                                        &io, NULL), 0);
     free(bytes);
@@ -135,13 +141,13 @@ static void flush_op(struct crash *c)
 
 static void pick(struct crash *c, struct op *op, uint32_t unit)
 {
-    uint32_t units = c->sectors / unit;
+    uint32_t units = c->now_sectors / unit;
     uint32_t most = (uint32_t)(2 * c->kind->cluster_size / SECTOR / unit + 1);
 
     op->first = (uint32_t)sim_below(&c->random, units) * unit;
     op->count = (uint32_t)(1 + sim_below(&c->random, most)) * unit;
-    if (op->count > c->sectors - op->first)
-        op->count = c->sectors - op->first;
+    if (op->count > c->now_sectors - op->first)
+        op->count = c->now_sectors - op->first;
 }
 
 static void write_op(struct crash *c, bool compressed)
@@ -189,6 +195,22 @@ static void discard_op(struct crash *c)
     end_op(c, op, rc, &err, "discard");
 }
 
+/* The backing file is as long as the disk becomes: what it has there must not
+ * show, not even after a crash in between. */
+static void grow_op(struct crash *c)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct op *op = begin_op(c);
+
+    op->first = c->now_sectors;
+    op->count = c->sectors - c->now_sectors;
+    int rc = lam_image_truncate(c->image, (uint64_t)c->sectors * SECTOR, 0,
+                                &err);
+    end_op(c, op, rc, &err, "truncate");
+    c->now_sectors = c->sectors;
+    flush_op(c);
+}
+
 static void run_op(struct crash *c)
 {
     uint64_t what = sim_below(&c->random, 20);
@@ -206,6 +228,8 @@ static void run_op(struct crash *c)
     else if (sim_below(&c->random, 4) == 0) {
         close_session(c);
         open_session(c);
+    } else if (c->now_sectors < c->sectors) {
+        grow_op(c);
     }
 }
 
@@ -237,9 +261,10 @@ static bool is_allowed(const struct crash *c, size_t n, uint32_t sector,
 }
 
 static void verify_contents(const struct crash *c, size_t n,
-                            const uint8_t *bytes, const char *when)
+                            const uint8_t *bytes, uint32_t sectors,
+                            const char *when)
 {
-    for (uint32_t s = 0; s < c->sectors; s++) {
+    for (uint32_t s = 0; s < sectors; s++) {
         const uint8_t *p = bytes + (size_t)s * SECTOR;
         uint32_t value;
 
@@ -280,7 +305,8 @@ static void write_again(struct crash *c, struct lam_io *disk, const char *when)
     assert_int_equal(lam_io_record_new(disk, &io, NULL), 0);
     struct lam_image *image = open_on(c, io, true, when);
     for (unsigned i = 0; i < 8; i++) {
-        uint64_t at = sim_below(&c->random, c->sectors - 4) * SECTOR;
+        uint64_t at = sim_below(&c->random, c->first_sectors - 4) *
+                      SECTOR;
         int rc = lam_image_write(image, buf, sizeof buf, at, 0, &err);
 
         SIM_CHECK(rc == 0, c->seed, "%s: write again: %s", when, err.message);
@@ -294,12 +320,9 @@ static void crash_at(struct crash *c, size_t n, uint64_t pick_seed)
 {
     struct lam_error err = LAM_ERROR_INIT;
     struct lam_io *disk, *io;
-    uint64_t length = (uint64_t)c->sectors * SECTOR;
-    uint8_t *bytes = malloc(length);
     bool dirty = false;
     char when[96];
 
-    assert_non_null(bytes);
     snprintf(when, sizeof when, "power cut after event %zu of %zu, pick %llu",
              n, events(c), (unsigned long long)pick_seed);
     assert_int_equal(lam_io_record_replay(c->record, n, pick_seed, c->base,
@@ -307,15 +330,35 @@ static void crash_at(struct crash *c, size_t n, uint64_t pick_seed)
     check_crashed(c, disk, &dirty, when);
     assert_int_equal(lam_io_record_new(disk, &io, NULL), 0);
     struct lam_image *image = open_on(c, io, false, when);
+    uint64_t length = lam_image_size(image);
+    SIM_CHECK(length == (uint64_t)c->first_sectors * SECTOR ||
+              length == (uint64_t)c->sectors * SECTOR, c->seed,
+              "%s: the disk has %llu bytes", when, (unsigned long long)length);
+    uint8_t *bytes = malloc(length);
+    assert_non_null(bytes);
     int rc = lam_image_read(image, bytes, length, 0, &err);
     SIM_CHECK(rc == 0, c->seed, "%s: read: %s", when, err.message);
-    verify_contents(c, n, bytes, when);
+    verify_contents(c, n, bytes, (uint32_t)(length / SECTOR), when);
     lam_image_close(image, NULL);
     if (!dirty && c->replays % 4 == 0)
         write_again(c, disk, when);
     lam_io_close(disk);
     free(bytes);
     c->replays++;
+}
+
+static void cut_power(struct crash *c)
+{
+    size_t count = events(c), step = count / SPREAD + 1;
+
+    for (size_t n = sim_below(&c->random, step); n <= count; n += step)
+        for (unsigned i = 0; i < 3; i++)
+            crash_at(c, n, i ? sim_random(&c->random) | 1 : 0);
+    size_t start = sim_below(&c->random, count);
+    for (size_t n = start; n < start + DENSE && n <= count; n++)
+        for (unsigned i = 0; i < 3; i++)
+            crash_at(c, n, sim_random(&c->random) | 1);
+    crash_at(c, count, 0);
 }
 
 static void run_seed(uint64_t seed, uint64_t ops)
@@ -325,7 +368,9 @@ static void run_seed(uint64_t seed, uint64_t ops)
     c.kind = &sim_kinds[seed % LAM_ARRAY_SIZE(sim_kinds)];
     c.backing = sim_below(&c.random, 2);
     c.sectors = c.kind->cluster_size < 4096 ? 512 : MAX_SECTORS;
-    c.disk = sim_create(c.kind, (uint64_t)c.sectors * SECTOR, c.backing);
+    c.first_sectors = c.sectors - 100;
+    c.now_sectors = c.first_sectors;
+    c.disk = sim_create(c.kind, (uint64_t)c.now_sectors * SECTOR, c.backing);
     c.base = sim_bytes(c.disk, &c.base_length);
     c.ops = calloc(MAX_OPS, sizeof *c.ops);
     assert_non_null(c.ops);
@@ -336,14 +381,10 @@ static void run_seed(uint64_t seed, uint64_t ops)
         run_op(&c);
     close_session(&c);
 
-    size_t count = events(&c), step = count / POINTS + 1;
-    for (size_t n = sim_below(&c.random, step); n <= count; n += step)
-        for (uint64_t pick_seed = 0; pick_seed < 3; pick_seed++)
-            crash_at(&c, n, pick_seed ? sim_random(&c.random) | 1 : 0);
-    crash_at(&c, count, 0);
+    cut_power(&c);
     if (getenv("LAM_SEED"))
         print_message("%s: %zu events, %llu replays, %llu with leaks\n",
-                      c.kind->name, count, (unsigned long long)c.replays,
+                      c.kind->name, events(&c), (unsigned long long)c.replays,
                       (unsigned long long)c.leaks);
     lam_io_close(c.record);
     lam_io_close(c.disk);

@@ -175,13 +175,13 @@ static int write_size(struct qcow2 *q, uint64_t size, struct lam_error *err)
     return 0;
 }
 
-/* Whole clusters from the old end on: what a backing file has there is not to
- * be seen in the new area. */
+/* Whole clusters (or subclusters) from the old end on: what a backing file has
+ * there is not to be seen in the new area. */
 static int hide_below(struct qcow2 *q, uint64_t below_end, uint64_t size,
                       struct lam_error *err)
 {
-    uint64_t from = align_up(q->size, q->g.cluster_size);
-    uint64_t to = align_up(min_u64(below_end, size), q->g.cluster_size);
+    uint64_t from = align_up(q->size, q->g.subcluster_size);
+    uint64_t to = align_up(min_u64(below_end, size), q->g.subcluster_size);
 
     if (from >= to)
         return 0;
