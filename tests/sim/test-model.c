@@ -10,7 +10,7 @@
 #include "sim.h"
 #include "io/transfer.h"
 
-/* ------------------------------------------------------- a disk that is full */
+/* ------------------------------------------------------ a disk that is full */
 
 /* Passes everything on to @inner, but for writes while it is full. */
 struct small_disk {
@@ -123,7 +123,7 @@ static struct lam_io *small_disk_new(struct lam_io *inner)
     return &d->io;
 }
 
-/* ------------------------------------------------------------------ the model */
+/* ----------------------------------------------------------------- the model */
 
 enum { MAX_SIZE = 1 << 20, LAYERS = 3 };
 

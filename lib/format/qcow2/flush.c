@@ -224,7 +224,7 @@ static void settle(struct qcow2 *q, struct round *r, int rc)
     release_join(&q->written, lam_take(&r->releases));
 }
 
-/* ------------------------------------------------------------------- a round */
+/* ------------------------------------------------------------------ a round */
 
 /* A full disk may be freed, and all is still dirty: the image goes on.  Any
  * other failure leaves the disk in a state that we do not know. */

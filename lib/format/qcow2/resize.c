@@ -3,8 +3,8 @@
  * resize.c - a larger virtual disk (format document 13).
  *
  * The size field comes last: whoever makes the new area read as zeroes (what a
- * longer backing file would show of it, the rest of a cut last cluster) has done
- * so on disk before.
+ * longer backing file would show of it, the rest of a cut last cluster) has
+ * done so on disk before.
  */
 #include "format/qcow2/qcow2.h"
 

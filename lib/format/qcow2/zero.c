@@ -264,7 +264,7 @@ static int inflate_and_zero(struct qcow2 *q, struct range r,
     return rc;
 }
 
-/* ---------------------------------------------------------------- the ranges */
+/* --------------------------------------------------------------- the ranges */
 
 /* A prefix of @r, as far as one claim and one slice reach. */
 static int zero_some(struct qcow2 *q, enum zero_kind kind, struct range *r,
