@@ -233,7 +233,7 @@ static void run_op(struct crash *c)
     }
 }
 
-/* ------------------------------------------------------------- after a crash */
+/* ------------------------------------------------------------ after a crash */
 
 static bool touches(const struct op *op, uint32_t sector)
 {

@@ -123,7 +123,7 @@ static struct lam_io *small_disk_new(struct lam_io *inner)
     return &d->io;
 }
 
-/* ----------------------------------------------------------------- the model */
+/* ---------------------------------------------------------------- the model */
 
 enum { MAX_SIZE = 1 << 20, LAYERS = 3 };
 

@@ -207,7 +207,7 @@ static void test_packing(void **state)
     }
 }
 
-/* ---------------------------------------------------------- dropped clusters */
+/* --------------------------------------------------------- dropped clusters */
 
 static uint64_t write_cluster(struct image *i, uint64_t offset)
 {
