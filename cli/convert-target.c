@@ -88,7 +88,7 @@ static int find_paths(const struct cli *cli, const struct convert_args *args,
     target->existed = exists(target->path);
     if (!data)
         return 0;
-    target->data_path = beside(target->path, data);
+    target->data_path = strdup(data);
     if (!target->data_path)
         return no_memory(cli);
     target->data_existed = exists(target->data_path);
@@ -176,6 +176,7 @@ static int judge_new(const struct cli *cli, struct convert_args *args,
     if (create_options_apply(args->format, &args->create, create, &err) < 0)
         return cannot_make(cli, args, err.message);
     create->size = size;
+    create->no_sync = true;     /* once, at the end */
     return 0;
 }
 

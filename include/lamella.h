@@ -361,11 +361,13 @@ struct lam_create_options {
     const char *data_file;      /* external data file; NULL: none */
     bool data_file_raw;
     enum lam_policy policy;     /* for opening the backing file */
+    bool no_sync;               /* return before the new file is on disk: the
+                                   caller goes on to write and flush it */
 };
 
 #define LAM_CREATE_OPTIONS_INIT                                             \
     { NULL, 0, NULL, NULL, false, LAM_PREALLOC_OFF, 3, 65536, 16, 0,        \
-      false, false, NULL, false, LAM_POLICY_TRUST }
+      false, false, NULL, false, LAM_POLICY_TRUST, false }
 
 /*
  * lam_image_create() - make a new image file at @name.

@@ -169,13 +169,15 @@ static void target_deinit(struct target *t)
         unlink(t->path);
 }
 
-static int target_open(struct target *t, const char *path,
+static int target_open(struct target *t, const char *path, bool no_sync,
                        struct lam_error *err)
 {
     struct lam_io_open_options o = LAM_IO_OPEN_INIT;
     struct stat st;
 
     o.writable = o.create = o.truncate = true;
+    if (no_sync)
+        o.cache = LAM_CACHE_UNSAFE;
     t->path = path;
     bool absent = stat(path, &st) < 0 && errno == ENOENT;
     if (!absent && S_ISDIR(st.st_mode))
@@ -213,7 +215,7 @@ static int target_keep(struct target *t, struct lam_error *err)
     if (!t->io)
         return 0;
     int rc = lam_io_flush(t->io, err);
-    if (rc == 0 && t->made)
+    if (rc == 0 && t->made && t->io->cache != LAM_CACHE_UNSAFE)
         rc = sync_directory(t->path, err);
     if (rc == 0)
         t->made = false;
@@ -226,10 +228,10 @@ static int write_files(const char *path, const struct format_ops *ops,
 {
     struct target data lam_cleanup(target_deinit) = { 0 };
     struct target image lam_cleanup(target_deinit) = { 0 };
-    int rc = options->data_file ? target_open(&data, options->data_file, err)
-                                : 0;
+    int rc = options->data_file ? target_open(&data, options->data_file,
+                                              options->no_sync, err) : 0;
     if (rc == 0)
-        rc = target_open(&image, path, err);
+        rc = target_open(&image, path, options->no_sync, err);
     if (rc == 0)
         rc = ops->create(image.io, data.io, options, err);
     if (rc == 0)
