@@ -133,6 +133,34 @@ static void a_raw_data_file_is_mapped(void **state)
     }
 }
 
+/* Lengths as made by the genuine tool; every cluster is mapped. */
+static void preallocation_maps_everything(void **state)
+{
+    (void)state;
+    static const struct { uint64_t cluster_size, size, length; } cases[] = {
+        { 65536, 16 << 20, 17104896 }, { 4096, 16 << 20, 16834560 },
+        { 512, 1 << 20, 1071104 }, { 2 << 20, 100000000, 111149056 },
+        { 65536, 1080033281, 1080557568 }, { 65536, 0, 196608 },
+    };
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
+        struct lam_create_options o = LAM_CREATE_OPTIONS_INIT;
+        struct lam_error err = LAM_ERROR_INIT;
+        struct lam_io *io = empty();
+
+        o.size = cases[i].size;
+        o.cluster_size = cases[i].cluster_size;
+        o.preallocation = LAM_PREALLOC_METADATA;
+        assert_works(qcow2_create(io, NULL, &o, &err), &err);
+        assert_int_equal(length_of(io), cases[i].length);
+        struct lam_check_result r = check_image(io);
+        assert_int_equal(r.corruptions + r.leaks + r.check_errors, 0);
+        assert_int_equal(r.allocated_clusters, r.total_clusters);
+        assert_int_equal(r.fragmented_clusters, 0);
+        lam_io_close(io);
+    }
+}
+
 /* ---------------------------------------------------------------- refusals */
 
 static const struct {
@@ -335,6 +363,7 @@ int main(void)
         cmocka_unit_test(lengths_are_the_genuine_tools),
         cmocka_unit_test(every_width_is_sound),
         cmocka_unit_test(a_raw_data_file_is_mapped),
+        cmocka_unit_test(preallocation_maps_everything),
         cmocka_unit_test(limits_are_named),
         cmocka_unit_test(snapshots_are_loaded),
         cmocka_unit_test(bad_snapshot_tables_are_refused),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * create.c - a new image (format document 1, 12).
+ * create.c - a new image (format document 1, 7.11, 12).
  *
  * The clusters of a new image are all in use once, from 0 to the last one:
  *
@@ -10,7 +10,9 @@
  *     3  L1 table, then what it needs: further refcount blocks, L2 tables
  *
  * which is the genuine tool's layout byte for byte, as long as one cluster of
- * refcount table is enough (it always is from 2 KiB clusters up).
+ * refcount table is enough (without preallocation it always is from 2 KiB
+ * clusters up).  Preallocated data follow the L2 tables in one piece; there the
+ * genuine tool mixes them, and only the length is the same.
  */
 #include "format/qcow2/create.h"
 
@@ -33,6 +35,7 @@ struct layout {
     uint64_t *blocks;           /* cluster of refcount block i */
     uint64_t nb_blocks;
     uint64_t *l2;               /* cluster of L2 table i; NULL: none */
+    uint64_t data_cluster;      /* preallocated data; 0: none in this file */
 };
 
 /* ----------------------------------------------------------------- options */
@@ -103,9 +106,6 @@ static int check_files(const struct lam_create_options *o,
         !o->extended_l2)
         return lam_fail(err, EINVAL, "Backing file and preallocation can only "
                         "be used at the same time if extended_l2 is on");
-    if (o->preallocation != LAM_PREALLOC_OFF && !o->data_file_raw)
-        return lam_fail(err, ENOTSUP, "Preallocation of a qcow2 image is not "
-                        "supported");
     return 0;
 }
 
@@ -176,12 +176,14 @@ static uint64_t table_clusters(const struct qcow2_geometry *g,
     }
 }
 
-static int lay_out(struct layout *l, bool with_l2, struct lam_error *err)
+/* @with_l2: every guest cluster is mapped; @nb_data: and these lie here. */
+static int lay_out(struct layout *l, bool with_l2, uint64_t nb_data,
+                   struct lam_error *err)
 {
     uint64_t nb_l2 = with_l2 ? l->l1_size : 0;
     uint64_t l1_clusters = div_up(l->l1_size * 8, l->g.cluster_size);
 
-    l->reft_clusters = table_clusters(&l->g, 1 + l1_clusters + nb_l2);
+    l->reft_clusters = table_clusters(&l->g, 1 + l1_clusters + nb_l2 + nb_data);
     if (l->reft_clusters << l->g.cluster_bits > QCOW2_MAX_REFCOUNT_TABLE)
         return lam_fail(err, EFBIG, "Refcount table of %" PRIu64 " bytes is "
                         "too large (limit: %d)",
@@ -202,6 +204,8 @@ static int lay_out(struct layout *l, bool with_l2, struct lam_error *err)
                         nb_l2);
     for (uint64_t i = 0; i < nb_l2; i++)
         l->l2[i] = take(l, 1);
+    if (nb_data)
+        l->data_cluster = take(l, nb_data);
     return 0;
 }
 
@@ -249,7 +253,8 @@ static int write_table(struct lam_io *io, const struct layout *l,
     return lam_io_write(io, buf, bytes, at << l->g.cluster_bits, err);
 }
 
-/* All guest clusters lie in the data file, each at its own guest offset. */
+/* All guest clusters in a row: from data_cluster on, or (0) in the data file,
+ * each at its own guest offset.  An extended entry shows nothing yet. */
 static int write_l2_tables(struct lam_io *io, const struct layout *l,
                            uint8_t *cluster, struct lam_error *err)
 {
@@ -262,7 +267,8 @@ static int write_l2_tables(struct lam_io *io, const struct layout *l,
         memset(cluster, 0, l->g.cluster_size);
         for (uint64_t j = 0; j < used; j++)
             be64_put(cluster + j * l->g.l2_entry_size,
-                     (first + j) << l->g.cluster_bits | QCOW2_COPIED);
+                     (l->data_cluster + first + j) << l->g.cluster_bits |
+                     QCOW2_COPIED);
         int rc = lam_io_write(io, cluster, l->g.cluster_size,
                               l->l2[i] << l->g.cluster_bits, err);
         if (rc < 0)
@@ -324,6 +330,35 @@ static uint64_t file_length(const struct layout *l)
     return all == l1_end && l->l1_size ? l1 : all;
 }
 
+/*
+ * Space for @length bytes at @offset.  Mapped clusters show what the host has
+ * there: a new file has zeroes, a device whatever was on it.
+ */
+static int preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
+                       enum lam_preallocation mode, struct lam_error *err)
+{
+    if (!length)
+        return 0;
+    if (mode == LAM_PREALLOC_FULL)
+        return lam_io_zero(io, offset, length, 0, err);
+    if (io->limits.is_block_device)
+        return lam_io_zero(io, offset, length, LAM_ZERO_UNMAP, err);
+    return mode == LAM_PREALLOC_FALLOC
+               ? lam_io_allocate(io, offset, length, err) : 0;
+}
+
+static int preallocate_all(struct lam_io *io, struct lam_io *data,
+                           const struct layout *l, enum lam_preallocation mode,
+                           struct lam_error *err)
+{
+    if (mode == LAM_PREALLOC_OFF)
+        return 0;
+    if (data)
+        return preallocate(data, 0, l->size, mode, err);
+    return preallocate(io, l->data_cluster << l->g.cluster_bits,
+                       align_up(l->size, l->g.cluster_size), mode, err);
+}
+
 static int write_all(struct lam_io *io, const struct layout *l,
                      uint8_t *cluster, struct lam_error *err)
 {
@@ -348,7 +383,12 @@ static int create_image(struct lam_io *io, struct lam_io *data,
 
     if (!cluster || !first)
         return lam_fail(err, ENOMEM, "no memory for a cluster");
-    int rc = lay_out(l, o->data_file_raw, err);
+    enum lam_preallocation mode = o->preallocation;
+    if (o->data_file_raw && mode == LAM_PREALLOC_OFF)
+        mode = LAM_PREALLOC_METADATA;       /* its L2 entries have to exist */
+    uint64_t nb_guest = div_up(l->size, l->g.cluster_size);
+    int rc = lay_out(l, mode != LAM_PREALLOC_OFF,
+                     mode != LAM_PREALLOC_OFF && !data ? nb_guest : 0, err);
     if (rc < 0)
         return rc;
     fill_header(l, o, &header);
@@ -357,6 +397,8 @@ static int create_image(struct lam_io *io, struct lam_io *data,
         rc = lam_io_truncate(io, file_length(l), err);
     if (rc == 0 && data && data->limits.can_grow)
         rc = lam_io_truncate(data, l->size, err);
+    if (rc == 0)
+        rc = preallocate_all(io, data, l, mode, err);
     if (rc == 0)
         rc = write_all(io, l, cluster, err);
     /* The header last: half a write is no image. */
@@ -370,6 +412,8 @@ int qcow2_create(struct lam_io *io, struct lam_io *data,
     struct layout l = { 0 };
     int rc = check_widths(options, err);
 
+    if (!options->data_file)
+        data = NULL;
     if (rc == 0)
         rc = check_version_2(options, err);
     if (rc == 0)
@@ -379,5 +423,7 @@ int qcow2_create(struct lam_io *io, struct lam_io *data,
     if (rc == 0)
         rc = create_image(io, data, options, &l, err);
     layout_deinit(&l);
+    if (rc == 0 && data)
+        rc = lam_io_flush(data, err);
     return rc < 0 ? rc : lam_io_flush(io, err);
 }

@@ -65,9 +65,10 @@ qcow2_geometry_make(unsigned cluster_bits, unsigned refcount_order,
     return g;
 }
 
+/* l2_cover and refblock_entries are powers of two; the compiler cannot know. */
 static inline uint64_t l1_index(const struct qcow2_geometry *g, uint64_t guest)
 {
-    return guest / g->l2_cover;
+    return guest >> __builtin_ctzll(g->l2_cover);
 }
 
 static inline uint64_t l2_index(const struct qcow2_geometry *g, uint64_t guest)
@@ -96,7 +97,7 @@ static inline uint64_t host_cluster(const struct qcow2_geometry *g,
 static inline uint64_t reft_index(const struct qcow2_geometry *g,
                                   uint64_t cluster)
 {
-    return cluster / g->refblock_entries;
+    return cluster >> (g->cluster_bits + 3 - g->refcount_order);
 }
 
 static inline uint64_t refblock_index(const struct qcow2_geometry *g,
