@@ -96,6 +96,48 @@ struct lam_extents {
 /* Frees the items; the list is empty and usable afterwards. */
 LAM_API void lam_extents_deinit(struct lam_extents *extents);
 
+/* ----------------------------------------------------------------- secrets */
+
+/* Passphrases by name, for images that are encrypted. */
+struct lam_keyring;
+
+/* One secret: its bytes, or the file that holds them. */
+struct lam_secret {
+    const char *id;         /* the name it is asked for by */
+    const char *data;       /* this or @file, not both */
+    const char *file;
+    bool base64;            /* what is given is base64 (else the bytes) */
+    const char *keyid;      /* encrypted with AES-256-CBC under this secret of
+                               32 bytes, added before; NULL: in clear */
+    const char *iv;         /* with @keyid: 16 bytes as base64 */
+};
+
+#define LAM_SECRET_INIT { NULL, NULL, NULL, false, NULL, NULL }
+
+/*
+ * lam_keyring_new() - an empty keyring, to be freed by the caller.
+ *
+ * A keyring may be used by any number of threads and images at once as long as
+ * nobody adds to it or frees it.  Images copy what they need when they are
+ * opened.  -ENOMEM.
+ */
+LAM_API int lam_keyring_new(struct lam_keyring **out, struct lam_error *err);
+
+/* Wipes and frees; NULL is allowed and does nothing. */
+LAM_API void lam_keyring_free(struct lam_keyring *keyring);
+
+/*
+ * lam_keyring_add() - read, decode and decrypt @secret, and keep a copy.
+ *
+ * -EINVAL: data and file both or neither, no such @keyid, not base64, key or
+ * IV of a wrong length, or -EEXIST the name is taken; -ENOENT and other errors
+ * of reading the file; -ENOTSUP if it is encrypted and lamella was built
+ * without encryption; -ENOMEM.
+ */
+LAM_API int lam_keyring_add(struct lam_keyring *keyring,
+                            const struct lam_secret *secret,
+                            struct lam_error *err);
+
 /* ----------------------------------------------------------------- opening */
 
 struct lam_image;
@@ -232,9 +274,40 @@ LAM_API int lam_image_discard(struct lam_image *image, uint64_t offset,
 /* What was written before this call is on disk when it returns 0. */
 LAM_API int lam_image_flush(struct lam_image *image, struct lam_error *err);
 
+/* What is stored for an area that nobody has written to yet. */
+enum lam_preallocation {
+    LAM_PREALLOC_OFF,           /* nothing */
+    LAM_PREALLOC_METADATA,      /* its place in the image; the host file has a
+                                   hole there (qcow2) */
+    LAM_PREALLOC_FALLOC,        /* ... host space reserved */
+    LAM_PREALLOC_FULL,          /* ... zeroes written */
+};
+
 enum { LAM_TRUNCATE_SHRINK = 1 << 0 };
 
-/* Change the virtual size; smaller only with LAM_TRUNCATE_SHRINK. */
+/*
+ * lam_image_resize() - change the virtual size (format document 13).
+ *
+ * @size is in bytes, a multiple of 512 unless the image is raw, and smaller
+ * than now only with LAM_TRUNCATE_SHRINK in @flags: what lies behind the new
+ * end is gone.  A new area reads as zeroes, whatever a longer backing file has
+ * there and whatever the image held before it was shrunk; @preallocation says
+ * what is stored for it and must be LAM_PREALLOC_OFF when shrinking.
+ *
+ * The size changes in one step: after a crash it is the old one or the new
+ * one, and so is the disk.  What is left over of clusters costs space only.
+ * Durable when it returns 0.
+ *
+ * Returns 0, or negative: -EINVAL, -ENOTSUP (version 2 with internal snapshots,
+ * an object that cannot be resized), -EFBIG (beyond the format's limits),
+ * -ENOSPC, -EROFS, -EIO, -EUCLEAN.  Safe beside other requests; those to an
+ * area that is cut off may still reach it.
+ */
+LAM_API int lam_image_resize(struct lam_image *image, uint64_t size,
+                             enum lam_preallocation preallocation,
+                             unsigned flags, struct lam_error *err);
+
+/* The same without preallocation. */
 LAM_API int lam_image_truncate(struct lam_image *image, uint64_t size,
                                unsigned flags, struct lam_error *err);
 
@@ -314,6 +387,46 @@ LAM_API int lam_image_info(struct lam_image *image,
                            struct lam_image_info **out, struct lam_error *err);
 LAM_API void lam_image_info_free(struct lam_image_info *info);
 
+/* ------------------------------------------------------ internal snapshots */
+
+/*
+ * Internal snapshots: states of the disk kept inside the image file, listed by
+ * lam_image_info() (format document 8).  @image is open for writing.
+ *
+ * All three are on disk when they return 0.  One write of the header decides:
+ * whenever power fails, the image is what it was or what it was to become.
+ * Data written before the call is part of what happens, a write that another
+ * thread makes meanwhile waits; reads go on.
+ *
+ * Returns 0, or -EROFS; -ENOTSUP if the format has no snapshots, or the image
+ * an external data file; -ENOSPC; -EUCLEAN if a reference on the way is
+ * impossible or not counted; -EIO, -ENOMEM.  Nothing has changed then, unless
+ * the disk failed in the middle of the switch: the image takes no more writes
+ * after that.
+ */
+
+/*
+ * Keep the disk as it is now as @name (any string up to 65,535 bytes, which
+ * need not be new).  The id is the highest numeric one and one more.  -EINVAL
+ * if a refcount is too narrow for one more reference; -EFBIG beyond 65,536
+ * snapshots.
+ */
+LAM_API int lam_image_snapshot_create(struct lam_image *image,
+                                      const char *name, struct lam_error *err);
+
+/*
+ * Make the disk what it was, in size too; what it is now is lost.  @id_or_name
+ * is looked for among the ids first.  -ENOENT.  Reads under way in other
+ * threads see the old or the new disk, or some of both.
+ */
+LAM_API int lam_image_snapshot_apply(struct lam_image *image,
+                                     const char *id_or_name,
+                                     struct lam_error *err);
+
+/* Forget the first snapshot called @name (ids are not looked at).  -ENOENT. */
+LAM_API int lam_image_snapshot_delete(struct lam_image *image,
+                                      const char *name, struct lam_error *err);
+
 enum lam_finding_kind { LAM_FINDING_CORRUPTION, LAM_FINDING_LEAK,
                         LAM_FINDING_ERROR };
 
@@ -340,9 +453,6 @@ LAM_API int lam_image_check(struct lam_image *image, lam_finding_fn *finding,
                             struct lam_error *err);
 
 /* ----------------------------------------------------------------- creating */
-
-enum lam_preallocation { LAM_PREALLOC_OFF, LAM_PREALLOC_METADATA,
-                         LAM_PREALLOC_FALLOC, LAM_PREALLOC_FULL };
 
 #define LAM_SIZE_FROM_BACKING UINT64_MAX
 

@@ -58,6 +58,14 @@ struct format_allocation {
     void *token;                /* NULL: in place, nothing to finish */
 };
 
+/* Internal snapshots (lamella.h has what each does).  The caller sees to it
+ * that no write is between begin and finish, and calls one at a time. */
+struct format_snapshot_ops {
+    int (*create)(void *format, const char *name, struct lam_error *err);
+    int (*apply)(void *format, const char *id_or_name, struct lam_error *err);
+    int (*remove)(void *format, const char *name, struct lam_error *err);
+};
+
 struct format_ops {
     const char *name;           /* "raw", "qcow2" */
     bool can_compress;
@@ -120,15 +128,18 @@ struct format_ops {
      * what it has in whole clusters beyond the old end must not show: that
      * becomes zero, durably before the new size is.  (The image layer looks
      * after the cluster that holds the old end.)
+     * @preallocation is not OFF only if the size grows.  One call at a time.
      */
     int (*truncate)(void *format, uint64_t size, uint64_t below_end,
-                    unsigned flags, struct lam_error *err);
+                    enum lam_preallocation preallocation, unsigned flags,
+                    struct lam_error *err);
 
     /* Fills in what the format knows; the image layer does the rest. */
     int (*info)(void *format, struct lam_image_info *info,
                 struct lam_error *err);
     int (*check)(void *format, lam_finding_fn *finding, void *opaque,
                  struct lam_check_result *out, struct lam_error *err);
+    const struct format_snapshot_ops *snapshots;    /* NULL: it has none */
     /* Write a new empty image onto @io (length 0 or a device).  @data is the
      * external data file or NULL.  All checks of @options come before the
      * first change of @io or @data: they are also run alone that way. */

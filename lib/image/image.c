@@ -77,6 +77,7 @@ static int close_layer(struct lam_image *image, struct lam_error *err)
     lam_io_close(image->data);
     lam_io_close(image->io);
     pthread_rwlock_destroy(&image->whole_units);
+    pthread_mutex_destroy(&image->resize_lock);
     free(image->name);
     free(image->path);
     free(image->shown);

@@ -9,8 +9,12 @@
 #include "image/write.h"
 
 static int check_size(const struct lam_image *image, uint64_t size,
-                      unsigned flags, struct lam_error *err)
+                      enum lam_preallocation preallocation, unsigned flags,
+                      struct lam_error *err)
 {
+    if (preallocation > LAM_PREALLOC_FULL)
+        return lam_fail(err, EINVAL, "preallocation mode %u (limit: %u)",
+                        (unsigned)preallocation, (unsigned)LAM_PREALLOC_FULL);
     if (size > INT64_MAX - 511)
         return lam_fail(err, EFBIG, "size %" PRIu64 " is beyond the limit of "
                         "2^63", size);
@@ -20,6 +24,9 @@ static int check_size(const struct lam_image *image, uint64_t size,
         return lam_fail(err, EINVAL, "Use the --shrink option to perform a "
                         "shrink operation: size %" PRIu64 ", now %" PRIu64,
                         size, (uint64_t)image->size);
+    if (size < image->size && preallocation != LAM_PREALLOC_OFF)
+        return lam_fail(err, EINVAL, "Preallocation can only be used for "
+                        "growing images");
     return 0;
 }
 
@@ -61,15 +68,18 @@ static int clear_uncovered(struct lam_image *image, uint64_t old,
 }
 
 static int resize(struct lam_image *image, uint64_t size, uint64_t below_end,
-                  unsigned flags, struct lam_error *err)
+                  enum lam_preallocation preallocation, unsigned flags,
+                  struct lam_error *err)
 {
-    int rc = image->ops->truncate(image->format, size, below_end, flags, err);
+    int rc = image->ops->truncate(image->format, size, below_end,
+                                  preallocation, flags, err);
     if (rc == 0)
         image->size = image->ops->size(image->format);
     return rc;
 }
 
-static int grow(struct lam_image *image, uint64_t size, unsigned flags,
+static int grow(struct lam_image *image, uint64_t size,
+                enum lam_preallocation preallocation, unsigned flags,
                 struct lam_error *err)
 {
     uint64_t old = image->size;
@@ -84,24 +94,43 @@ static int grow(struct lam_image *image, uint64_t size, unsigned flags,
             rc = lam_image_flush(image, err);
     }
     if (rc == 0)
-        rc = resize(image, size, below_end, flags, err);
+        rc = resize(image, size, below_end, preallocation, flags, err);
     if (rc < 0)
         return rc;
     return partial ? clear_uncovered(image, old, cluster, err) : 0;
 }
 
-int lam_image_truncate(struct lam_image *image, uint64_t size, unsigned flags,
-                       struct lam_error *err)
+/* Under resize_lock. */
+static int resize_locked(struct lam_image *image, uint64_t size,
+                         enum lam_preallocation preallocation, unsigned flags,
+                         struct lam_error *err)
 {
-    int rc = image_check_writable(image, err);
-    if (rc == 0)
-        rc = check_size(image, size, flags, err);
+    int rc = check_size(image, size, preallocation, flags, err);
     if (rc < 0)
         return rc;
     if (!image->ops->truncate)
         return lam_fail(err, ENOTSUP, "Image format driver does not support "
                         "resize");
-    rc = size > image->size ? grow(image, size, flags, err)
-                            : resize(image, size, 0, flags, err);
-    return rc < 0 ? rc : image_end_write(image, 0, err);
+    if (size > image->size)
+        return grow(image, size, preallocation, flags, err);
+    return resize(image, size, 0, LAM_PREALLOC_OFF, flags, err);
+}
+
+int lam_image_resize(struct lam_image *image, uint64_t size,
+                     enum lam_preallocation preallocation, unsigned flags,
+                     struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&image->resize_lock);
+    rc = resize_locked(image, size, preallocation, flags, err);
+    pthread_mutex_unlock(&image->resize_lock);
+    return rc < 0 ? rc : lam_image_flush(image, err);
+}
+
+int lam_image_truncate(struct lam_image *image, uint64_t size, unsigned flags,
+                       struct lam_error *err)
+{
+    return lam_image_resize(image, size, LAM_PREALLOC_OFF, flags, err);
 }

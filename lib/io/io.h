@@ -207,6 +207,14 @@ int lam_io_discard(struct lam_io *io, uint64_t offset, uint64_t length,
 int lam_io_allocate(struct lam_io *io, uint64_t offset, uint64_t length,
                     struct lam_error *err);
 
+/*
+ * Make [offset, offset + length) exist and read as zero: with OFF or METADATA
+ * as holes where possible, FALLOC reserved, FULL written.  Extends a growing
+ * object, and never cuts what somebody else appends meanwhile.
+ */
+int lam_io_preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
+                       enum lam_preallocation mode, struct lam_error *err);
+
 /* Data or hole at @offset, for at least *@run bytes.  Past the end: hole. */
 int lam_io_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                   enum lam_io_state *state, uint64_t *run,

@@ -230,7 +230,8 @@ static int grow(struct qcow2 *q, uint64_t size, uint64_t below_end,
 }
 
 int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
-                   unsigned flags, struct lam_error *err)
+                   enum lam_preallocation preallocation, unsigned flags,
+                   struct lam_error *err)
 {
     struct qcow2 *q = format;
     int rc = qcow2_before_change(q, err);

@@ -198,8 +198,36 @@ static int raw_flush(void *format, struct lam_error *err)
     return lam_io_flush(r->io, err);
 }
 
+/* A failure leaves the file as long as it was. */
+static int raw_grow(struct raw *r, uint64_t size,
+                    enum lam_preallocation preallocation,
+                    struct lam_error *err)
+{
+    uint64_t old;
+    int rc = lam_io_size(r->io, &old, err);
+
+    if (rc < 0)
+        return rc;
+    if (preallocation != LAM_PREALLOC_OFF && old < size)
+        rc = lam_io_preallocate(r->io, old, size - old, preallocation, err);
+    if (rc == 0)
+        rc = lam_io_truncate(r->io, size, err);
+    else
+        lam_io_truncate(r->io, old, NULL);
+    return rc;
+}
+
+static int check_preallocation(enum lam_preallocation mode,
+                               struct lam_error *err)
+{
+    if (mode != LAM_PREALLOC_METADATA)
+        return 0;
+    return lam_fail(err, EINVAL, "Unsupported preallocation mode: metadata");
+}
+
 static int raw_truncate(void *format, uint64_t size, uint64_t below_end,
-                        unsigned flags, struct lam_error *err)
+                        enum lam_preallocation preallocation, unsigned flags,
+                        struct lam_error *err)
 {
     struct raw *r = format;
 
@@ -208,12 +236,16 @@ static int raw_truncate(void *format, uint64_t size, uint64_t below_end,
     if (r->window)
         return lam_fail(err, ENOTSUP,
                         "Cannot resize fixed-size raw disks");
+    int rc = check_preallocation(preallocation, err);
+    if (rc < 0)
+        return rc;
     if (r->io->limits.is_block_device) {
         if (size > r->size)
             return lam_fail(err, EINVAL, "Cannot grow device files");
         return 0;
     }
-    int rc = lam_io_truncate(r->io, size, err);
+    rc = size > r->size ? raw_grow(r, size, preallocation, err)
+                        : lam_io_truncate(r->io, size, err);
     if (rc < 0)
         return rc;
     r->size = align_up(size, SECTOR);
@@ -229,35 +261,6 @@ static int raw_info(void *format, struct lam_image_info *info,
     return 0;
 }
 
-/* Zeroes that are really written, so that the space is there for good. */
-static int write_zeroes(struct lam_io *io, uint64_t size, struct lam_error *err)
-{
-    const size_t chunk = 1 << 20;
-    lam_autofree void *zeroes = buffer_new(chunk);
-    if (!zeroes)
-        return lam_fail(err, ENOMEM, "no memory for %zu bytes", chunk);
-    memset(zeroes, 0, chunk);
-    for (uint64_t at = 0; at < size; at += chunk) {
-        int rc = lam_io_write(io, zeroes, min_u64(chunk, size - at), at, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-static int preallocate(struct lam_io *io, uint64_t size,
-                       enum lam_preallocation mode, struct lam_error *err)
-{
-    if (size == 0)
-        return 0;
-    if (mode == LAM_PREALLOC_FULL)
-        return write_zeroes(io, size, err);
-    if (mode == LAM_PREALLOC_FALLOC)
-        return lam_error_prefix(err, lam_io_allocate(io, 0, size, err),
-                                "Could not preallocate data for the new file");
-    return 0;
-}
-
 static int raw_create(struct lam_io *io, struct lam_io *data,
                       const struct lam_create_options *options,
                       struct lam_error *err)
@@ -265,14 +268,18 @@ static int raw_create(struct lam_io *io, struct lam_io *data,
     uint64_t size = align_up(options->size, SECTOR), length;
 
     assert(!data);
-    if (options->preallocation == LAM_PREALLOC_METADATA)
-        return lam_fail(err, EINVAL, "Unsupported preallocation mode "
-                        "'metadata'");
+    int rc = check_preallocation(options->preallocation, err);
+    if (rc < 0)
+        return rc;
     if (!io->limits.is_block_device) {
-        int rc = lam_io_truncate(io, size, err);
-        return rc < 0 ? rc : preallocate(io, size, options->preallocation, err);
+        rc = lam_io_truncate(io, size, err);
+        if (rc < 0 || options->preallocation == LAM_PREALLOC_OFF)
+            return rc;
+        rc = lam_io_preallocate(io, 0, size, options->preallocation, err);
+        return lam_error_prefix(err, rc, "Could not preallocate data for the "
+                                "new file");
     }
-    int rc = lam_io_size(io, &length, err);
+    rc = lam_io_size(io, &length, err);
     if (rc < 0)
         return rc;
     if (length < size)
