@@ -53,6 +53,7 @@ struct release_batch {
 /* Requests under way, in two generations; see release.c. */
 struct epoch {
     pthread_mutex_t lock;
+    pthread_cond_t ended;       /* a generation has no requests left */
     unsigned current;           /* 0 or 1 */
     uint64_t active[2];
 };
@@ -228,6 +229,7 @@ int qcow2_discard(void *format, uint64_t offset, uint64_t length,
 /* -------------------------------------------------------------- resize.c */
 
 int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
-                   unsigned flags, struct lam_error *err);
+                   enum lam_preallocation preallocation, unsigned flags,
+                   struct lam_error *err);
 
 #endif
