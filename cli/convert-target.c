@@ -202,7 +202,7 @@ int convert_target_init(const struct cli *cli, struct convert_args *args,
     return rc < 0 ? rc : find_paths(cli, args, target);
 }
 
-/* ------------------------------------------------------------ source = target? */
+/* --------------------------------------------------------- source = target? */
 
 static int refuse_same(const struct cli *cli,
                        const struct convert_target *target, const char *name,

@@ -34,7 +34,8 @@ static char *name_from_json(const char *text)
     struct json_object *node = root, *value;
     char *name = NULL;
 
-    for (struct json_object *next; json_object_object_get_ex(node, "file", &next);)
+    for (struct json_object *next;
+         json_object_object_get_ex(node, "file", &next);)
         node = next;
     if (json_object_object_get_ex(node, "filename", &value) ||
         json_object_object_get_ex(node, "file.filename", &value))
@@ -76,7 +77,7 @@ bool info_has_file_child(const struct lam_image_info *info)
     return strcmp(info->format, "file") && strcmp(info->format, "host_device");
 }
 
-/* ------------------------------------------------------------------- members */
+/* ------------------------------------------------------------------ members */
 
 static struct json_object *snapshots(const struct lam_image_info *info)
 {

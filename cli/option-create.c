@@ -223,7 +223,7 @@ void create_options_help(FILE *out, const char *format, bool with_file)
               "Specify the target filename to include those options.\n", out);
 }
 
-/* ------------------------------------------------------- what the values mean */
+/* ----------------------------------------------------- what the values mean */
 
 static int refuse_value(const char *parameter, const char *value,
                         struct lam_error *err)

@@ -27,7 +27,10 @@ const char *human_size(uint64_t bytes, char buf[32])
 static size_t utf8_decode(const unsigned char *s, size_t length,
                           uint32_t *code_point)
 {
-    static const struct { unsigned char mask, lead; uint32_t least; } forms[] = {
+    static const struct {
+        unsigned char mask, lead;
+        uint32_t least;
+    } forms[] = {
         { 0x80, 0x00, 0x0 }, { 0xe0, 0xc0, 0x80 },
         { 0xf0, 0xe0, 0x800 }, { 0xf8, 0xf0, 0x10000 },
     };
@@ -71,7 +74,8 @@ static void json_code_point(FILE *out, uint32_t cp)
         fprintf(out, "\\%c", to[special - from]);
     } else if (cp >= 0x10000) {
         cp -= 0x10000;
-        fprintf(out, "\\u%04X\\u%04X", 0xd800 | cp >> 10, 0xdc00 | (cp & 0x3ff));
+        fprintf(out, "\\u%04X\\u%04X", 0xd800 | cp >> 10,
+                0xdc00 | (cp & 0x3ff));
     } else if (cp < 0x20 || cp >= 0x7f) {
         fprintf(out, "\\u%04X", cp);
     } else {

@@ -4,7 +4,8 @@
  *
  * The whole public interface of liblamella.  Conventions that hold everywhere:
  *
- * - Offsets and lengths are bytes, uint64_t, half-open: [offset, offset+length).
+ * - Offsets and lengths are bytes, uint64_t, half-open: [offset, offset +
+ *   length).
  * - What can fail returns 0 or a negative errno value and fills the caller's
  *   struct lam_error (NULL is allowed).  -EINVAL: the caller's mistake, or not
  *   this format.  -ENOTSUP: a feature lamella lacks.  -EUCLEAN: corruption.
@@ -155,7 +156,8 @@ enum lam_cache_mode {
 LAM_API int lam_cache_mode_parse(const char *name, enum lam_cache_mode *mode,
                                  struct lam_error *err);
 
-/* Who may be opened because an image's header says so (docs/architecture.md). */
+/* Who may be opened because an image's header says so
+ * (docs/architecture.md). */
 enum lam_policy {
     LAM_POLICY_SIBLINGS,    /* regular files beneath the overlay's directory */
     LAM_POLICY_TRUST,       /* whatever the header names, as qemu-img does */
@@ -178,7 +180,7 @@ enum {
 };
 
 struct lam_open_options {
-    const char *format;         /* "raw", "qcow2", ...; NULL: look at the file */
+    const char *format;         /* "raw", "qcow2", ...; NULL: look at it */
     unsigned flags;             /* LAM_OPEN_... */
     enum lam_cache_mode cache;
     enum lam_policy policy;
@@ -251,8 +253,8 @@ LAM_API int lam_image_read(struct lam_image *image, void *buf, uint64_t length,
  * lam_image_write() - write guest bytes into the top layer.
  *
  * Any alignment (LAM_WRITE_COMPRESSED: clusters).  In place where the cluster
- * is ours alone, else copy-on-write (docs/architecture.md, "A write").  What was
- * there stays if the call fails.  -EROFS if opened read-only, -ENOSPC.
+ * is ours alone, else copy-on-write (docs/architecture.md, "A write").  What
+ * was there stays if the call fails.  -EROFS if opened read-only, -ENOSPC.
  */
 LAM_API int lam_image_write(struct lam_image *image, const void *buf,
                             uint64_t length, uint64_t offset, unsigned flags,
@@ -493,7 +495,8 @@ LAM_API int lam_image_create(const char *name,
 
 /* --------------------------------------------------------------- conversion */
 
-/* What a zero range costs on a target (docs/architecture.md, "The thin plan"). */
+/* What a zero range costs on a target (docs/architecture.md, "The thin
+ * plan"). */
 enum lam_zero_method {
     LAM_ZERO_BY_SKIP,           /* reads as zero already: nothing is done */
     LAM_ZERO_BY_CLEAR_ONCE,     /* the target was cleared at the start */

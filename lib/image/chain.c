@@ -4,8 +4,8 @@
  *
  * Each layer is asked only for what the layers above left open, in ascending
  * order and whole lists at a time.  What a layer answers is collected as it
- * comes, one ascending run a layer, and sorted once at the end: the cost is that
- * of the extents found, not of extents times depth.
+ * comes, one ascending run a layer, and sorted once at the end: the cost is
+ * that of the extents found, not of extents times depth.
  */
 #include "image/chain.h"
 

@@ -37,7 +37,7 @@ struct lam_image {
     /* Zeroing part of a unit looks at the rest of it and then takes it whole:
      * it holds this for writing, and every write holds it for reading. */
     pthread_rwlock_t whole_units;
-    pthread_mutex_t resize_lock;    /* one change of size at a time; outermost */
+    pthread_mutex_t resize_lock;    /* one resize at a time; outermost */
 
     /* All layers of the chain this image was opened in, top first; @level is
      * our own place.  The array belongs to the top layer. */

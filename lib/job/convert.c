@@ -273,7 +273,7 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
     return rc;
 }
 
-/* ------------------------------------------------------------ to a descriptor */
+/* ---------------------------------------------------------- to a descriptor */
 
 int lam_convert_to_fd(struct lam_image *const *sources, size_t nb_sources,
                       int fd, const struct lam_convert_options *options,

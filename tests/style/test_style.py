@@ -180,10 +180,12 @@ def test_function_length():
 
 
 def test_line_width():
+    """80 columns; a line of help may be as long as what it prints is."""
+    help_text = re.compile(r'\s*"[^"]{0,80}(\\n)+"[;,)]*')
     report(['%s:%d: %d columns' % (name, number, len(line))
             for name in SOURCES
             for number, line in enumerate(read(name).split('\n'), 1)
-            if len(line) > 80])
+            if len(line) > 80 and not help_text.fullmatch(line)])
 
 
 def test_white_space():

@@ -3,8 +3,8 @@
  * test-chain.c - one map of many layers.
  *
  * The layers are of a format made for this test: a string with a character a
- * block, '.' unallocated, 'D' data at the same offset, 'z' zero, 'C' compressed,
- * 'p' a place without data.
+ * block, '.' unallocated, 'D' data at the same offset, 'z' zero, 'C'
+ * compressed, 'p' a place without data.
  */
 #include <setjmp.h>
 #include <stdarg.h>

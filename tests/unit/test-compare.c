@@ -103,7 +103,7 @@ static struct lam_compare_result compare(struct lam_image *a,
     return result;
 }
 
-/* ------------------------------------------------------------------ the same */
+/* ----------------------------------------------------------------- the same */
 
 static void test_shapes_are_equal(void **state)
 {
@@ -122,7 +122,7 @@ static void test_shapes_are_equal(void **state)
     }
 }
 
-/* ---------------------------------------------------------------- differences */
+/* -------------------------------------------------------------- differences */
 
 static const struct { const char *name; uint64_t at, sector; } places[] = {
     { "first byte", 0, 0 },
@@ -177,7 +177,7 @@ static void test_lowest_offset_wins(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------- sizes */
+/* -------------------------------------------------------------------- sizes */
 
 static void test_longer_by_zeroes(void **state)
 {
@@ -219,7 +219,7 @@ static void test_empty(void **state)
     lam_image_close(y, NULL);
 }
 
-/* ------------------------------------------------------------------ strict mode */
+/* -------------------------------------------------------------- strict mode */
 
 static const struct {
     const char *name;
@@ -254,7 +254,7 @@ static void test_strict_finds_allocation(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------- errors */
+/* ------------------------------------------------------------------- errors */
 
 static void test_unreadable(void **state)
 {

@@ -295,7 +295,10 @@ static void snapshots_are_loaded(void **state)
 static void bad_snapshot_tables_are_refused(void **state)
 {
     (void)state;
-    static const struct { uint32_t extra, count; const char *words; } cases[] = {
+    static const struct {
+        uint32_t extra, count;
+        const char *words;
+    } cases[] = {
         { 1025, 1, "Too much extra metadata" },
         { 24, 4, "passes the end of the file" },    /* one is not there */
     };

@@ -64,7 +64,8 @@ enum { WITH_BACKING = 1, WITH_DATA = 2, WITH_CRYPTO = 4, WITH_BITMAPS = 8,
        WITH_OWN_NAMES = 128 };
 
 static const struct { unsigned version, cluster_bits, with; } trips[] = {
-    { 2, 9, 0 }, { 2, 16, WITH_BACKING }, { 2, 12, WITH_BACKING | WITH_UNKNOWN },
+    { 2, 9, 0 }, { 2, 16, WITH_BACKING },
+    { 2, 12, WITH_BACKING | WITH_UNKNOWN },
     { 3, 9, 0 }, { 3, 21, WITH_NAMES }, { 3, 16, WITH_BACKING | WITH_NAMES },
     { 3, 16, WITH_DATA }, { 3, 16, WITH_CRYPTO | WITH_BITMAPS },
     { 3, 16, WITH_UNKNOWN }, { 3, 16, WITH_FIELDS }, { 3, 12, 127 },
@@ -264,7 +265,8 @@ static const struct mutation {
     { "refcount table at 0", { { 8, 48, 0 } }, W, "offset is 0" },
     { "refcount table beyond EOF", { { 8, 48, 1 << 30 } }, W,
       "passes the end" },
-    { "snapshots 65537", { { 4, 60, 65537 } }, ALL, "Snapshot table too large" },
+    { "snapshots 65537", { { 4, 60, 65537 } }, ALL,
+      "Snapshot table too large" },
     { "snapshots unaligned", { { 8, 64, 512 } }, ALL,
       "Snapshot table offset invalid" },
     { "size 0", { { 8, 24, 0 } }, 0, NULL },

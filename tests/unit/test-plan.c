@@ -203,7 +203,10 @@ static void test_texts(void **state)
 
 static void test_kernel(void **state)
 {
-    static const struct { const char *release; unsigned expected; } releases[] = {
+    static const struct {
+        const char *release;
+        unsigned expected;
+    } releases[] = {
         { "6.1.0-13-amd64", PLAN_KERNEL(6, 1) },
         { "4.15.18", PLAN_KERNEL(4, 15) },
         { "3.10.0-1160.el7.x86_64", PLAN_KERNEL(3, 10) },

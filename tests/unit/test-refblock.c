@@ -83,7 +83,8 @@ static void free_counters_are_found(void **state)
                 refblock_set(block, order, i, hole ? 0 : v ? v : 1);
             }
             uint64_t from = (uint64_t)rand_r(&seed) % (entries + 1);
-            uint64_t end = from + (uint64_t)rand_r(&seed) % (entries - from + 1);
+            uint64_t end = from +
+                (uint64_t)rand_r(&seed) % (entries - from + 1);
             uint64_t expected = from;
             while (expected < end && refblock_get(block, order, expected))
                 expected++;

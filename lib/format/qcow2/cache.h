@@ -98,7 +98,8 @@ void cache_mark_dirty(struct cache *c, struct slice *s, size_t from,
 /* What is dirty is taken to be on its way to the disk.  Exclusive. */
 void cache_mark_writing(struct cache *c, struct slice *s);
 
-/* Throw away what is cached of [host, host + length): it is free.  Exclusive. */
+/* Throw away what is cached of [host, host + length): it is free.
+ * Exclusive. */
 void cache_forget(struct cache *c, uint64_t host, uint64_t length);
 
 #endif

@@ -54,7 +54,7 @@ int check_read(struct check *c, void *buf, uint64_t length, uint64_t offset,
     return there ? lam_io_read(c->io, buf, there, offset, err) : 0;
 }
 
-/* --------------------------------------------------------- refcounts on disk */
+/* -------------------------------------------------------- refcounts on disk */
 
 static int load_refcount_table(struct check *c, struct lam_error *err)
 {
