@@ -14,6 +14,7 @@ struct cli {
     const char *program;        /* "lamella", "qemu-img", "qemu-io" */
     const char *command;        /* as it was called, "./qemu-img info" */
     bool as_qemu;               /* print what the genuine tool prints, only */
+    struct lam_keyring *keyring;    /* what --object has brought */
 };
 
 /*

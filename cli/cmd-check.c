@@ -103,7 +103,7 @@ static int take_option(const struct cli *cli, int c, struct check_args *args)
     case OPT_OUTPUT:
         return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
     case OPT_OBJECT:
-        if (object_option(optarg, &err) == 0)
+        if (object_option(cli, optarg, &err) == 0)
             return -1;
         cli_report(cli, &err);
         return STATUS_FAILED;
@@ -133,7 +133,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
     return -1;
 }
 
-/* ------------------------------------------------------------------ printing */
+/* ----------------------------------------------------------------- printing */
 
 static void on_finding(void *opaque, enum lam_finding_kind kind,
                        const char *text)

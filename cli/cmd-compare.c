@@ -105,7 +105,7 @@ static int take_option(const struct cli *cli, int c, struct compare_args *args)
         args->source.cache = optarg;
         return -1;
     case OPT_OBJECT:
-        if (object_option(optarg, &err) == 0)
+        if (object_option(cli, optarg, &err) == 0)
             return -1;
         cli_report(cli, &err);
         return STATUS_ERROR;

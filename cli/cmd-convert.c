@@ -65,6 +65,7 @@ static int open_source(struct convert *c, const char *name,
     if (!c->args.snapshot)
         return source_open(c->cli, name, source, 0, image);
     options.format = source->format;
+    options.keyring = c->cli->keyring;
     options.snapshot = c->args.snapshot;
     options.policy = source->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     if (source->image_opts)

@@ -101,7 +101,7 @@ static int take_option(const struct cli *cli, int c, struct create_args *args,
         rc = keyvals_set(own, "backing_fmt", optarg, &err);
         break;
     case OPT_OBJECT:
-        rc = object_option(optarg, &err);
+        rc = object_option(cli, optarg, &err);
         break;
     }
     if (rc < 0)
@@ -201,6 +201,7 @@ static int open_backing(const struct cli *cli, const struct create_args *args,
     if (!path)
         return fail_text(cli, args, "no memory");
     options.format = format;
+    options.keyring = cli->keyring;
     options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     int rc = lam_image_open(path, &options, out, &err);
     if (rc < 0)

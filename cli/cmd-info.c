@@ -79,7 +79,7 @@ static int take_option(const struct cli *cli, int c, struct info_args *args)
     case OPT_OUTPUT:
         return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
     case OPT_OBJECT:
-        if (object_option(optarg, &err) == 0)
+        if (object_option(cli, optarg, &err) == 0)
             return -1;
         cli_report(cli, &err);
         return 1;
@@ -113,7 +113,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
     return -1;
 }
 
-/* ----------------------------------------------------------------- the chain */
+/* ---------------------------------------------------------------- the chain */
 
 /* One layer after another, top first. */
 struct layers {
@@ -197,7 +197,7 @@ static int collect(const struct cli *cli, const struct info_args *args,
     return rc;
 }
 
-/* ------------------------------------------------------------------ printing */
+/* ----------------------------------------------------------------- printing */
 
 static void print_layers_json(const struct layers *layers, bool chain)
 {

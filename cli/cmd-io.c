@@ -58,11 +58,12 @@ static int set_format(struct io_arguments *args, const char *format)
     return args->spec.format ? GO_ON : 1;
 }
 
-static int refuse_object(const struct cli *cli, const char *text)
+static int take_object(const struct cli *cli, const char *text)
 {
     struct lam_error err = LAM_ERROR_INIT;
 
-    object_option(text, &err);
+    if (object_option(cli, text, &err) == 0)
+        return GO_ON;
     cli_report(cli, &err);
     return 1;
 }
@@ -102,7 +103,7 @@ static int parse_option(const struct cli *cli, int letter,
     case 'T': return GO_ON;
     case 'h': return cli_help(cli, synopsis, help_text);
     case 'V': return cli_version(cli);
-    case OPTION_OBJECT: return refuse_object(cli, optarg);
+    case OPTION_OBJECT: return take_object(cli, optarg);
     case OPTION_IMAGE_OPTS: args->image_opts = true; return GO_ON;
     default:  return mistaken(cli);
     }
@@ -229,6 +230,7 @@ int cmd_io(const struct cli *cli, int argc, char **argv)
     struct io_arguments args = { .spec = IO_OPEN_SPEC_INIT };
 
     args.spec.discard = true;
+    args.spec.keyring = cli->keyring;
     args.commands = calloc((size_t)argc, sizeof *args.commands);
     if (!args.commands) {
         cli_error(cli, "no memory for the commands");

@@ -96,7 +96,7 @@ static int take_option(const struct cli *cli, int c, struct map_args *args)
     case OPT_OUTPUT:
         return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
     case OPT_OBJECT:
-        return check_rc(cli, object_option(optarg, &err), &err);
+        return check_rc(cli, object_option(cli, optarg, &err), &err);
     default:
         return cli_try_help(cli);
     }
@@ -123,7 +123,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
     return -1;
 }
 
-/* ----------------------------------------------------------------- the chain */
+/* ---------------------------------------------------------------- the chain */
 
 /* One layer: what its host offsets count in.  @floor is the smallest size of
  * the layers above and itself: what lies at or past it never gets here. */
@@ -226,7 +226,7 @@ static unsigned deepest_layer(const struct map_out *out, uint64_t offset,
     return low;
 }
 
-/* ------------------------------------------------------------------- entries */
+/* ------------------------------------------------------------------ entries */
 
 static const char *yes(bool value)
 {
@@ -342,7 +342,7 @@ static int add_extent(struct map_out *out, const struct lam_extent *extent)
     return e.present ? add_entry(out, &e) : add_absent(out, e);
 }
 
-/* ------------------------------------------------------------------- the map */
+/* ------------------------------------------------------------------ the map */
 
 /*
  * Guest bytes to ask for at once: some thousand clusters, so that even a

@@ -117,7 +117,7 @@ struct seen {
     bool sparse, copy_range, salvage, skip_broken, rate;
 };
 
-/* ------------------------------------------------------------ single options */
+/* ----------------------------------------------------------- single options */
 
 static int take_sparse(const struct cli *cli, const char *text, uint64_t *size)
 {
@@ -220,7 +220,7 @@ static int take_object(const struct cli *cli, const char *text)
 {
     struct lam_error err = LAM_ERROR_INIT;
 
-    int rc = object_option(text, &err);
+    int rc = object_option(cli, text, &err);
     if (rc < 0)
         cli_report(cli, &err);
     return rc;

@@ -251,6 +251,7 @@ static int open_image(const struct cli *cli, const struct convert_args *args,
     /* Closing the image would wait for the disk as well. */
     if (args->no_sync && args->cache == LAM_CACHE_WRITEBACK)
         options.cache = LAM_CACHE_UNSAFE;
+    options.keyring = cli->keyring;
     options.policy = args->source.untrusted ? LAM_POLICY_NONE
                                             : LAM_POLICY_TRUST;
     /* The file that was named on this command line is nobody's secret. */

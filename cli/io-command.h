@@ -29,10 +29,11 @@ struct io_open_spec {
     bool native_aio;            /* asked for: needs a direct cache mode */
     bool discard;
     enum lam_cache_mode cache;
+    const struct lam_keyring *keyring;  /* borrowed */
 };
 
 #define IO_OPEN_SPEC_INIT { NULL, NULL, NULL, false, false, false, false,   \
-                            false, false, LAM_CACHE_WRITEBACK }
+                            false, false, LAM_CACHE_WRITEBACK, NULL }
 
 void io_open_spec_deinit(struct io_open_spec *spec);
 

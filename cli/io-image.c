@@ -12,10 +12,12 @@
 #include "option.h"
 
 /* What a header names may be anything, as with qemu-io. */
-static struct lam_open_options default_options(void)
+static struct lam_open_options
+default_options(const struct io_open_spec *spec)
 {
     struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
 
+    options.keyring = spec->keyring;
     options.policy = LAM_POLICY_TRUST;
     return options;
 }
@@ -129,7 +131,7 @@ static char *join_options(const char *options, const char *name)
 static int open_spec(const struct io_open_spec *spec, struct lam_image **out,
                      struct lam_error *err)
 {
-    struct lam_open_options options = default_options();
+    struct lam_open_options options = default_options(spec);
 
     options.format = spec->format;
     options.cache = spec->cache;
@@ -191,7 +193,7 @@ static int open_overlay(const struct io_open_spec *spec, const char *path,
         free(real);
     }
     if (rc == 0) {
-        struct lam_open_options options = default_options();
+        struct lam_open_options options = default_options(spec);
         options.format = "qcow2";
         options.cache = LAM_CACHE_UNSAFE;
         options.flags = (spec->read_only ? 0 : LAM_OPEN_WRITE) |

@@ -120,15 +120,21 @@ int main(int argc, char **argv)
     raise_file_limit();
     const char *slash = strrchr(argv[0], '/');
     const char *name = slash ? slash + 1 : argv[0];
-    struct cli cli = { "lamella", argv[0], false };
+    struct cli cli = { "lamella", argv[0], false, NULL };
 
+    if (lam_keyring_new(&cli.keyring, NULL) < 0) {
+        cli_error(&cli, "no memory");
+        return 1;
+    }
     if (!strcmp(name, "qemu-img")) {
         cli.program = "qemu-img";
         cli.as_qemu = true;
     } else if (!strcmp(name, "qemu-io")) {
         cli.program = "qemu-io";
         cli.as_qemu = true;
-        return cmd_io(&cli, argc, argv);
     }
-    return main_options(&cli, argc, argv);
+    int status = !strcmp(name, "qemu-io") ? cmd_io(&cli, argc, argv)
+                                          : main_options(&cli, argc, argv);
+    lam_keyring_free(cli.keyring);
+    return status;
 }

@@ -22,7 +22,7 @@ int option_fail(struct lam_error *err, int code, const char *fmt, ...)
     return -code;
 }
 
-/* --------------------------------------------------------------------- sizes */
+/* -------------------------------------------------------------------- sizes */
 
 static int suffix_shift(char suffix)
 {
@@ -260,27 +260,7 @@ bool keyvals_ask_help(const char *text)
     return found;
 }
 
-/* -------------------------------------------------------------------- others */
-
-int object_option(const char *text, struct lam_error *err)
-{
-    static const char *const known[] = {
-        "secret", "secret_keyring", "tls-creds-anon", "tls-creds-psk",
-        "tls-creds-x509", "tls-cipher-suites", "authz-list", "authz-simple",
-    };
-    static const char prefix[] = "qom-type=";
-
-    if (!strncmp(text, prefix, sizeof prefix - 1))
-        text += sizeof prefix - 1;
-    size_t length = strcspn(text, ",");
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strlen(known[i]) == length && !strncmp(text, known[i], length))
-            return option_fail(err, ENOTSUP, "--object %s: encryption and TLS "
-                               "are not available yet", known[i]);
-    }
-    return option_fail(err, EINVAL, "Parameter 'qom-type' does not accept "
-                       "value '%.*s'", (int)length, text);
-}
+/* ------------------------------------------------------------------- others */
 
 int output_option(const struct cli *cli, const char *text, bool *json)
 {
@@ -299,6 +279,7 @@ int source_open(const struct cli *cli, const char *name,
     struct lam_error err = LAM_ERROR_INIT;
 
     open_options.format = options->format;
+    open_options.keyring = cli->keyring;
     open_options.policy = options->untrusted ? LAM_POLICY_NONE
                                              : LAM_POLICY_TRUST;
     open_options.flags = flags;

@@ -43,15 +43,17 @@ bool keyvals_ask_help(const char *text);
 int parse_bool(const char *text, bool *value);
 
 /*
- * --object: the kinds that qemu-img knows are for encryption and TLS, which
- * lamella has not; -ENOTSUP says so, -EINVAL for an unknown kind.
+ * --object: "secret,id=ID,data=TEXT|file=PATH[,format=raw|base64][,keyid=ID,
+ * iv=BASE64]" goes to cli->keyring.  The other kinds that qemu-img knows are
+ * for TLS, which lamella has not: -ENOTSUP says so, -EINVAL an unknown kind.
  */
-int object_option(const char *text, struct lam_error *err);
+int object_option(const struct cli *cli, const char *text,
+                  struct lam_error *err);
 
 /* "json" or "human" for --output; cli_usage()'s message and -EINVAL else. */
 int output_option(const struct cli *cli, const char *text, bool *json);
 
-/* ------------------------------------------------------------ create options */
+/* ----------------------------------------------------------- create options */
 
 /*
  * qemu-img's -o keys for @format into @options: size, compat (0.10, 1.1, v2,

@@ -188,10 +188,14 @@ struct lam_open_options {
     const char *snapshot;       /* read this internal snapshot (name or id) */
     uint64_t l2_cache_size;     /* bytes; 0: default */
     uint64_t refcount_cache_size;
+    const struct lam_keyring *keyring;  /* secrets; may go after opening */
+    const char *key_secret;     /* the one for the top image, if it is
+                                   encrypted; or said by the name's options */
 };
 
 #define LAM_OPEN_OPTIONS_INIT                                               \
-    { NULL, 0, LAM_CACHE_WRITEBACK, LAM_POLICY_SIBLINGS, 0, NULL, 0, 0 }
+    { NULL, 0, LAM_CACHE_WRITEBACK, LAM_POLICY_SIBLINGS, 0, NULL, 0, 0, NULL,\
+      NULL }
 
 /*
  * lam_image_open() - open an image and everything its header names.

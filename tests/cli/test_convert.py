@@ -523,7 +523,7 @@ def test_explain(lamella, images, folder, args, zeroes, result):
 @pytest.mark.parametrize('args, words', [
     (['--salvage'], 'not available yet'),
     (['-r', '1M'], 'not available yet'),
-    (['--object', 'secret,id=a,data=b'], 'not available yet'),
+    (['--object', 'tls-creds-x509,id=a'], 'not available yet'),
 ])
 def test_refused(lamella, folder, args, words):
     done = run(*lamella.img, 'convert', *args, 'a.raw', 'out', status=1,

@@ -9,7 +9,7 @@ import pytest
 from harness import ROOT, build_dir
 
 # Includes point one way: a folder may include itself and those before it.
-LAYERS = ['base', 'extent', 'io', 'format', 'image', 'job']
+LAYERS = ['base', 'crypto', 'extent', 'io', 'format', 'image', 'job']
 
 # The library never prints, exits, aborts or reads the environment; strtok and
 # friends are not thread-safe, the copy functions have no bounds.

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * crypt.h - the payload of an encrypted image: sectors of 512 bytes, each with
+ * an IV out of its number.
+ */
+#ifndef LAM_CRYPTO_CRYPT_H
+#define LAM_CRYPTO_CRYPT_H
+
+#include <stdbool.h>
+
+#include "crypto/ivgen.h"
+
+enum { CRYPT_SECTOR = 512 };
+
+/* All that says how bytes are encrypted, but the key. */
+struct crypt_spec {
+    enum cipher_algorithm cipher;
+    enum cipher_mode mode;
+    enum ivgen_algorithm ivgen;
+    bool has_ivgen_hash;        /* it is named, whether or not it is used */
+    enum hash_algorithm ivgen_hash;
+};
+
+/* Sectors count from the start of the guest's disk, or of the host file. */
+enum crypt_basis { CRYPT_GUEST, CRYPT_HOST };
+
+struct crypt;
+
+int crypt_new(const struct crypt_spec *spec, const uint8_t *key,
+              size_t key_bytes, enum crypt_basis basis, struct crypt **out,
+              struct lam_error *err);
+void crypt_free(struct crypt *crypt);
+
+/*
+ * En- or decrypt @buf in place: guest bytes from @guest on, which lie in the
+ * host file at @host.  All three are multiples of 512.  Any number of threads
+ * at once.
+ */
+int crypt_run(struct crypt *crypt, enum cipher_direction direction, void *buf,
+              uint64_t length, uint64_t guest, uint64_t host,
+              struct lam_error *err);
+
+#endif

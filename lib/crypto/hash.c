@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hash.c - message digests, key derivation and random bytes, by libcrypto.
+ */
+#include "crypto/hash.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "crypto/names.h"
+
+static const EVP_MD *find_md(enum hash_algorithm hash)
+{
+    static const char *const names[] = {
+        [HASH_MD5] = "MD5", [HASH_SHA1] = "SHA1", [HASH_SHA224] = "SHA224",
+        [HASH_SHA256] = "SHA256", [HASH_SHA384] = "SHA384",
+        [HASH_SHA512] = "SHA512", [HASH_RIPEMD160] = "RIPEMD160",
+        [HASH_SM3] = "SM3",
+    };
+
+    return EVP_get_digestbyname(names[hash]);
+}
+
+static int failed(enum hash_algorithm hash, struct lam_error *err)
+{
+    return lam_fail(err, EIO, "hash '%s' failed", hash_name(hash));
+}
+
+int hash_check(enum hash_algorithm hash, struct lam_error *err)
+{
+    return find_md(hash) ? 0 : lam_fail(err, ENOTSUP, "hash '%s' is not "
+                                        "supported", hash_name(hash));
+}
+
+static void free_ctx(EVP_MD_CTX **ctx)
+{
+    EVP_MD_CTX_free(*ctx);
+}
+
+int hash_digest(enum hash_algorithm hash, const void *head, size_t head_length,
+                const void *body, size_t body_length, uint8_t *out,
+                struct lam_error *err)
+{
+    EVP_MD_CTX *ctx lam_cleanup(free_ctx) = EVP_MD_CTX_new();
+    const EVP_MD *md = find_md(hash);
+
+    if (!ctx)
+        return lam_fail(err, ENOMEM, "no memory for a hash");
+    if (!md)
+        return hash_check(hash, err);
+    return EVP_DigestInit_ex(ctx, md, NULL) == 1
+        && EVP_DigestUpdate(ctx, head, head_length) == 1
+        && EVP_DigestUpdate(ctx, body, body_length) == 1
+        && EVP_DigestFinal_ex(ctx, out, NULL) == 1 ? 0 : failed(hash, err);
+}
+
+int hash_pbkdf2(enum hash_algorithm hash, const void *secret,
+                size_t secret_length, const uint8_t *salt, size_t salt_length,
+                uint64_t iterations, uint8_t *out, size_t out_length,
+                struct lam_error *err)
+{
+    const EVP_MD *md = find_md(hash);
+
+    if (!md)
+        return hash_check(hash, err);
+    if (iterations < 1 || iterations > INT_MAX || secret_length > INT_MAX)
+        return lam_fail(err, EINVAL, "PBKDF2 with %" PRIu64 " iterations "
+                        "(limits: 1 to %d)", iterations, INT_MAX);
+    return PKCS5_PBKDF2_HMAC(secret, (int)secret_length, salt,
+                             (int)salt_length, (int)iterations, md,
+                             (int)out_length, out) == 1 ? 0
+                                                        : failed(hash, err);
+}
+
+/* Processor time of this thread: what others do on the machine must not make
+ * a passphrase weaker. */
+static double cpu_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+int hash_pbkdf2_rate(enum hash_algorithm hash, size_t out_length,
+                     uint64_t *per_second, struct lam_error *err)
+{
+    static const double LONG_ENOUGH = 0.1;  /* seconds */
+    uint8_t out[256];
+    const uint8_t salt[32] = { 1 };
+    double taken = 0;
+    uint64_t iterations = 1 << 14;
+
+    if (out_length > sizeof out)
+        return lam_fail(err, EINVAL, "a key of %zu bytes is too long",
+                        out_length);
+    for (;; iterations *= 2) {
+        double start = cpu_seconds();
+        int rc = hash_pbkdf2(hash, "password", 8, salt, sizeof salt,
+                             iterations, out, out_length, err);
+        if (rc < 0)
+            return rc;
+        taken = cpu_seconds() - start;
+        if (taken >= LONG_ENOUGH)
+            break;
+    }
+    *per_second = (uint64_t)((double)iterations / taken);
+    return 0;
+}
+
+void crypto_wipe(void *buf, size_t length)
+{
+    if (buf)
+        OPENSSL_cleanse(buf, length);
+}

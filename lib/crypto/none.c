@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * none.c - in place of block.c and hash.c in a build without libcrypto: images
+ * that are encrypted are described by `info` and not opened.
+ */
+#include <string.h>
+
+#include "crypto/block.h"
+#include "crypto/hash.h"
+
+static int not_built(struct lam_error *err)
+{
+    return lam_fail(err, ENOTSUP, "encryption is not supported: built without "
+                    "libcrypto");
+}
+
+int block_new(enum cipher_algorithm algorithm, const uint8_t *key,
+              struct block_cipher **out, struct lam_error *err)
+{
+    (void)algorithm, (void)key, (void)out;
+    return not_built(err);
+}
+
+void block_free(struct block_cipher *block)
+{
+    (void)block;
+}
+
+int block_run(struct block_cipher *block, enum cipher_direction direction,
+              uint8_t *buf, size_t length, struct lam_error *err)
+{
+    (void)block, (void)direction, (void)buf, (void)length;
+    return not_built(err);
+}
+
+int hash_check(enum hash_algorithm hash, struct lam_error *err)
+{
+    (void)hash;
+    return not_built(err);
+}
+
+int hash_digest(enum hash_algorithm hash, const void *head, size_t head_length,
+                const void *body, size_t body_length, uint8_t *out,
+                struct lam_error *err)
+{
+    (void)hash, (void)head, (void)head_length, (void)body, (void)body_length;
+    (void)out;
+    return not_built(err);
+}
+
+int hash_pbkdf2(enum hash_algorithm hash, const void *secret,
+                size_t secret_length, const uint8_t *salt, size_t salt_length,
+                uint64_t iterations, uint8_t *out, size_t out_length,
+                struct lam_error *err)
+{
+    (void)hash, (void)secret, (void)secret_length, (void)salt;
+    (void)salt_length, (void)iterations, (void)out, (void)out_length;
+    return not_built(err);
+}
+
+int hash_pbkdf2_rate(enum hash_algorithm hash, size_t out_length,
+                     uint64_t *per_second, struct lam_error *err)
+{
+    (void)hash, (void)out_length, (void)per_second;
+    return not_built(err);
+}
+
+void crypto_wipe(void *buf, size_t length)
+{
+    if (buf)
+        explicit_bzero(buf, length);
+}
