@@ -247,6 +247,8 @@ def test_no_larger(lamella, reference, folder, fmt):
     ['-c', '-o', 'cluster_size=4k'], ['-c', '-o', 'cluster_size=2M'],
     ['-c', '-o', 'compat=0.10'], ['-o', 'extended_l2=on'],
     ['-o', 'cluster_size=512'], ['-o', 'data_file=data'],
+    ['-o', 'preallocation=metadata'], ['-o', 'preallocation=falloc'],
+    ['-o', 'preallocation=full'],
 ], ids=lambda o: '-'.join(o))
 @pytest.mark.parametrize('source', ['a.raw', 'odd.raw', 'hole.raw'])
 def test_qcow2_kinds(lamella, reference, folder, options, source):
