@@ -9,6 +9,15 @@ static bool covers(const struct claim *c, uint64_t offset)
     return offset >= c->range.offset && offset < range_end(c->range);
 }
 
+static void insert(struct inflight *f, struct claim *c)
+{
+    c->prev = NULL;
+    c->next = f->first;
+    if (f->first)
+        f->first->prev = c;
+    f->first = c;
+}
+
 bool claim_try(struct inflight *f, struct claim *c)
 {
     LAM_LOCKED(&f->lock);
@@ -19,11 +28,7 @@ bool claim_try(struct inflight *f, struct claim *c)
             return false;
         c->range.length = o->range.offset - c->range.offset;
     }
-    c->prev = NULL;
-    c->next = f->first;
-    if (f->first)
-        f->first->prev = c;
-    f->first = c;
+    insert(f, c);
     return true;
 }
 
@@ -39,6 +44,15 @@ void claim_wait(struct inflight *f, uint64_t offset)
 {
     LAM_LOCKED(&f->lock);
     while (is_claimed(f, offset))
+        pthread_cond_wait(&f->changed, &f->lock);
+}
+
+void claim_all(struct inflight *f, struct claim *c)
+{
+    LAM_LOCKED(&f->lock);
+    c->range = range_make(0, INT64_MAX);
+    insert(f, c);
+    while (f->first != c || c->next)
         pthread_cond_wait(&f->changed, &f->lock);
 }
 

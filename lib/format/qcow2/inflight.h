@@ -18,6 +18,10 @@ bool claim_try(struct inflight *f, struct claim *c);
 /* Until no claim covers @offset. */
 void claim_wait(struct inflight *f, uint64_t offset);
 
+/* Claim everything: waits until the others are dropped, and lets no new one
+ * begin meanwhile.  The caller holds none. */
+void claim_all(struct inflight *f, struct claim *c);
+
 void claim_shorten(struct inflight *f, struct claim *c, uint64_t length);
 void claim_drop(struct inflight *f, struct claim *c);
 

@@ -384,5 +384,6 @@ const struct format_ops format_qcow2 = {
     .truncate = qcow2_truncate,
     .info = qcow2_info,
     .check = qcow2_check,
+    .snapshots = &qcow2_snapshot_ops,
     .create = qcow2_create,
 };

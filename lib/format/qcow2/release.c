@@ -17,11 +17,13 @@ void epoch_init(struct epoch *e)
 {
     *e = (struct epoch){ .current = 0 };
     pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->ended, NULL);
 }
 
 void epoch_deinit(struct epoch *e)
 {
     pthread_mutex_destroy(&e->lock);
+    pthread_cond_destroy(&e->ended);
 }
 
 uint64_t epoch_enter(struct epoch *e)
@@ -35,7 +37,8 @@ void epoch_leave(struct epoch *e, uint64_t token)
 {
     LAM_LOCKED(&e->lock);
     assert(token < 2 && e->active[token] > 0);
-    e->active[token]--;
+    if (--e->active[token] == 0)
+        pthread_cond_broadcast(&e->ended);
 }
 
 static bool epoch_old_ended(struct epoch *e)
@@ -49,6 +52,16 @@ static void epoch_turn(struct epoch *e)
     LAM_LOCKED(&e->lock);
     assert(e->active[!e->current] == 0);
     e->current = !e->current;
+}
+
+void epoch_drain(struct epoch *e)
+{
+    LAM_LOCKED(&e->lock);
+    while (e->active[!e->current])
+        pthread_cond_wait(&e->ended, &e->lock);
+    e->current = !e->current;
+    while (e->active[!e->current])
+        pthread_cond_wait(&e->ended, &e->lock);
 }
 
 /* ----------------------------------------------------------------- batches */

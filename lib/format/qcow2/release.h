@@ -22,6 +22,10 @@ void epoch_deinit(struct epoch *e);
 uint64_t epoch_enter(struct epoch *e);
 void epoch_leave(struct epoch *e, uint64_t token);
 
+/* Until all requests have ended that began before the call.  Those that begin
+ * later do not hold it up. */
+void epoch_drain(struct epoch *e);
+
 /* An empty batch with room for @capacity ranges. */
 struct release_batch *release_new(size_t capacity);
 

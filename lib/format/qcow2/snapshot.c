@@ -14,23 +14,6 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 
-/* Offsets in an entry. */
-enum {
-    SN_L1_OFFSET = 0,
-    SN_L1_SIZE = 8,
-    SN_ID_LENGTH = 12,
-    SN_NAME_LENGTH = 14,
-    SN_DATE_SEC = 16,
-    SN_DATE_NSEC = 20,
-    SN_VM_CLOCK = 24,
-    SN_VM_STATE_32 = 32,
-    SN_EXTRA_LENGTH = 36,
-    SN_HEAD = 40,
-    SN_VM_STATE_64 = 40,            /* the extra data */
-    SN_DISK_SIZE = 48,
-    SN_ICOUNT = 56,
-};
-
 enum { WINDOW = 64 << 10 };
 
 /* A window on the table, moved along as the entries are read. */
@@ -146,6 +129,7 @@ static int load_entry(struct window *w, const struct qcow2_header *h,
         return lam_fail(err, EUCLEAN, "Snapshot table is too large: %" PRIu64
                         " bytes with entry %zu (limit: %d)", *end, index,
                         QCOW2_MAX_SNAPSHOT_TABLE);
+    s->stored_length = *end - at;
     rc = read_extra(w, h, at, s, err);
     if (rc == 0)
         rc = read_string(w, strings, id_length, &s->id, err);

@@ -6,7 +6,25 @@
 #define LAM_QCOW2_SNAPSHOT_H
 
 #include "format/qcow2/header.h"
-#include "io/io.h"
+#include "format/format.h"
+
+/* Offsets in an entry; every field big-endian. */
+enum {
+    SN_L1_OFFSET = 0,
+    SN_L1_SIZE = 8,
+    SN_ID_LENGTH = 12,
+    SN_NAME_LENGTH = 14,
+    SN_DATE_SEC = 16,
+    SN_DATE_NSEC = 20,
+    SN_VM_CLOCK = 24,
+    SN_VM_STATE_32 = 32,
+    SN_EXTRA_LENGTH = 36,
+    SN_HEAD = 40,
+    SN_VM_STATE_64 = 40,            /* the extra data */
+    SN_DISK_SIZE = 48,
+    SN_ICOUNT = 56,
+    SN_EXTRA = 24,                  /* bytes of it that we write */
+};
 
 struct qcow2_snapshot {
     uint64_t l1_offset;
@@ -19,6 +37,7 @@ struct qcow2_snapshot {
     uint32_t extra_length;      /* as stored */
     char *id, *name;            /* NUL-terminated copies */
     uint64_t table_offset;      /* of this entry within the table */
+    uint64_t stored_length;     /* bytes of it, without padding */
 };
 
 struct qcow2_snapshots {
@@ -36,8 +55,26 @@ void snapshots_deinit(struct qcow2_snapshots *snapshots);
 const struct qcow2_snapshot *snapshots_find(const struct qcow2_snapshots *s,
                                             const char *id_or_name);
 
+/*
+ * The table without entry @without (or SIZE_MAX) and with @with (or NULL) at
+ * its end, as it is to be stored.  Entries that stay keep all their bytes,
+ * those of extra data that we do not know included; what has less than 24
+ * bytes of it gets them.  *@out is NULL if no entry is left.
+ */
+int snapshots_encode(struct lam_io *io, const struct qcow2_header *h,
+                     const struct qcow2_snapshots *list, size_t without,
+                     const struct qcow2_snapshot *with, uint8_t **out,
+                     size_t *length, struct lam_error *err);
+
+/* The highest numeric id and one more, in decimal. */
+int snapshots_next_id(const struct qcow2_snapshots *list, char id[24],
+                      struct lam_error *err);
+
 /* Copies for lam_image_info(). */
 int snapshots_info(const struct qcow2_snapshots *s,
                    struct lam_image_info *info, struct lam_error *err);
+
+/* snapshot-change.c */
+extern const struct format_snapshot_ops qcow2_snapshot_ops;
 
 #endif

@@ -12,6 +12,7 @@
 static void put_fields(const struct qcow2_header *h, uint8_t *buf)
 {
     be64_put(buf + QH_SIZE, h->size);
+    be32_put(buf + QH_CRYPT_METHOD, h->crypt_method);
     be32_put(buf + QH_L1_SIZE, h->l1_size);
     be64_put(buf + QH_L1_OFFSET, h->l1_offset);
     be64_put(buf + QH_REFT_OFFSET, h->reft_offset);

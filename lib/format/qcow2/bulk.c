@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bulk.c - a change of many references that one write of the header makes.
+ */
+#include "format/qcow2/bulk.h"
+
+#include "format/qcow2/alloc.h"
+#include "format/qcow2/inflight.h"
+#include "format/qcow2/release.h"
+
+/* What the tables in memory say is in the file after this, and stays there:
+ * whoever could change it holds a claim. */
+static int settle(struct qcow2 *q, struct lam_error *err)
+{
+    int rc = qcow2_before_change(q, err);
+
+    return rc < 0 ? rc : qcow2_write_back(q, false, err);
+}
+
+static void take_state(struct bulk *b)
+{
+    const struct qcow2_header *h = &b->q->header;
+
+    b->size = h->size;
+    b->l1_offset = h->l1_offset;
+    b->l1_size = b->q->l1_size;
+    b->snapshots_offset = h->snapshots_offset;
+    b->nb_snapshots = h->nb_snapshots;
+}
+
+int bulk_begin(struct bulk *b, struct qcow2 *q, struct lam_error *err)
+{
+    *b = (struct bulk){ .q = q };
+    claim_all(&q->inflight, &b->claim);
+    int rc = settle(q, err);
+    flusher_stop(q);
+    pthread_mutex_lock(&q->alloc_lock);
+    if (rc == 0)
+        rc = qcow2_check_writable(q, err);
+    if (rc == 0)
+        rc = lam_io_size(q->io, &b->file_length, err);
+    if (rc < 0)
+        return rc;
+    assert(!q->l2.dirty && q->l1_dirty_from == q->l1_dirty_to);
+    take_state(b);
+    return shadow_init(&b->refs, q, err);
+}
+
+/* What was written beyond the old end, and is not referred to, is cut off. */
+static void give_back_tail(struct bulk *b)
+{
+    struct lam_io *io = b->q->io;
+
+    if (!b->switched && b->file_length && io->limits.can_grow &&
+        atomic_load(&io->size) > b->file_length)
+        lam_io_truncate(io, b->file_length, NULL);
+}
+
+void bulk_end(struct bulk *b)
+{
+    give_back_tail(b);
+    shadow_deinit(&b->refs);
+    free(b->l1);
+    free(b->dropped_l1);
+    pthread_mutex_unlock(&b->q->alloc_lock);
+    flusher_resume(b->q);
+    claim_drop(&b->q->inflight, &b->claim);
+}
+
+/* ------------------------------------------------------------------ commit */
+
+static int barrier(struct qcow2 *q, struct lam_error *err)
+{
+    struct lam_error local = LAM_ERROR_INIT;
+    int rc = lam_io_flush(q->io, &local);
+
+    if (rc < 0) {
+        qcow2_fail(q, &local);  /* the kernel has forgotten what it lost */
+        if (err)
+            *err = local;
+    }
+    return rc;
+}
+
+static int switch_header(struct bulk *b, struct lam_error *err)
+{
+    struct qcow2_header *h = &b->q->header;
+    struct lam_error local = LAM_ERROR_INIT;
+
+    b->switched = true;
+    h->size = b->size;
+    h->l1_offset = b->l1_offset;
+    h->l1_size = (uint32_t)b->l1_size;
+    h->reft_offset = b->refs.table_place;
+    h->reft_clusters = (uint32_t)b->refs.table_clusters;
+    h->nb_snapshots = b->nb_snapshots;
+    h->snapshots_offset = b->snapshots_offset;
+    int rc = qcow2_write_header(b->q, QH_SIZE, QH_V2_LENGTH, &local);
+    if (rc == 0)
+        rc = lam_io_flush(b->q->io, &local);
+    if (rc < 0) {
+        qcow2_fail(b->q, &local);   /* which state it names is unknown */
+        if (err)
+            *err = local;
+    }
+    return rc;
+}
+
+/* Slices of tables that nobody has any more.  Requests that found these tables
+ * have ended, so nobody is loading one. */
+static void forget_tables(struct qcow2 *q, const uint64_t *l1, size_t entries)
+{
+    for (size_t i = 0; i < entries; i++) {
+        uint64_t table = entry_offset(l1[i]), count;
+
+        if (table && refcount_read(q, host_cluster(&q->g, table), &count,
+                                   NULL) == 0 && !count)
+            cache_forget(&q->l2, table, q->g.cluster_size);
+    }
+}
+
+/* The tables in memory follow.  Requests that use the old ones end before
+ * anybody can be given their clusters, since we hold alloc_lock. */
+static void install(struct bulk *b)
+{
+    struct qcow2 *q = b->q;
+    uint64_t *old = q->l1;
+    size_t old_size = q->l1_size;
+
+    shadow_install(&b->refs);
+    pthread_rwlock_wrlock(&q->lock);
+    forget_tables(q, b->dropped_l1, b->dropped_l1_size);
+    if (!b->l1) {
+        pthread_rwlock_unlock(&q->lock);
+        return;
+    }
+    q->l1 = lam_take(&b->l1);
+    q->l1_size = b->l1_size;
+    atomic_store(&q->size, align_down(b->size, QCOW2_SECTOR));
+    pthread_rwlock_unlock(&q->lock);
+    epoch_drain(&q->epoch);
+    pthread_rwlock_wrlock(&q->lock);
+    forget_tables(q, old, old_size);
+    pthread_rwlock_unlock(&q->lock);
+    free(old);
+}
+
+int bulk_commit(struct bulk *b, struct lam_error *err)
+{
+    int rc = shadow_place(&b->refs, err);
+
+    if (rc == 0)
+        rc = shadow_write(&b->refs, err);
+    if (rc == 0)
+        rc = barrier(b->q, err);
+    if (rc == 0)
+        rc = switch_header(b, err);
+    if (rc == 0)
+        install(b);
+    return rc;
+}

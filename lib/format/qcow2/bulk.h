@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bulk.h - a change of many references that one write of the header makes.
+ *
+ * Everything that changes is written beside what is in force: L2 tables and L1
+ * (bulk-tables.c), the snapshot table, refcounts (shadow.c).  A barrier; then
+ * bytes 24 to 71 of the header, which lie in one sector, name all of the new at
+ * once; a barrier again.  Killed at any point the image is what it was or what
+ * it was to become, to the last counter: nothing even leaks.
+ *
+ * Between bulk_begin() and bulk_end() no mapping changes: writers wait, reads
+ * go on.  The caller sees to it that no write in place is under way (the image
+ * layer's whole_units) and that there is only one bulk change at a time.
+ */
+#ifndef LAM_QCOW2_BULK_H
+#define LAM_QCOW2_BULK_H
+
+#include "format/qcow2/shadow.h"
+
+struct bulk {
+    struct qcow2 *q;
+    struct claim claim;
+    struct shadow refs;
+    uint64_t file_length;       /* at the beginning */
+    bool switched;              /* the header may name the new state */
+
+    /* The state to be; bulk_begin() makes it what is. */
+    uint64_t size, l1_offset, snapshots_offset;
+    uint64_t *l1;               /* native; NULL: the active one stays */
+    size_t l1_size;             /* entries */
+    uint32_t nb_snapshots;
+
+    uint64_t *dropped_l1;       /* of a snapshot that goes; owned */
+    size_t dropped_l1_size;
+};
+
+/* bulk_end() is due also after a failure. */
+int bulk_begin(struct bulk *b, struct qcow2 *q, struct lam_error *err);
+
+/* Do it.  After a failure either nothing has changed, or the image is FAILED,
+ * since nobody knows what the disk has. */
+int bulk_commit(struct bulk *b, struct lam_error *err);
+
+/* Let the others go on. */
+void bulk_end(struct bulk *b);
+
+/* --------------------------------------------------------- bulk-tables.c */
+
+/* L1 table as stored, native. */
+int bulk_load_l1(struct bulk *b, uint64_t offset, size_t entries,
+                 uint64_t **out, struct lam_error *err);
+
+/* All that is reachable from @l1, stored at @offset, loses a reference. */
+int bulk_drop_l1(struct bulk *b, const uint64_t *l1, size_t entries,
+                 uint64_t offset, struct lam_error *err);
+
+/*
+ * The active L1 is to be a copy of @l1, with L2 tables of its own: host
+ * clusters get one more reference, so no entry has COPIED, and each table has
+ * it.  @l1 and its tables stay as they are, for a snapshot.
+ */
+int bulk_copy_l1(struct bulk *b, const uint64_t *l1, size_t entries,
+                 struct lam_error *err);
+
+/* References to what the active tables have may have gone: where COPIED is
+ * to be set again, tables are copied. */
+int bulk_renew_copied(struct bulk *b, struct lam_error *err);
+
+#endif

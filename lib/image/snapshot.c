@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * snapshot.c - internal snapshots of the top layer.
+ *
+ * The format holds off whoever changes its mapping.  Writes in place change
+ * none; they hold whole_units for reading, and none is under way here.
+ */
+#include "base/cleanup.h"
+#include "image/write.h"
+
+typedef int change_fn(void *format, const char *name, struct lam_error *err);
+
+static int change(struct lam_image *image, change_fn *fn, const char *name,
+                  struct lam_error *err)
+{
+    LAM_LOCKED(&image->resize_lock);
+    pthread_rwlock_wrlock(&image->whole_units);
+    int rc = fn(image->format, name, err);
+    if (rc == 0)
+        image->size = image->ops->size(image->format);
+    pthread_rwlock_unlock(&image->whole_units);
+    return rc;
+}
+
+int lam_image_snapshot_create(struct lam_image *image, const char *name,
+                              struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+
+    if (rc < 0)
+        return rc;
+    if (!image->ops->snapshots)
+        return lam_fail(err, ENOTSUP, "Operation not supported");
+    return change(image, image->ops->snapshots->create, name, err);
+}
+
+int lam_image_snapshot_apply(struct lam_image *image, const char *id_or_name,
+                             struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+
+    if (rc < 0)
+        return rc;
+    if (!image->ops->snapshots)
+        return lam_fail(err, ENOTSUP, "Block driver does not support "
+                        "snapshots");
+    return change(image, image->ops->snapshots->apply, id_or_name, err);
+}
+
+int lam_image_snapshot_delete(struct lam_image *image, const char *name,
+                              struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+
+    if (rc < 0)
+        return rc;
+    if (!image->ops->snapshots)
+        return lam_fail(err, ENOENT, "snapshot not found");
+    return change(image, image->ops->snapshots->remove, name, err);
+}
