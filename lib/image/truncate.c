@@ -73,8 +73,8 @@ static int resize(struct lam_image *image, uint64_t size, uint64_t below_end,
 {
     int rc = image->ops->truncate(image->format, size, below_end,
                                   preallocation, flags, err);
-    if (rc == 0)
-        image->size = image->ops->size(image->format);
+    /* Shrinking may fail after the size has changed. */
+    image->size = image->ops->size(image->format);
     return rc;
 }
 

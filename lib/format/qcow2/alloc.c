@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/zeroes.h"
 #include "format/qcow2/refblock.h"
 
 /* Default budget of the refcount cache: 4 clusters, and not less than this. */
@@ -284,6 +285,33 @@ static int count_free(struct qcow2 *q, uint64_t first, uint64_t want,
     return 0;
 }
 
+int alloc_find_used(struct qcow2 *q, uint64_t from, uint64_t end,
+                    uint64_t *cluster, struct lam_error *err)
+{
+    uint64_t c = from;
+
+    while (c < end) {
+        struct counters at;
+        int rc = find_counters(q, c, &at, err);
+
+        if (rc < 0)
+            return rc;
+        uint64_t slice_end = c + (at.end - at.index);
+        if (!at.slice || (at.index == 0 && memory_is_zero(at.slice->data,
+                                              q->alloc.cache.slice_size))) {
+            c = slice_end;
+            continue;
+        }
+        for (; c < min_u64(end, slice_end); c++, at.index++)
+            if (refblock_get(at.slice->data, q->g.refcount_order, at.index)) {
+                *cluster = c;
+                return 0;
+            }
+    }
+    *cluster = end;
+    return 0;
+}
+
 static int reserve(struct qcow2 *q, uint64_t first, uint64_t n,
                    struct lam_error *err)
 {
@@ -448,6 +476,22 @@ static int write_table_entries(struct qcow2 *q, struct lam_error *err)
         return lam_error_prefix(err, rc, "Could not write refcount table");
     a->dirty_from = a->dirty_to = 0;
     return 0;
+}
+
+void alloc_set_block(struct qcow2 *q, uint64_t i, uint64_t block)
+{
+    struct allocator *a = &q->alloc;
+
+    a->table[i] = block;
+    if (block)
+        a->next_block = max_u64(a->next_block, i + 1);
+    if (a->dirty_from == a->dirty_to) {
+        a->dirty_from = i;
+        a->dirty_to = i + 1;
+    } else {
+        a->dirty_from = min_u64(a->dirty_from, i);
+        a->dirty_to = max_u64(a->dirty_to, i + 1);
+    }
 }
 
 bool alloc_is_dirty(const struct qcow2 *q)

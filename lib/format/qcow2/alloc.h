@@ -50,7 +50,14 @@ void alloc_drop(struct qcow2 *q, uint64_t host, uint64_t length,
 int alloc_write_back(struct qcow2 *q, struct lam_error *err);
 bool alloc_is_dirty(const struct qcow2 *q);
 
-/* ---- between alloc.c and grow.c ---- */
+/* The first cluster of [from, end) whose refcount is not 0, or @end. */
+int alloc_find_used(struct qcow2 *q, uint64_t from, uint64_t end,
+                    uint64_t *cluster, struct lam_error *err);
+
+/* ---- between alloc.c, grow.c and shrink.c ---- */
+
+/* Refcount table entry @i, in memory: written by alloc_write_back(). */
+void alloc_set_block(struct qcow2 *q, uint64_t i, uint64_t block);
 
 /* A refcount block at cluster @at, which lies in its range and is free. */
 int grow_add_block(struct qcow2 *q, uint64_t at, struct lam_error *err);

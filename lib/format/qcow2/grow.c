@@ -16,19 +16,6 @@
 #include "base/bytes.h"
 #include "format/qcow2/refblock.h"
 
-static void set_table_entry(struct allocator *a, uint64_t i, uint64_t block)
-{
-    a->table[i] = block;
-    a->next_block = max_u64(a->next_block, i + 1);
-    if (a->dirty_from == a->dirty_to) {
-        a->dirty_from = i;
-        a->dirty_to = i + 1;
-    } else {
-        a->dirty_from = min_u64(a->dirty_from, i);
-        a->dirty_to = max_u64(a->dirty_to, i + 1);
-    }
-}
-
 /* A block at cluster @at, in which the counters of [from, to) are 1. */
 static int write_block(struct qcow2 *q, uint64_t at, uint64_t from,
                        uint64_t to, struct lam_error *err)
@@ -55,7 +42,7 @@ int grow_add_block(struct qcow2 *q, uint64_t at, struct lam_error *err)
     if (rc == 0)
         rc = write_block(q, at, at, at + 1, err);
     if (rc == 0)
-        set_table_entry(&q->alloc, i, at << q->g.cluster_bits);
+        alloc_set_block(q, i, at << q->g.cluster_bits);
     return rc;
 }
 
@@ -102,7 +89,7 @@ static uint64_t region_others(const struct qcow2 *q, const struct region *r)
 static void region_enter(struct qcow2 *q, const struct region *r)
 {
     for (uint64_t i = 0; i < r->blocks; i++)
-        set_table_entry(&q->alloc, r->first_block + i,
+        alloc_set_block(q, r->first_block + i,
                         (r->start + i) << q->g.cluster_bits);
 }
 

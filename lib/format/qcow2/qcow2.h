@@ -226,6 +226,12 @@ int qcow2_zero(void *format, uint64_t offset, uint64_t length, unsigned flags,
 int qcow2_discard(void *format, uint64_t offset, uint64_t length,
                   struct lam_error *err);
 
+/* Whole clusters are unallocated from now on: what is below them shows again,
+ * so this is for what lies behind the end, or for emptying an overlay.  The
+ * data file is left alone. */
+int qcow2_forget(struct qcow2 *q, uint64_t offset, uint64_t length,
+                 struct lam_error *err);
+
 /* -------------------------------------------------------------- resize.c */
 
 int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,

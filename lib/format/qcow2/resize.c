@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * resize.c - a larger virtual disk (format document 13).
+ * resize.c - another virtual size; growing (format document 13).
  *
  * The size field comes last: whoever makes the new area read as zeroes (what a
  * longer backing file would show of it, the rest of a cut last cluster) has
@@ -13,6 +13,8 @@
 
 #include "base/bytes.h"
 #include "format/qcow2/alloc.h"
+#include "format/qcow2/resize.h"
+#include "format/qcow2/shrink.h"
 
 /* ------------------------------------------------------------ a larger L1 */
 
@@ -66,9 +68,6 @@ static int grow_l1(struct qcow2 *q, uint64_t entries, struct lam_error *err)
     uint64_t old = q->header.l1_offset, old_bytes = q->l1_size * 8;
     uint64_t host;
 
-    if (entries > QCOW2_MAX_L1_ENTRIES)
-        return lam_fail(err, EFBIG, "L1 table of %" PRIu64 " entries exceeds "
-                        "the limit of %d", entries, QCOW2_MAX_L1_ENTRIES);
     lam_autofree uint64_t *l1 = calloc(entries, sizeof *l1);
     if (!l1)
         return lam_fail(err, ENOMEM, "no memory for an L1 table of %" PRIu64
@@ -138,8 +137,8 @@ static int write_all_zeroes(struct qcow2 *q, uint64_t offset, uint64_t length,
 
 /* Host bytes behind the old end may be anything: an earlier, larger disk's
  * data (format document 13.1, "stale tail"). */
-static int zero_stale_tail(struct qcow2 *q, uint64_t from, uint64_t to,
-                           struct lam_error *err)
+int resize_zero_tail(struct qcow2 *q, uint64_t from, uint64_t to,
+                     struct lam_error *err)
 {
     struct lam_extents extents = LAM_EXTENTS_INIT;
     uint64_t end = min_u64(align_up(from, q->g.cluster_size), to);
@@ -203,30 +202,94 @@ static int set_size(struct qcow2 *q, uint64_t size, struct lam_error *err)
     return write_size(q, size, err);
 }
 
-static int grow(struct qcow2 *q, uint64_t size, uint64_t below_end,
-                struct lam_error *err)
+int resize_set_size(struct qcow2 *q, uint64_t size, struct lam_error *err)
 {
-    int rc = zero_stale_tail(q, q->size, size, err);
+    flusher_stop(q);
+    int rc = set_size(q, size, err);
+    flusher_resume(q);
+    return rc;
+}
 
-    if (rc == 0 && q->data_file)
-        rc = lam_io_truncate(q->data_io, size, err);
-    if (rc == 0)
-        rc = qcow2_write_back(q, true, err);
+/* The data file's new part, zero whatever was there. */
+static int grow_data_file(struct qcow2 *q, uint64_t size,
+                          enum lam_preallocation preallocation,
+                          struct lam_error *err)
+{
+    struct lam_io *io = q->data_io;
+    uint64_t old = q->size;
+    int rc = 0;
+
+    if (!q->data_file)
+        return 0;
+    if (!io->limits.can_grow) {
+        if (atomic_load(&io->size) < size)
+            return lam_fail(err, ENOSPC, "the data file has %" PRIu64 " bytes "
+                            "and cannot grow to %" PRIu64,
+                            (uint64_t)atomic_load(&io->size), size);
+        return lam_io_zero(io, old, size - old, LAM_ZERO_UNMAP, err);
+    }
+    if (atomic_load(&io->size) > old)
+        rc = lam_io_truncate(io, old, err);
+    if (rc == 0 && preallocation > LAM_PREALLOC_METADATA)
+        rc = lam_io_preallocate(io, old, size - old, preallocation, err);
+    return rc < 0 ? rc : lam_io_truncate(io, size, err);
+}
+
+/* The new area: nothing is left there of a larger disk, and it reads as
+ * zeroes.  Not visible yet. */
+static int prepare_area(struct qcow2 *q, uint64_t size, uint64_t below_end,
+                        enum lam_preallocation preallocation,
+                        struct lam_error *err)
+{
+    uint64_t from = align_up(q->size, q->g.cluster_size);
+    uint64_t to = align_up(size, q->g.cluster_size);
+    int rc = shrink_drop_behind(q, from, err);
+
     if (rc < 0)
         return rc;
     flusher_stop(q);
     rc = make_room(q, size, err);
     flusher_resume(q);
     if (rc == 0)
-        rc = hide_below(q, below_end, size, err);
+        rc = grow_data_file(q, size, preallocation, err);
     if (rc == 0)
-        rc = qcow2_write_back(q, true, err);
-    if (rc < 0)
+        rc = hide_below(q, below_end, preallocation == LAM_PREALLOC_OFF
+                                          ? size : min_u64(size, from), err);
+    if (rc == 0 && preallocation != LAM_PREALLOC_OFF)
+        rc = preallocate_clusters(q, from, to, below_end, preallocation, err);
+    return rc < 0 ? rc : qcow2_write_back(q, true, err);
+}
+
+/* A failure gives back what can be given back. */
+static void undo(struct qcow2 *q)
+{
+    uint64_t from = align_up(q->size, q->g.cluster_size);
+
+    if (q->data_file && q->data_io->limits.can_grow)
+        lam_io_truncate(q->data_io, q->size, NULL);
+    if (shrink_drop_behind(q, from, NULL) == 0)
+        shrink_file(q, NULL);
+}
+
+static int grow(struct qcow2 *q, uint64_t size, uint64_t below_end,
+                enum lam_preallocation preallocation, struct lam_error *err)
+{
+    /* Whoever reads a raw data file by itself relies on every entry. */
+    if (q->data_file && preallocation == LAM_PREALLOC_OFF &&
+        (q->header.autoclear & QCOW2_AUTOCLEAR_DATA_RAW))
+        preallocation = LAM_PREALLOC_METADATA;
+    if (l1_needed(&q->g, size) > QCOW2_MAX_L1_ENTRIES)
+        return lam_fail(err, EFBIG, "Failed to grow the L1 table: File too "
+                        "large");
+
+    int rc = resize_zero_tail(q, q->size, size, err);
+    if (rc == 0)
+        rc = prepare_area(q, size, below_end, preallocation, err);
+    if (rc < 0) {
+        undo(q);
         return rc;
-    flusher_stop(q);
-    rc = set_size(q, size, err);
-    flusher_resume(q);
-    return rc;
+    }
+    return resize_set_size(q, size, err);
 }
 
 int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
@@ -244,10 +307,9 @@ int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
         return lam_fail(err, ENOTSUP, "Can't resize a version 2 image which "
                         "has snapshots");
     if (size > q->size)
-        return grow(q, size, below_end, err);
+        return grow(q, size, below_end, preallocation, err);
     if (!(flags & LAM_TRUNCATE_SHRINK))
         return lam_fail(err, EINVAL, "the new size %" PRIu64 " is smaller "
                         "than the disk, %" PRIu64, size, (uint64_t)q->size);
-    return lam_fail(err, ENOTSUP, "shrinking a qcow2 image is not supported "
-                    "yet");
+    return qcow2_shrink(q, size, err);
 }

@@ -262,11 +262,8 @@ static int write_new_table(struct qcow2 *q, uint64_t old, uint64_t *host,
     return lam_error_prefix(err, rc, "Could not write new L2 table");
 }
 
-static void link_table(struct qcow2 *q, uint64_t i, uint64_t table,
-                       struct release_batch *old)
+void l1_mark_dirty(struct qcow2 *q, uint64_t i)
 {
-    pthread_rwlock_wrlock(&q->lock);
-    q->l1[i] = table | QCOW2_COPIED;
     if (q->l1_dirty_from == q->l1_dirty_to) {
         q->l1_dirty_from = i;
         q->l1_dirty_to = i + 1;
@@ -274,6 +271,14 @@ static void link_table(struct qcow2 *q, uint64_t i, uint64_t table,
         q->l1_dirty_from = min_u64(q->l1_dirty_from, i);
         q->l1_dirty_to = max_u64(q->l1_dirty_to, i + 1);
     }
+}
+
+void l2_link_table(struct qcow2 *q, uint64_t i, uint64_t table,
+                   struct release_batch *old)
+{
+    pthread_rwlock_wrlock(&q->lock);
+    q->l1[i] = table | QCOW2_COPIED;
+    l1_mark_dirty(q, i);
     release_pend(q, old);
     pthread_rwlock_unlock(&q->lock);
 }
@@ -297,7 +302,7 @@ int l2_own_table(struct qcow2 *q, uint64_t offset, struct lam_error *err)
             .offset = at.table, .length = q->g.cluster_size, .table = true };
     rc = write_new_table(q, at.table, &new, err);
     if (rc == 0)
-        link_table(q, l1_index(&q->g, offset), new, lam_take(&old));
+        l2_link_table(q, l1_index(&q->g, offset), new, lam_take(&old));
     return rc;
 }
 

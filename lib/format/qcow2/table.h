@@ -23,6 +23,14 @@ int l2_find(struct qcow2 *q, uint64_t offset, struct l2_place *out,
  * new, or a copy of a shared one.  No lock held. */
 int l2_own_table(struct qcow2 *q, uint64_t offset, struct lam_error *err);
 
+/* L1 entry @i has changed.  Under lock, exclusive. */
+void l1_mark_dirty(struct qcow2 *q, uint64_t i);
+
+/* L1 entry @i names the table at @table, which is written, from now on; what
+ * it named before is released (@old, may be NULL).  Takes the lock. */
+void l2_link_table(struct qcow2 *q, uint64_t i, uint64_t table,
+                   struct release_batch *old);
+
 /* Load, pin and verify the slice at host offset @host, which is guest
  * @offset's.  No lock held. */
 int l2_load_verified(struct qcow2 *q, uint64_t host, uint64_t offset,

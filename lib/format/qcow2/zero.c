@@ -19,6 +19,7 @@ enum zero_kind {
     ZERO_KEEP,          /* host clusters of ours stay reserved */
     ZERO_UNMAP,         /* ... are released */
     ZERO_DISCARD,       /* the guest does not need it any more */
+    ZERO_FORGET,        /* as if it had never been written (whole clusters) */
 };
 
 /* Bits of the subclusters in [from, to), bytes within a cluster. */
@@ -92,6 +93,8 @@ static struct qcow2_l2_entry zeroed_entry(const struct qcow2 *q,
     struct range part = range_intersect(r, range_make(cluster,
                                                       q->g.cluster_size));
 
+    if (kind == ZERO_FORGET)
+        return (struct qcow2_l2_entry){ 0, 0 };
     if (part.length == q->g.cluster_size)
         return zero_cluster(q, kind, e);
     return zero_subclusters(e, subclusters_of(q, part.offset - cluster,
@@ -196,7 +199,7 @@ static int zero_data_file(struct qcow2 *q, enum zero_kind kind,
 {
     uint64_t end = min_u64(range_end(r), q->size);
 
-    if (!q->data_file || end <= r.offset)
+    if (!q->data_file || end <= r.offset || kind == ZERO_FORGET)
         return 0;
     if (q->header.autoclear & QCOW2_AUTOCLEAR_DATA_RAW)
         return lam_io_zero(q->data_io, r.offset, end - r.offset,
@@ -354,4 +357,11 @@ int qcow2_discard(void *format, uint64_t offset, uint64_t length,
     if (offset >= end)
         return 0;
     return zero_range(q, ZERO_DISCARD, range_make(offset, end - offset), err);
+}
+
+int qcow2_forget(struct qcow2 *q, uint64_t offset, uint64_t length,
+                 struct lam_error *err)
+{
+    assert(is_aligned(offset | length, q->g.cluster_size));
+    return zero_range(q, ZERO_FORGET, range_make(offset, length), err);
 }

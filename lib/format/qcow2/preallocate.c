@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * preallocate.c - clusters for a grown area that nobody has written to yet
+ * (format document 7.11).
+ *
+ * Nothing is mapped there, so L2 tables are built in memory and written whole;
+ * the table that the old end lies in is changed through the cache.  Host space
+ * exists and reads as zero before an entry shows it.
+ */
+#include "format/qcow2/resize.h"
+
+#include <string.h>
+
+#include "format/qcow2/alloc.h"
+#include "format/qcow2/table.h"
+
+struct prealloc {
+    struct qcow2 *q;
+    uint64_t below_end;
+    enum lam_preallocation mode;
+};
+
+/* ----------------------------------------------------------------- entries */
+
+/* Host space reads as zero, but other tools expect to be told so where a
+ * backing file would show; and zeroes on the host are noise once decrypted. */
+static struct qcow2_l2_entry make_entry(const struct prealloc *p,
+                                        uint64_t guest, uint64_t host)
+{
+    const struct qcow2 *q = p->q;
+    struct qcow2_l2_entry e = { .word = host | QCOW2_COPIED };
+    bool hidden = guest < p->below_end;
+    bool noise = q->header.crypt_method != QCOW2_CRYPT_NONE;
+
+    if (q->g.extended_l2)
+        e.bitmap = hidden ? QCOW2_ALL_ZERO : 0;
+    else if (q->header.version >= 3 &&
+             (noise || (hidden && p->mode == LAM_PREALLOC_METADATA)))
+        e.word |= QCOW2_ZERO;
+    return e;
+}
+
+/* ------------------------------------------------------------- host space */
+
+/* Zeroes at [host, host + length), which was free.  Thin and behind the end of
+ * the file there is nothing to do yet. */
+static int make_space(const struct prealloc *p, uint64_t host, uint64_t length,
+                      struct lam_error *err)
+{
+    struct lam_io *io = p->q->io;
+    uint64_t size = atomic_load(&io->size);
+
+    if (p->mode == LAM_PREALLOC_METADATA && io->limits.can_grow) {
+        if (host >= size)
+            return 0;
+        length = min_u64(length, size - host);
+    }
+    return lam_io_preallocate(io, host, length, p->mode, err);
+}
+
+/* The file reaches up to @end before an entry points there. */
+static int extend_file(const struct prealloc *p, uint64_t end,
+                       struct lam_error *err)
+{
+    struct lam_io *io = p->q->io;
+
+    if (end <= atomic_load(&io->size))
+        return 0;
+    return lam_io_preallocate(io, end - QCOW2_SECTOR, QCOW2_SECTOR,
+                              LAM_PREALLOC_METADATA, err);
+}
+
+static void give_back(struct qcow2 *q, uint64_t host, uint64_t length)
+{
+    LAM_LOCKED(&q->alloc_lock);
+    alloc_drop(q, host, length, NULL, NULL);
+}
+
+/* At most @want clusters in a row, ready to be shown. */
+static int take_run(const struct prealloc *p, uint64_t want, uint64_t guest,
+                    uint64_t *host, uint64_t *got, struct lam_error *err)
+{
+    struct qcow2 *q = p->q;
+    int rc;
+
+    if (q->data_file) {
+        *host = guest;
+        *got = want;
+        return 0;
+    }
+    {
+        LAM_LOCKED(&q->alloc_lock);
+        rc = alloc_clusters(q, want, host, got, err);
+    }
+    if (rc < 0)
+        return rc;
+    uint64_t length = *got << q->g.cluster_bits;
+    rc = make_space(p, *host, length, err);
+    if (rc < 0)
+        give_back(q, *host, length);
+    return rc;
+}
+
+/* ---------------------------------------------------------- a new L2 table */
+
+/* Entries of [from, to) into @table; *@end is where the file has to end. */
+static int fill_table(const struct prealloc *p, uint8_t *table, uint64_t from,
+                      uint64_t to, uint64_t *end, struct lam_error *err)
+{
+    const struct qcow2_geometry *g = &p->q->g;
+
+    while (from < to) {
+        uint64_t host, got;
+        int rc = take_run(p, (to - from) >> g->cluster_bits, from, &host, &got,
+                          err);
+
+        if (rc < 0)
+            return rc;
+        for (uint64_t i = 0; i < got; i++, from += g->cluster_size)
+            l2_put(g, table, l2_index(g, from),
+                   make_entry(p, from, host + (i << g->cluster_bits)));
+        if (!p->q->data_file)
+            *end = max_u64(*end, host + (got << g->cluster_bits));
+    }
+    return 0;
+}
+
+/* What a table that nothing names holds. */
+static void drop_table(const struct prealloc *p, const uint8_t *table)
+{
+    struct qcow2 *q = p->q;
+
+    for (uint64_t i = 0; i < q->g.l2_entries && !q->data_file; i++) {
+        uint64_t host = entry_offset(l2_get(&q->g, table, i).word);
+
+        if (host)
+            give_back(q, host, q->g.cluster_size);
+    }
+}
+
+static int reserve_table(struct qcow2 *q, uint64_t *host,
+                         struct lam_error *err)
+{
+    uint64_t got;
+
+    LAM_LOCKED(&q->alloc_lock);
+    return alloc_clusters(q, 1, host, &got, err);
+}
+
+static int new_table(const struct prealloc *p, uint8_t *table, uint64_t from,
+                     uint64_t to, struct lam_error *err)
+{
+    struct qcow2 *q = p->q;
+    uint64_t host, end = 0;
+    int rc = reserve_table(q, &host, err);
+
+    if (rc < 0)
+        return rc;
+    memset(table, 0, q->g.cluster_size);
+    rc = fill_table(p, table, from, to, &end, err);
+    if (rc == 0)
+        rc = lam_io_write(q->io, table, q->g.cluster_size, host, err);
+    if (rc == 0)
+        rc = extend_file(p, end, err);
+    if (rc < 0) {
+        drop_table(p, table);
+        give_back(q, host, q->g.cluster_size);
+        return rc;
+    }
+    l2_link_table(q, l1_index(&q->g, from), host, NULL);
+    return 0;
+}
+
+/* --------------------------------------------------- a table that is there */
+
+static void put_entries(const struct prealloc *p, struct slice *s,
+                        uint64_t from, uint64_t host, uint64_t clusters)
+{
+    struct qcow2 *q = p->q;
+    size_t byte = l2_slice_byte(q, from);
+    uint64_t first = byte / q->g.l2_entry_size;
+
+    pthread_rwlock_wrlock(&q->lock);
+    for (uint64_t i = 0; i < clusters; i++) {
+        uint64_t step = i << q->g.cluster_bits;
+
+        l2_put(&q->g, s->data, first + i,
+               make_entry(p, from + step, host + step));
+    }
+    cache_mark_dirty(&q->l2, s, byte,
+                     byte + (size_t)clusters * q->g.l2_entry_size);
+    pthread_rwlock_unlock(&q->lock);
+}
+
+/* A run in one slice; *@done is how many bytes of it. */
+static int fill_slice(const struct prealloc *p, uint64_t from, uint64_t to,
+                      uint64_t *done, struct lam_error *err)
+{
+    struct qcow2 *q = p->q;
+    uint64_t cover = l2_slice_cover(q), host, got;
+    uint64_t length = min_u64(to - from, cover - (from & (cover - 1)));
+    struct slice *s;
+    int rc = l2_open_for_change(q, from, &s, err);
+
+    if (rc < 0)
+        return rc;
+    rc = take_run(p, length >> q->g.cluster_bits, from, &host, &got, err);
+    if (rc == 0 && !q->data_file) {
+        rc = extend_file(p, host + (got << q->g.cluster_bits), err);
+        if (rc < 0)
+            give_back(q, host, got << q->g.cluster_bits);
+    }
+    if (rc == 0) {
+        put_entries(p, s, from, host, got);
+        *done = got << q->g.cluster_bits;
+    }
+    slice_unpin(s);
+    return rc;
+}
+
+static int fill_old_table(const struct prealloc *p, uint64_t from, uint64_t to,
+                          struct lam_error *err)
+{
+    int rc = 0;
+
+    while (from < to && rc == 0) {
+        uint64_t done = 0;
+
+        rc = fill_slice(p, from, to, &done, err);
+        from += done;
+    }
+    return rc;
+}
+
+/* --------------------------------------------------------------- all tables */
+
+static bool has_table(struct qcow2 *q, uint64_t guest)
+{
+    pthread_rwlock_rdlock(&q->lock);
+    bool there = q->l1[l1_index(&q->g, guest)] != 0;
+    pthread_rwlock_unlock(&q->lock);
+    return there;
+}
+
+int preallocate_clusters(struct qcow2 *q, uint64_t from, uint64_t to,
+                         uint64_t below_end, enum lam_preallocation mode,
+                         struct lam_error *err)
+{
+    struct prealloc p = { q, below_end, mode };
+    lam_autofree uint8_t *table = malloc(q->g.cluster_size);
+    int rc = 0;
+
+    if (!table)
+        return lam_fail(err, ENOMEM, "no memory for an L2 table");
+    while (from < to && rc == 0) {
+        uint64_t end = min_u64(to, align_down(from, q->g.l2_cover) +
+                                   q->g.l2_cover);
+
+        rc = has_table(q, from) ? fill_old_table(&p, from, end, err)
+                                : new_table(&p, table, from, end, err);
+        from = end;
+    }
+    return rc;
+}
