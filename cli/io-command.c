@@ -106,7 +106,7 @@ static const struct io_command commands[] = {
     { "truncate", "t", io_cmd_truncate, 1, 3, IO_NEEDS_IMAGE | IO_WRITES,
       "[-m prealloc_mode] off",
       "truncates the current file at the given offset",
-      " -m  off, falloc or full: what is stored for the new part\n" },
+      " -m  off, metadata, falloc or full: what is stored for the new part\n" },
     { "write", "w", io_cmd_write, 2, -1, IO_NEEDS_IMAGE | IO_WRITES,
       "[-bcCfnqruz] [-P pattern | -s source_file] off len",
       "writes a number of bytes at a specified offset",

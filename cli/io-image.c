@@ -229,18 +229,8 @@ static int open_temporary(const struct io_open_spec *spec,
 static void warn_if_guessed(const struct io_open_spec *spec,
                             const struct lam_image *image)
 {
-    if (spec->format || spec->options || spec->read_only ||
-        !strncmp(spec->name, "json:", 5) ||
-        strcmp(lam_image_format(image), "raw"))
-        return;
-    fflush(stdout);
-    fprintf(stderr,
-            "WARNING: Image format was not specified for '%s' and probing "
-            "guessed raw.\n"
-            "         Automatically detecting the format is dangerous for raw "
-            "images, write operations on block 0 will be restricted.\n"
-            "         Specify the 'raw' format explicitly to remove the "
-            "restrictions.\n", spec->name);
+    if (!spec->format && !spec->options && !spec->read_only)
+        warn_guessed(spec->name, image);
 }
 
 /*

@@ -172,67 +172,29 @@ int io_cmd_info(struct io_session *session, const struct io_command *command,
 
 /* ----------------------------------------------------------------- truncate */
 
-enum growth { GROW_SPARSE, GROW_WRITTEN };
-
-static int growth_parse(const struct io_session *session, const char *text,
-                        enum growth *growth)
-{
-    if (!strcmp(text, "off"))
-        *growth = GROW_SPARSE;
-    else if (!strcmp(text, "falloc") || !strcmp(text, "full"))
-        *growth = GROW_WRITTEN;
-    else if (!strcmp(text, "metadata")) {
-        cli_error(session->cli, "Unsupported preallocation mode: metadata");
-        return -1;
-    } else {
-        cli_error(session->cli, "Invalid preallocation mode '%s'", text);
-        return -1;
-    }
-    return 0;
-}
-
-static int write_zeroes(struct lam_image *image, uint64_t offset, uint64_t end,
-                        struct lam_error *err)
-{
-    enum { CHUNK = 1 << 20 };
-    void *zeroes = calloc(1, CHUNK);
-    int rc = 0;
-
-    if (!zeroes)
-        return option_fail(err, ENOMEM, "no memory for a buffer of zeroes");
-    while (rc == 0 && offset < end) {
-        uint64_t length = end - offset < CHUNK ? end - offset : CHUNK;
-
-        rc = lam_image_write(image, zeroes, length, offset, 0, err);
-        offset += length;
-    }
-    free(zeroes);
-    return rc;
-}
-
 int io_cmd_truncate(struct io_session *session,
                     const struct io_command *command, int argc, char **argv)
 {
     struct lam_error err = LAM_ERROR_INIT;
-    enum growth growth = GROW_SPARSE;
-    uint64_t size, old = lam_image_size(session->image);
+    enum lam_preallocation mode = LAM_PREALLOC_OFF;
+    uint64_t size;
     int letter;
 
     while ((letter = getopt(argc, argv, "m:")) != -1) {
         if (letter == '?')
             return io_usage(command);
-        if (growth_parse(session, optarg, &growth) < 0)
+        if (preallocation_parse(optarg, &mode) < 0) {
+            cli_error(session->cli, "Invalid preallocation mode '%s'", optarg);
             return -1;
+        }
     }
     if (optind >= argc)
         return io_usage(command);
     if (io_number(argv[optind], &size) < 0)
         return -1;
 
-    int rc = lam_image_truncate(session->image, size, LAM_TRUNCATE_SHRINK,
-                                &err);
-    if (rc == 0 && growth == GROW_WRITTEN && size > old)
-        rc = write_zeroes(session->image, old, size, &err);
+    int rc = lam_image_resize(session->image, size, mode, LAM_TRUNCATE_SHRINK,
+                              &err);
     if (rc < 0)
         cli_report(session->cli, &err);
     return rc < 0 ? -1 : 0;

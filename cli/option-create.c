@@ -257,23 +257,32 @@ static int apply_compression(const char *text,
     return 0;
 }
 
-static int apply_preallocation(const char *format, const char *text,
-                               struct lam_create_options *options,
-                               struct lam_error *err)
+int preallocation_parse(const char *text, enum lam_preallocation *mode)
 {
     static const char *const modes[] = {
         [LAM_PREALLOC_OFF] = "off", [LAM_PREALLOC_METADATA] = "metadata",
         [LAM_PREALLOC_FALLOC] = "falloc", [LAM_PREALLOC_FULL] = "full",
     };
-    bool raw = format_bit(format) == RAW;
 
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
         if (strcmp(text, modes[i]))
             continue;
-        if (raw && i == LAM_PREALLOC_METADATA)
+        *mode = (enum lam_preallocation)i;
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static int apply_preallocation(const char *format, const char *text,
+                               struct lam_create_options *options,
+                               struct lam_error *err)
+{
+    bool raw = format_bit(format) == RAW;
+
+    if (preallocation_parse(text, &options->preallocation) == 0) {
+        if (raw && options->preallocation == LAM_PREALLOC_METADATA)
             return option_fail(err, ENOTSUP,
                                "Unsupported preallocation mode: %s", text);
-        options->preallocation = (enum lam_preallocation)i;
         return 0;
     }
     if (raw)

@@ -297,3 +297,17 @@ int source_open(const struct cli *cli, const char *name,
         cli_report(cli, &err);
     return rc;
 }
+
+void warn_guessed(const char *name, const struct lam_image *image)
+{
+    if (!strncmp(name, "json:", 5) || strcmp(lam_image_format(image), "raw"))
+        return;
+    fflush(stdout);
+    fprintf(stderr,
+            "WARNING: Image format was not specified for '%s' and probing "
+            "guessed raw.\n"
+            "         Automatically detecting the format is dangerous for raw "
+            "images, write operations on block 0 will be restricted.\n"
+            "         Specify the 'raw' format explicitly to remove the "
+            "restrictions.\n", name);
+}

@@ -82,6 +82,9 @@ void create_options_help(FILE *out, const char *format, bool with_file);
 /* True for the formats that create_options_...() know. */
 bool create_format_known(const char *format);
 
+/* "off", "metadata", "falloc", "full"; -EINVAL otherwise. */
+int preallocation_parse(const char *text, enum lam_preallocation *mode);
+
 /* -------------------------------------------------------- opening an image */
 
 /* The options that every subcommand has which opens images. */
@@ -100,5 +103,11 @@ struct source_options {
 int source_open(const struct cli *cli, const char *name,
                 const struct source_options *options, unsigned flags,
                 struct lam_image **out);
+
+/*
+ * The format was not declared: if it was taken to be raw, whoever writes to the
+ * image is warned.
+ */
+void warn_guessed(const char *name, const struct lam_image *image);
 
 #endif

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmd-resize.c - `resize`: another virtual size.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "option.h"
+
+static const char synopsis[] =
+    "resize [-f FMT | --image-opts] [--preallocation MODE] [--shrink]\n"
+    "        [-q] FILENAME [+|-]SIZE";
+
+static const char help[] =
+    "Change the virtual size of an image.\n\n"
+    "Options:\n"
+    "  -f, --format FMT          format of the image (default: look at it)\n"
+    "      --image-opts          FILENAME is a list \"key=value,...\"\n"
+    "      --shrink              allow a smaller size: what lies behind the "
+    "new\n"
+    "                            end is lost\n"
+    "      --preallocation MODE  what is stored for a new area: off, metadata\n"
+    "                            (qcow2), falloc or full\n"
+    "  -q, --quiet               print nothing but errors\n"
+    "      --untrusted           open no file that the image's header names\n"
+    "  -h, --help                print this help\n\n"
+    "SIZE is in bytes, or with a suffix (k M G T P E, powers of 1024).  With\n"
+    "+ or - it is the amount by which the image grows or shrinks.  A new area\n"
+    "reads as zeroes.  Killed at any moment, the image has the old size or the\n"
+    "new one.\n\n"
+    "Examples:\n"
+    "  resize disk.qcow2 +10G\n"
+    "  resize -f raw --preallocation=falloc disk.raw 40G\n"
+    "  resize --shrink disk.qcow2 8G\n";
+
+struct resize_args {
+    struct source_options source;
+    const char *filename;
+    const char *size;
+    const char *preallocation;
+    bool shrink, quiet;
+};
+
+enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_PREALLOCATION, OPT_SHRINK,
+       OPT_UNTRUSTED };
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "format", required_argument, NULL, 'f' },
+    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "preallocation", required_argument, NULL, OPT_PREALLOCATION },
+    { "shrink", no_argument, NULL, OPT_SHRINK },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
+    { NULL, 0, NULL, 0 },
+};
+
+/* ------------------------------------------------------------- command line */
+
+/* FILENAME, then SIZE: 0, or negative for a third. */
+static int take_word(struct resize_args *args, const char *word)
+{
+    if (!args->filename)
+        args->filename = word;
+    else if (!args->size)
+        args->size = word;
+    else
+        return -EINVAL;
+    return 0;
+}
+
+/* "-1G" behind the file name is no option. */
+static bool is_negative(const char *word)
+{
+    return word && word[0] == '-' && word[1] >= '0' && word[1] <= '9';
+}
+
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int c, struct resize_args *args)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    switch (c) {
+    case 'h':
+        return cli_help(cli, synopsis, help);
+    case 'q':
+        args->quiet = true;
+        return -1;
+    case 'f':
+        args->source.format = optarg;
+        return -1;
+    case OPT_IMAGE_OPTS:
+        args->source.image_opts = true;
+        return -1;
+    case OPT_PREALLOCATION:
+        args->preallocation = optarg;
+        return -1;
+    case OPT_SHRINK:
+        args->shrink = true;
+        return -1;
+    case OPT_UNTRUSTED:
+        args->source.untrusted = true;
+        return -1;
+    case OPT_OBJECT:
+        if (object_option(cli, optarg, &err) == 0)
+            return -1;
+        cli_report(cli, &err);
+        return 1;
+    default:
+        return cli_try_help(cli);
+    }
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct resize_args *args)
+{
+    bool extra = false;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "-hqf:", long_options, NULL)) != -1) {
+        int status = -1;
+
+        if (c != 1)
+            status = take_option(cli, c, args);
+        else if (take_word(args, optarg) < 0)
+            extra = true;
+        else if (!args->size && is_negative(argv[optind]))
+            args->size = argv[optind++];
+        if (status >= 0)
+            return status;
+    }
+    while (optind < argc)
+        extra |= take_word(args, argv[optind++]) < 0;
+    if (extra)
+        return cli_usage(cli, "Extra argument(s) in command line");
+    if (!args->size)
+        return cli_usage(cli, "Expecting image file name and size");
+    if (args->source.image_opts && args->source.format) {
+        cli_error(cli, "--image-opts and --format are mutually exclusive");
+        return 1;
+    }
+    return -1;
+}
+
+static int fail(const struct cli *cli, const char *text)
+{
+    cli_error(cli, "%s", text);
+    return 1;
+}
+
+/* ----------------------------------------------------------------- resizing */
+
+struct resize {
+    char sign;                  /* '+', '-', or 0: @bytes is the new size */
+    uint64_t bytes;
+    enum lam_preallocation preallocation;
+};
+
+static int parse_amount(const struct cli *cli, const struct resize_args *args,
+                        struct resize *r)
+{
+    const char *text = args->size;
+
+    r->sign = *text == '+' || *text == '-' ? *text++ : 0;
+    int rc = parse_u64_size(text, &r->bytes);
+    if (rc == -ERANGE)
+        cli_error(cli, "Value '%s' is out of range for parameter 'size'", text);
+    else if (rc < 0)
+        cli_error(cli, "Parameter 'size' expects a non-negative number below "
+                  "2^64\nOptional suffix k, M, G, T, P or E means kilo-, mega-,"
+                  " giga-, tera-, peta-\nand exabytes, respectively.");
+    return rc;
+}
+
+static int parse_values(const struct cli *cli, const struct resize_args *args,
+                        struct resize *r)
+{
+    const char *mode = args->preallocation;
+
+    if (mode && preallocation_parse(mode, &r->preallocation) < 0) {
+        cli_error(cli, "Invalid preallocation mode '%s'", mode);
+        return -EINVAL;
+    }
+    return parse_amount(cli, args, r);
+}
+
+/* False if that is no size above 0. */
+static bool new_size(const struct resize *r, uint64_t old, uint64_t *size)
+{
+    bool wrapped = false;
+
+    if (r->sign == '+')
+        wrapped = __builtin_add_overflow(old, r->bytes, size);
+    else if (r->sign == '-')
+        wrapped = __builtin_sub_overflow(old, r->bytes, size);
+    else
+        *size = r->bytes;
+    return !wrapped && *size > 0 && *size <= INT64_MAX;
+}
+
+static int resize_image(const struct cli *cli, const struct resize_args *args,
+                        const struct resize *r, struct lam_image *image)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    uint64_t old = lam_image_size(image), size;
+
+    if (!new_size(r, old, &size))
+        return fail(cli, "New image size must be positive");
+    if (size <= old && r->preallocation != LAM_PREALLOC_OFF)
+        return fail(cli, "Preallocation can only be used for growing images");
+    if (size < old && !args->shrink) {
+        cli_error(cli, "Use the --shrink option to perform a shrink "
+                  "operation.");
+        cli_warning(cli, "Shrinking an image will delete all data beyond the "
+                    "shrunken image's end. Before performing such an "
+                    "operation, make sure there is no important data there.");
+        return 1;
+    }
+    if (lam_image_resize(image, size, r->preallocation,
+                         args->shrink ? LAM_TRUNCATE_SHRINK : 0, &err) < 0) {
+        cli_report(cli, &err);
+        return 1;
+    }
+    return 0;
+}
+
+static int run(const struct cli *cli, const struct resize_args *args)
+{
+    struct resize r = { .preallocation = LAM_PREALLOC_OFF };
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image;
+
+    if (parse_values(cli, args, &r) < 0 ||
+        source_open(cli, args->filename, &args->source,
+                    LAM_OPEN_WRITE | LAM_OPEN_UNMAP, &image) < 0)
+        return 1;
+    if (!args->source.format && !args->source.image_opts)
+        warn_guessed(args->filename, image);
+    int status = resize_image(cli, args, &r, image);
+    if (lam_image_close(image, &err) < 0 && status == 0) {
+        cli_report(cli, &err);
+        status = 1;
+    }
+    if (status == 0 && !args->quiet)
+        puts("Image resized.");
+    return cli_finish(cli, status);
+}
+
+int cmd_resize(const struct cli *cli, int argc, char **argv)
+{
+    struct resize_args args = { .filename = NULL };
+    int status = parse_args(cli, argc, argv, &args);
+
+    return status >= 0 ? status : run(cli, &args);
+}
