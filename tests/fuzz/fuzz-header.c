@@ -12,9 +12,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* A name that begins with NUL is none. */
 static bool same_text(const char *a, const char *b)
 {
-    return a && b ? strcmp(a, b) == 0 : a == b;
+    return strcmp(a ? a : "", b ? b : "") == 0;
 }
 
 static void check_round_trip(const struct qcow2_header *h)

@@ -84,11 +84,11 @@ static int read_extra(struct window *w, const struct qcow2_header *h,
     if (rc < 0)
         return rc;
     if (length >= SN_VM_STATE_64 + 8 - SN_HEAD)
-        s->vm_state_size = be64_get(extra + SN_VM_STATE_64 - SN_HEAD);
+        s->vm_state_size = be64_get(extra + (SN_VM_STATE_64 - SN_HEAD));
     if (length >= SN_DISK_SIZE + 8 - SN_HEAD)
-        s->disk_size = be64_get(extra + SN_DISK_SIZE - SN_HEAD);
+        s->disk_size = be64_get(extra + (SN_DISK_SIZE - SN_HEAD));
     if (length >= SN_ICOUNT + 8 - SN_HEAD)
-        s->icount = be64_get(extra + SN_ICOUNT - SN_HEAD);
+        s->icount = be64_get(extra + (SN_ICOUNT - SN_HEAD));
     return 0;
 }
 
