@@ -72,6 +72,8 @@ enum {
     LAM_EXTENT_DATA_FILE = 1 << 2,
     /* Past the end of the layers below: a zero extent no layer has stored. */
     LAM_EXTENT_BEYOND_BACKING = 1 << 3,
+    /* The host bytes are not the guest's: they are encrypted. */
+    LAM_EXTENT_ENCRYPTED = 1 << 4,
 };
 
 struct lam_extent {
@@ -361,6 +363,28 @@ struct lam_bitmap_info {
     bool in_use, automatic;
 };
 
+enum { LAM_KEY_SLOTS = 8 };
+
+/* How an image is encrypted (format document 10); no passphrase is needed to
+ * know.  All but @format is set for LUKS only. */
+struct lam_encryption_info {
+    const char *format;         /* "aes", "luks"; static, as the others */
+    const char *cipher_alg;     /* "aes-256" */
+    const char *cipher_mode;    /* "xts" */
+    const char *ivgen_alg;      /* "plain64" */
+    const char *ivgen_hash_alg; /* NULL: not named */
+    const char *hash_alg;
+    char uuid[48];
+    uint64_t payload_offset;    /* bytes */
+    uint64_t master_key_iterations;
+    struct {
+        bool active;
+        uint64_t iterations;    /* of an active slot */
+        uint64_t key_offset;    /* bytes from the start of the LUKS header */
+        uint32_t stripes;
+    } slots[LAM_KEY_SLOTS];
+};
+
 /* What `info` shows.  Strings are NULL where the image has no such thing. */
 struct lam_image_info {
     char *filename;             /* as opened, or json:{...} */
@@ -386,6 +410,7 @@ struct lam_image_info {
     size_t nb_snapshots;
     struct lam_bitmap_info *bitmaps;
     size_t nb_bitmaps;
+    struct lam_encryption_info *encryption; /* NULL: none */
 };
 
 /* Free with lam_image_info_free(); opens no other file. */
@@ -458,9 +483,59 @@ LAM_API int lam_image_check(struct lam_image *image, lam_finding_fn *finding,
                             void *opaque, struct lam_check_result *out,
                             struct lam_error *err);
 
+/* ---------------------------------------------------------------- key slots */
+
+/* One change of the passphrases that open an image (LUKS has eight slots). */
+struct lam_key_slot_options {
+    bool active;                /* add a passphrase; else take some away */
+    const struct lam_keyring *keyring;
+    const char *new_secret;     /* add: the passphrase */
+    const char *old_secret;     /* take away: all slots that it opens, or */
+    int slot;                   /* this one; -1: not said, or add: any free */
+    uint64_t iter_time;         /* add: as in lam_encryption_options */
+    bool force;                 /* overwrite an active slot, and take the last
+                                   one away: nobody opens the image again */
+};
+
+#define LAM_KEY_SLOT_OPTIONS_INIT { false, NULL, NULL, NULL, -1, 0, false }
+
+/*
+ * lam_image_key_slot() - add a passphrase to an encrypted image, or erase some.
+ *
+ * @image is open for writing, with a passphrase.  One write of a sector
+ * decides: whenever power fails, each slot is what it was or what it was to
+ * become.  What is erased is overwritten several times; a device that maps its
+ * sectors may keep copies all the same.  Durable when it returns 0.
+ *
+ * -ENOTSUP if the image is not LUKS; -EINVAL: no free slot, no such slot or
+ * secret, or without @force a slot that is active or the last one; -EROFS,
+ * -EIO, -ENOMEM.  One at a time; safe beside other requests.
+ */
+LAM_API int lam_image_key_slot(struct lam_image *image,
+                               const struct lam_key_slot_options *options,
+                               struct lam_error *err);
+
 /* ----------------------------------------------------------------- creating */
 
 #define LAM_SIZE_FROM_BACKING UINT64_MAX
+
+/*
+ * How a new image is to be encrypted.  Names are qemu's ("aes-256", "xts",
+ * "plain64", "essiv", "sha256"); NULL: the default, which is these but essiv.
+ */
+struct lam_encryption_options {
+    const char *format;         /* "luks"; NULL: not encrypted (qcow2) */
+    const char *key_secret;     /* the passphrase, in @keyring */
+    const struct lam_keyring *keyring;
+    const char *cipher_alg, *cipher_mode, *ivgen_alg, *ivgen_hash_alg;
+    const char *hash_alg;
+    uint64_t iter_time;         /* processor time that a try of a passphrase
+                                   costs on this machine, milliseconds;
+                                   0: 2000 */
+};
+
+#define LAM_ENCRYPTION_OPTIONS_INIT                                         \
+    { NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0 }
 
 struct lam_create_options {
     const char *format;         /* "raw" or "qcow2" */
@@ -479,11 +554,13 @@ struct lam_create_options {
     enum lam_policy policy;     /* for opening the backing file */
     bool no_sync;               /* return before the new file is on disk: the
                                    caller goes on to write and flush it */
+    struct lam_encryption_options encryption;
 };
 
 #define LAM_CREATE_OPTIONS_INIT                                             \
     { NULL, 0, NULL, NULL, false, LAM_PREALLOC_OFF, 3, 65536, 16, 0,        \
-      false, false, NULL, false, LAM_POLICY_TRUST, false }
+      false, false, NULL, false, LAM_POLICY_TRUST, false,                   \
+      LAM_ENCRYPTION_OPTIONS_INIT }
 
 /*
  * lam_image_create() - make a new image file at @name.
@@ -496,6 +573,29 @@ struct lam_create_options {
 LAM_API int lam_image_create(const char *name,
                              const struct lam_create_options *options,
                              struct lam_error *err);
+
+struct lam_measure {
+    uint64_t required;          /* bytes, for the data there is */
+    uint64_t fully_allocated;   /* bytes, once every cluster is written */
+    bool has_bitmaps;           /* both can hold persistent bitmaps: */
+    uint64_t bitmaps;           /* bytes, for the source's */
+};
+
+/*
+ * lam_measure() - the file size that a new image needs (format document 15).
+ *
+ * @target says what is to be made; its size counts only without @source, the
+ * image to be converted (NULL: an empty disk), whose map is read and whose data
+ * is not.  Metadata is that of the full image, so @required is an upper bound,
+ * and with a backing file for the target it is that of all data.  Creates and
+ * changes nothing.
+ *
+ * Returns 0, or -EINVAL (options), -ENOTSUP (a format that cannot tell),
+ * -EFBIG, -EUCLEAN, -EIO, -ENOMEM.
+ */
+LAM_API int lam_measure(const struct lam_create_options *target,
+                        struct lam_image *source, struct lam_measure *out,
+                        struct lam_error *err);
 
 /* --------------------------------------------------------------- conversion */
 

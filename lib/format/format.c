@@ -8,6 +8,7 @@
 
 static const struct format_ops *const formats[] = {
     &format_qcow2,
+    &format_luks,
     &format_raw,
 };
 

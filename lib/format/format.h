@@ -13,6 +13,7 @@
 #ifndef LAM_FORMAT_FORMAT_H
 #define LAM_FORMAT_FORMAT_H
 
+#include "crypto/crypt.h"
 #include "extent/extent.h"
 #include "extent/range.h"
 #include "io/io.h"
@@ -28,6 +29,9 @@ struct format_open {
     uint64_t l2_cache_size, refcount_cache_size;    /* bytes, 0: default */
     uint64_t raw_offset;        /* raw: where in the file the disk starts */
     uint64_t raw_size;          /* raw: its size; 0: up to the file's end */
+    const struct lam_keyring *keyring;      /* or NULL */
+    const char *key_secret;     /* in @keyring; NULL: not said */
+    const char *encrypt_format; /* what it must be, "luks"; NULL: not said */
 };
 
 /* Other files that the header names.  Strings belong to the format. */
@@ -64,6 +68,13 @@ struct format_snapshot_ops {
     int (*create)(void *format, const char *name, struct lam_error *err);
     int (*apply)(void *format, const char *id_or_name, struct lam_error *err);
     int (*remove)(void *format, const char *name, struct lam_error *err);
+};
+
+/* What a new image takes on the host. */
+struct format_measure {
+    uint64_t metadata;          /* of the fully allocated image */
+    uint64_t data;              /* the disk, in whole clusters */
+    uint64_t cluster_size;      /* 0: all of @data is always there */
 };
 
 struct format_ops {
@@ -134,6 +145,13 @@ struct format_ops {
                     enum lam_preallocation preallocation, unsigned flags,
                     struct lam_error *err);
 
+    /* What guest data pass through on their way to and from the host, in whole
+     * sectors; compressed clusters do not.  NULL, or answers NULL: they are
+     * stored as they are. */
+    struct crypt *(*crypt)(void *format);
+    int (*key_slot)(void *format, const struct lam_key_slot_options *options,
+                    struct lam_error *err);
+
     /* Fills in what the format knows; the image layer does the rest. */
     int (*info)(void *format, struct lam_image_info *info,
                 struct lam_error *err);
@@ -146,6 +164,10 @@ struct format_ops {
     int (*create)(struct lam_io *io, struct lam_io *data,
                   const struct lam_create_options *options,
                   struct lam_error *err);
+    /* How large an image made from @options gets; touches nothing.  NULL: not
+     * known. */
+    int (*measure)(const struct lam_create_options *options,
+                   struct format_measure *out, struct lam_error *err);
 };
 
 /* The format called @name, or NULL. */
@@ -154,6 +176,6 @@ const struct format_ops *format_find(const char *name);
 /* The format that claims @head with most confidence; raw if none does. */
 const struct format_ops *format_probe(const uint8_t *head, size_t length);
 
-extern const struct format_ops format_raw, format_qcow2;
+extern const struct format_ops format_raw, format_qcow2, format_luks;
 
 #endif

@@ -318,7 +318,8 @@ static int hand_out(struct walk *w, struct lam_image *image, unsigned flags,
         const struct lam_extent *e = &finds->items[i];
         if (is_absent(e))
             rc = append_absent(w, image, e, out, err);
-        else if (flags & LAM_MAP_HOST_HOLES && e->state == LAM_EXTENT_DATA)
+        else if (flags & LAM_MAP_HOST_HOLES && e->state == LAM_EXTENT_DATA
+                 && !(e->flags & LAM_EXTENT_ENCRYPTED))
             rc = append_with_holes(image, e, out, err);
         else
             rc = extents_append(out, e, err);

@@ -123,6 +123,7 @@ static int look_at_backing(const char *path, struct lam_create_options *options,
         return lam_fail(err, ENOMEM, "no memory for a file name");
 
     o.format = options->backing_format;
+    o.keyring = options->encryption.keyring;
     o.policy = options->policy;
     int rc = lam_image_open(name, &o, &backing, err);
     if (rc < 0)
@@ -140,7 +141,7 @@ static int check_backing(const char *path, const struct format_ops *ops,
 {
     if (!options->backing_file)
         return 0;
-    if (ops == &format_raw)
+    if (ops == &format_raw || ops == &format_luks)
         return lam_fail(err, ENOTSUP, "Backing file not supported for file "
                         "format '%s'", ops->name);
     if (!*options->backing_file)

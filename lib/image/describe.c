@@ -289,6 +289,7 @@ static int parse_format_options(struct parser *p, const char *prefix,
                                 struct node *n, struct lam_error *err)
 {
     bool raw = n->driver && !strcmp(n->driver, "raw");
+    bool luks = n->driver && !strcmp(n->driver, "luks");
     bool qcow2 = !n->driver || !strcmp(n->driver, "qcow2");
     int rc = 0;
 
@@ -301,6 +302,15 @@ static int parse_format_options(struct parser *p, const char *prefix,
         rc = parse_backing(p, prefix, n, err);
         if (rc == 0)
             rc = parse_data_file(p, prefix, n, err);
+        if (rc == 0)
+            rc = take_string(p, prefix, "encrypt.key-secret", &n->key_secret,
+                             err);
+        if (rc == 0)
+            rc = take_string(p, prefix, "encrypt.format", &n->encrypt_format,
+                             err);
+    }
+    if (luks) {
+        rc = take_string(p, prefix, "key-secret", &n->key_secret, err);
     }
     if (rc < 0)
         return rc;
@@ -323,7 +333,8 @@ static int fill_image(struct parser *p, const char *prefix, struct node *n,
         return rc < 0 || n->driver ? rc
             : lam_fail(err, ENOMEM, "no memory for an image node");
     }
-    if (n->driver && strcmp(n->driver, "raw") && strcmp(n->driver, "qcow2"))
+    if (n->driver && strcmp(n->driver, "raw") && strcmp(n->driver, "qcow2")
+        && strcmp(n->driver, "luks"))
         return unknown_driver(n->driver, err);
     if (!n->driver && !keylist_has_below(p->keys, prefix, "file"))
         return lam_fail(err, EINVAL, "Must specify either driver or file");

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 
 #include "base/cleanup.h"
+#include "image/write.h"
 
 uint64_t lam_image_size(const struct lam_image *image)
 {
@@ -152,6 +153,18 @@ struct lam_io *image_extent_io(struct lam_image *image,
 {
     struct lam_image *layer = image_layer(image, e->depth);
     return e->flags & LAM_EXTENT_DATA_FILE ? layer->data : layer->io;
+}
+
+int lam_image_key_slot(struct lam_image *image,
+                       const struct lam_key_slot_options *options,
+                       struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+    if (rc < 0)
+        return rc;
+    if (!image->crypt || !image->ops->key_slot)
+        return lam_fail(err, ENOTSUP, "'%s' has no key slots", image->name);
+    return image->ops->key_slot(image->format, options, err);
 }
 
 int lam_image_check(struct lam_image *image, lam_finding_fn *finding,

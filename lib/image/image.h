@@ -26,6 +26,8 @@ struct lam_image {
     void *format;                   /* the format's state */
     struct lam_io *io;              /* the image file; owned */
     struct lam_io *data;            /* external data file, or NULL; owned */
+    struct crypt *crypt;            /* data pass through it; or NULL; the
+                                       format's */
     struct lam_image *backing;      /* or NULL; owned */
     _Atomic uint64_t size;          /* virtual, bytes */
     bool writable;

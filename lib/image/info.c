@@ -27,6 +27,7 @@ void lam_image_info_free(struct lam_image_info *info)
     for (size_t i = 0; i < info->nb_bitmaps; i++)
         free(info->bitmaps[i].name);
     free(info->bitmaps);
+    free(info->encryption);
     free(info);
 }
 

@@ -183,6 +183,10 @@ int layer_attach_format(struct lam_image *image,
         .refcount_cache_size = options->refcount_cache_size,
         .raw_offset = node ? node->raw_offset : 0,
         .raw_size = node ? node->raw_size : 0,
+        .keyring = options->keyring,
+        .key_secret = node && node->key_secret ? node->key_secret
+                    : top ? options->key_secret : NULL,
+        .encrypt_format = node ? node->encrypt_format : NULL,
     };
     if (options->flags & LAM_OPEN_TRUST_EOF)
         image->io->eof_unit = UINT64_MAX;
@@ -192,6 +196,8 @@ int layer_attach_format(struct lam_image *image,
     if (options->flags & LAM_OPEN_TRUST_EOF)
         image->io->eof_unit = UINT64_MAX;
     image->size = image->ops->size(image->format);
+    if (image->ops->crypt)
+        image->crypt = image->ops->crypt(image->format);
     return 0;
 }
 

@@ -19,6 +19,8 @@ void node_free(struct node *node)
         node_free(node->data_file);     /* has no nodes of its own */
         free(node->filename);
         free(node->driver);
+        free(node->key_secret);
+        free(node->encrypt_format);
         free(node);
         node = below;
     }

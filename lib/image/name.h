@@ -24,6 +24,8 @@ struct node {
     uint64_t window_offset, window_size;    /* of a raw node below another
                                                format */
     enum node_switch read_only, direct, no_flush, unmap;
+    char *key_secret;           /* id of the secret; NULL: not said */
+    char *encrypt_format;       /* "luks", "aes"; NULL: not said */
     bool no_backing;            /* "backing": null */
     struct node *backing;       /* instead of what the header names */
     struct node *data_file;     /* likewise */

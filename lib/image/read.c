@@ -12,6 +12,7 @@
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "image/chain.h"
+#include "image/encrypted.h"
 
 /* Extents of a fragmented image take 40 bytes each: bound the list. */
 static const uint64_t READ_WINDOW = 32 * LAM_MIB;
@@ -56,6 +57,16 @@ static int read_compressed(struct reader *r, const struct lam_extent *e,
     return rc;
 }
 
+static int read_data(struct reader *r, const struct lam_extent *e, uint8_t *buf,
+                     struct lam_error *err)
+{
+    struct lam_io *io = image_extent_io(r->image, e);
+
+    return e->flags & LAM_EXTENT_ENCRYPTED
+        ? encrypted_read(image_layer(r->image, e->depth), io, e, buf, err)
+        : lam_io_read(io, buf, e->length, e->host_offset, err);
+}
+
 static int read_extent(struct reader *r, const struct lam_extent *e,
                        uint8_t *buf, struct lam_error *err)
 {
@@ -71,8 +82,7 @@ static int read_extent(struct reader *r, const struct lam_extent *e,
             memset(buf, 0, e->length);
             return 0;
         }
-        rc = lam_io_read(image_extent_io(r->image, e), buf, e->length,
-                         e->host_offset, err);
+        rc = read_data(r, e, buf, err);
         break;
     case LAM_EXTENT_COMPRESSED:
         rc = read_compressed(r, e, buf, err);

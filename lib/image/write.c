@@ -16,6 +16,7 @@
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "image/chain.h"
+#include "image/encrypted.h"
 
 /* Below this a write of zero bytes costs less than a call to zero them. */
 static const uint64_t ZERO_CALL_MIN = 16 * LAM_KIB;
@@ -101,7 +102,8 @@ static int side_make_zeroes(struct side *side, struct lam_error *err)
 
 /* ------------------------------------------------------------- one piece */
 
-static int write_whole(const struct format_allocation *a, struct side *head,
+static int write_whole(struct lam_image *image,
+                       const struct format_allocation *a, struct side *head,
                        const void *data, struct side *tail,
                        struct lam_error *err)
 {
@@ -116,7 +118,10 @@ static int write_whole(const struct format_allocation *a, struct side *head,
     iov[count++] = (struct iovec){ (void *)data, a->length };
     if (tail->bytes)
         iov[count++] = (struct iovec){ tail->bytes, tail->range.length };
-    return lam_io_writev(a->io, iov, count, at, err);
+    return image->crypt
+        ? encrypted_write(image, a->io, iov, count,
+                          a->offset - (a->host_offset - at), at, err)
+        : lam_io_writev(a->io, iov, count, at, err);
 }
 
 /* The whole range zeroed by one call, then the data into the middle. */
@@ -150,9 +155,11 @@ static int transfer(struct lam_image *image, const struct format_allocation *a,
     if (rc < 0)
         return rc;
 
-    if (!a->host_is_zero) {
+    /* Zeroes on the host are not zeroes to the guest where it is encrypted. */
+    if (!a->host_is_zero || image->crypt) {
         uint64_t copied = head.range.length + tail.range.length;
-        if (head.zero && tail.zero && copied >= ZERO_CALL_MIN) {
+        if (head.zero && tail.zero && copied >= ZERO_CALL_MIN &&
+            !image->crypt) {
             rc = write_over_zeroes(a, &head, data, &tail, err);
             if (rc != -ENOTSUP)
                 return rc;
@@ -163,7 +170,7 @@ static int transfer(struct lam_image *image, const struct format_allocation *a,
         if (rc < 0)
             return rc;
     }
-    return write_whole(a, &head, data, &tail, err);
+    return write_whole(image, a, &head, data, &tail, err);
 }
 
 /* The next piece of a write; *@done is its length. */
@@ -188,8 +195,8 @@ static int write_piece(struct lam_image *image, const void *data,
     return rc;
 }
 
-int image_write_pieces(struct lam_image *image, const void *buf,
-                       uint64_t length, uint64_t offset, struct lam_error *err)
+static int write_pieces(struct lam_image *image, const void *buf,
+                        uint64_t length, uint64_t offset, struct lam_error *err)
 {
     while (length > 0) {
         uint64_t done = 0;
@@ -206,6 +213,23 @@ int image_write_pieces(struct lam_image *image, const void *buf,
     return 0;
 }
 
+int image_write_pieces(struct lam_image *image, const void *buf,
+                       uint64_t length, uint64_t offset, struct lam_error *err)
+{
+    return encrypted_is_partial(image, offset, length)
+        ? encrypted_write_partial(image, write_pieces, buf, length, offset, err)
+        : write_pieces(image, buf, length, offset, err);
+}
+
+void image_lock_write(struct lam_image *image, uint64_t offset,
+                      uint64_t length)
+{
+    if (encrypted_is_partial(image, offset, length))
+        pthread_rwlock_wrlock(&image->whole_units);
+    else
+        pthread_rwlock_rdlock(&image->whole_units);
+}
+
 /* ------------------------------------------------------------ compressed */
 
 static int write_compressed(struct lam_image *image, const uint8_t *buf,
@@ -217,6 +241,9 @@ static int write_compressed(struct lam_image *image, const uint8_t *buf,
     if (!ops->can_compress)
         return lam_fail(err, ENOTSUP, "format '%s' cannot store compressed "
                         "clusters", ops->name);
+    if (image->crypt)
+        return lam_fail(err, ENOTSUP, "Compression and encryption not "
+                        "supported at the same time");
     uint64_t cluster = ops->cluster_size(image->format);
     if (!is_aligned(offset, cluster) || (!is_aligned(length, cluster)
                                          && offset + length != image->size))
@@ -294,7 +321,7 @@ int lam_image_write(struct lam_image *image, const void *buf,
     if (rc < 0)
         return rc;
 
-    pthread_rwlock_rdlock(&image->whole_units);
+    image_lock_write(image, offset, length);
     rc = flags & LAM_WRITE_COMPRESSED
         ? write_compressed(image, buf, length, offset, err)
         : image_write_pieces(image, buf, length, offset, err);

@@ -10,6 +10,11 @@
 /* -EROFS, or -EINVAL for an image opened for its header only. */
 int image_check_writable(struct lam_image *image, struct lam_error *err);
 
+/* The lock for writing to the range, to be unlocked with image->whole_units:
+ * shared, unless sectors have to be filled up before they are encrypted. */
+void image_lock_write(struct lam_image *image, uint64_t offset,
+                      uint64_t length);
+
 /* lam_image_write() without checks, flags and the lock, which the caller
  * holds. */
 int image_write_pieces(struct lam_image *image, const void *buf,

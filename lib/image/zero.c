@@ -84,7 +84,7 @@ static int zero_range(struct lam_image *image, struct range r, unsigned flags,
     uint64_t unit = image->ops->zero_unit(image->format);
 
     if (unit == 0) {
-        pthread_rwlock_rdlock(&image->whole_units);
+        image_lock_write(image, r.offset, r.length);
         int rc = write_zeroes(image, r, flags, err);
         pthread_rwlock_unlock(&image->whole_units);
         return rc;

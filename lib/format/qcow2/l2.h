@@ -13,6 +13,7 @@ struct l2_context {
     const struct qcow2_geometry *geometry;
     unsigned version;
     bool data_file;             /* guest data lies in an external data file */
+    bool encrypted;             /* data clusters are */
 };
 
 /* Entry @index of @table, big-endian bytes, and back. */

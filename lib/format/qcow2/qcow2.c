@@ -11,6 +11,7 @@
 #include "format/qcow2/bitmap.h"
 #include "format/qcow2/check.h"
 #include "format/qcow2/create.h"
+#include "format/qcow2/encrypt.h"
 #include "format/qcow2/release.h"
 #include "format/qcow2/snapshot.h"
 
@@ -119,7 +120,9 @@ static void init_geometry(struct qcow2 *q)
     q->data_file = h->incompatible & QCOW2_INCOMPAT_DATA_FILE;
     q->has_backing = h->backing_file != NULL;
     q->lazy = h->compatible & QCOW2_COMPAT_LAZY;
-    q->l2_context = (struct l2_context){ &q->g, h->version, q->data_file };
+    q->l2_context = (struct l2_context){
+        &q->g, h->version, q->data_file, h->crypt_method != QCOW2_CRYPT_NONE,
+    };
     if (q->io->eof_unit != UINT64_MAX)
         q->io->eof_unit = q->g.cluster_size;
 }
@@ -132,9 +135,6 @@ static int check_usable(const struct qcow2 *q, const struct format_open *o,
 
     if (o->metadata_only)
         return 0;
-    if (h->crypt_method != QCOW2_CRYPT_NONE && !o->for_check)
-        return lam_fail(err, ENOTSUP, "encryption (crypt_method %" PRIu32
-                        ") is not supported yet", h->crypt_method);
     if (!o->writable)
         return 0;
     if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
@@ -186,6 +186,9 @@ static int open_into(struct qcow2 *q, const struct format_open *o,
     if (o->for_check)
         q->io->eof_unit = UINT64_MAX;
     init_geometry(q);
+    rc = qcow2_open_crypt(q, o, err);
+    if (rc < 0)
+        return rc;
     return o->metadata_only ? 0 : open_tables(q, o, err);
 }
 
@@ -228,6 +231,7 @@ static void qcow2_free(struct qcow2 *q)
     pthread_mutex_destroy(&q->flusher.lock);
     pthread_cond_destroy(&q->flusher.changed);
     pthread_mutex_destroy(&q->failure_lock);
+    qcow2_close_crypt(q);
     header_deinit(&q->header);
     free(q->l1);
     free(q);
@@ -337,14 +341,16 @@ static int qcow2_info(void *format, struct lam_image_info *info,
     info->corrupt = h->incompatible & QCOW2_INCOMPAT_CORRUPT;
     info->extended_l2 = q->g.extended_l2;
     info->refcount_bits = q->g.refcount_bits;
-    info->encrypted = h->crypt_method != QCOW2_CRYPT_NONE;
     info->data_file_raw = h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW;
     if (h->data_file && q->data_file) {
         info->data_file = strdup(h->data_file);
         if (!info->data_file)
             return lam_fail(err, ENOMEM, "no memory for a file name");
     }
-    int rc = snapshots_load(q->io, h, &all, err);
+    int rc = qcow2_encryption_info(q, info, err);
+    if (rc < 0)
+        return rc;
+    rc = snapshots_load(q->io, h, &all, err);
     if (rc == 0)
         rc = snapshots_info(&all, info, err);
     snapshots_deinit(&all);
@@ -382,8 +388,11 @@ const struct format_ops format_qcow2 = {
     .discard = qcow2_discard,
     .flush = qcow2_flush,
     .truncate = qcow2_truncate,
+    .crypt = qcow2_crypt,
+    .key_slot = qcow2_key_slot,
     .info = qcow2_info,
     .check = qcow2_check,
     .snapshots = &qcow2_snapshot_ops,
     .create = qcow2_create,
+    .measure = qcow2_measure,
 };

@@ -131,6 +131,8 @@ struct qcow2 {
     struct epoch epoch;
     struct flusher flusher;
     struct codec_pool codecs;
+    struct luks_volume *luks;   /* header and master key; under alloc_lock */
+    struct crypt *crypt;        /* guest data pass through it; or NULL */
     pthread_mutex_t failure_lock;
     struct lam_error failure;   /* why FAILED; set before the state */
 };

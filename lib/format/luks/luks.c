@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * luks.c - LUKS images: a header, and behind it the disk, encrypted byte for
+ * byte (format document 10.2).
+ *
+ * Sectors count from the start of the disk.  Nothing can be left out: a hole in
+ * the file reads as what zeroes decrypt to, so there are no zero extents.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "crypto/keyring.h"
+#include "format/format.h"
+#include "format/luks/volume.h"
+
+struct luks {
+    struct lam_io *io;
+    struct luks_volume volume;
+    struct crypt *crypt;        /* NULL: opened for the header only */
+    uint64_t payload;           /* host offset of guest byte 0 */
+    _Atomic uint64_t size;
+    pthread_mutex_t slots;      /* guards volume after opening */
+};
+
+/* Later versions have another header, and stay raw. */
+static int luks_probe(const uint8_t *head, size_t length)
+{
+    return luks_has_magic(head, length) && head[LH_VERSION] == 0 &&
+           head[LH_VERSION + 1] == 1 ? 100 : 0;
+}
+
+static int unlock(struct luks *l, const struct format_open *o,
+                  struct lam_error *err)
+{
+    const char *passphrase;
+    int rc = keyring_passphrase(o->keyring, o->key_secret, "key-secret",
+                                &passphrase, err);
+    if (rc == 0)
+        rc = luks_volume_unlock(&l->volume, passphrase, err);
+    return rc < 0 ? rc : luks_volume_crypt(&l->volume, CRYPT_GUEST, &l->crypt,
+                                           err);
+}
+
+static int open_into(struct luks *l, const struct format_open *o,
+                     struct lam_error *err)
+{
+    uint64_t length;
+    int rc = lam_io_size(l->io, &length, err);
+
+    if (rc < 0)
+        return rc;
+    if (length < LUKS_HEADER_BYTES)
+        return lam_fail(err, EINVAL, "Volume is not in LUKS format");
+    if (o->snapshot)
+        return lam_fail(err, ENOTSUP, "Format driver 'luks' does not support "
+                        "internal snapshots");
+    rc = luks_volume_load(&l->volume, l->io, 0, length, err);
+    if (rc < 0)
+        return rc;
+    l->payload = luks_volume_bytes(&l->volume);
+    l->size = align_down(length - l->payload, CRYPT_SECTOR);
+    return o->metadata_only || o->for_check ? 0 : unlock(l, o, err);
+}
+
+static int luks_close(void *format, struct lam_error *err)
+{
+    struct luks *l = format;
+
+    (void)err;
+    luks_volume_deinit(&l->volume);
+    crypt_free(l->crypt);
+    pthread_mutex_destroy(&l->slots);
+    free(l);
+    return 0;
+}
+
+static int luks_open(const struct format_open *options, void **format,
+                     struct lam_error *err)
+{
+    struct luks *l = calloc(1, sizeof *l);
+
+    if (!l)
+        return lam_fail(err, ENOMEM, "no memory for a LUKS image");
+    pthread_mutex_init(&l->slots, NULL);
+    l->io = options->io;
+    int rc = open_into(l, options, err);
+    if (rc < 0)
+        luks_close(l, NULL);
+    else
+        *format = l;
+    return rc;
+}
+
+static void luks_links(void *format, struct format_links *links)
+{
+    (void)format;
+    *links = (struct format_links){ 0 };
+}
+
+static uint64_t luks_size(void *format)
+{
+    struct luks *l = format;
+    return l->size;
+}
+
+/* No clusters, and no zeroes without writing them. */
+static uint64_t luks_none(void *format)
+{
+    (void)format;
+    return 0;
+}
+
+static struct crypt *luks_crypt(void *format)
+{
+    struct luks *l = format;
+    return l->crypt;
+}
+
+static int luks_map(void *format, uint64_t offset, uint64_t length,
+                    struct lam_extents *out, struct lam_error *err)
+{
+    struct luks *l = format;
+    struct lam_extent e = {
+        .offset = offset,
+        .length = length,
+        .host_offset = l->payload + offset,
+        .state = LAM_EXTENT_DATA,
+        .flags = LAM_EXTENT_HAS_HOST | LAM_EXTENT_ENCRYPTED,
+    };
+    return extents_append(out, &e, err);
+}
+
+static int luks_write_begin(void *format, uint64_t offset, uint64_t length,
+                            struct format_allocation *a, struct lam_error *err)
+{
+    struct luks *l = format;
+
+    (void)err;
+    *a = (struct format_allocation){
+        .offset = offset,
+        .length = length,
+        .cow_start = offset,
+        .cow_end = offset + length,
+        .host_offset = l->payload + offset,
+        .io = l->io,
+    };
+    return 0;
+}
+
+/* What is freed on the host would read as anything. */
+static int luks_discard(void *format, uint64_t offset, uint64_t length,
+                        struct lam_error *err)
+{
+    (void)format, (void)offset, (void)length, (void)err;
+    return 0;
+}
+
+static int luks_flush(void *format, struct lam_error *err)
+{
+    struct luks *l = format;
+    return lam_io_flush(l->io, err);
+}
+
+/* The file's length is the disk's: zeroes that read as such, one after
+ * another. */
+static int grow(struct luks *l, uint64_t size, struct lam_error *err)
+{
+    const uint64_t chunk = LAM_MIB;
+    lam_autofree uint8_t *buf = buffer_new(chunk);
+    int rc = 0;
+
+    if (!buf)
+        return lam_fail(err, ENOMEM, "no memory for zeroes");
+    for (uint64_t at = l->size; at < size && rc == 0; at += chunk) {
+        uint64_t n = min_u64(chunk, size - at);
+        memset(buf, 0, n);
+        rc = crypt_run(l->crypt, CIPHER_ENCRYPT, buf, n, at, l->payload + at,
+                       err);
+        if (rc == 0)
+            rc = lam_io_write(l->io, buf, n, l->payload + at, err);
+    }
+    return rc;
+}
+
+static int luks_truncate(void *format, uint64_t size, uint64_t below_end,
+                         enum lam_preallocation preallocation, unsigned flags,
+                         struct lam_error *err)
+{
+    struct luks *l = format;
+
+    (void)below_end;
+    (void)preallocation;        /* all is stored whatever it says */
+    (void)flags;
+    if (l->io->limits.is_block_device)
+        return size <= l->size ? 0 : lam_fail(err, EINVAL,
+                                              "Cannot grow device files");
+    int rc = size < l->size ? lam_io_truncate(l->io, l->payload + size, err)
+                            : grow(l, size, err);
+    if (rc == 0)
+        l->size = size;
+    return rc;
+}
+
+static int luks_key_slot(void *format,
+                         const struct lam_key_slot_options *options,
+                         struct lam_error *err)
+{
+    struct luks *l = format;
+    LAM_LOCKED(&l->slots);
+    return luks_volume_change(&l->volume, options, err);
+}
+
+static int luks_info(void *format, struct lam_image_info *info,
+                     struct lam_error *err)
+{
+    struct luks *l = format;
+    LAM_LOCKED(&l->slots);
+
+    info->encrypted = true;
+    info->encryption = malloc(sizeof *info->encryption);
+    if (!info->encryption)
+        return lam_fail(err, ENOMEM, "no memory for a description");
+    luks_volume_info(&l->volume, info->encryption);
+    return 0;
+}
+
+/* ----------------------------------------------------------------- creating */
+
+static int make_room(struct lam_io *io, uint64_t bytes,
+                     enum lam_preallocation mode, struct lam_error *err)
+{
+    uint64_t length;
+
+    if (!io->limits.is_block_device) {
+        int rc = lam_io_truncate(io, bytes, err);
+        if (rc == 0 && mode == LAM_PREALLOC_FALLOC)
+            rc = lam_io_allocate(io, 0, bytes, err);
+        if (rc == 0 && mode == LAM_PREALLOC_FULL)
+            rc = lam_io_zero(io, 0, bytes, 0, err);
+        return rc;
+    }
+    int rc = lam_io_size(io, &length, err);
+    if (rc < 0)
+        return rc;
+    return length >= bytes ? 0 : lam_fail(err, ENOSPC, "Device is too small: %"
+                                          PRIu64 " bytes, the image needs %"
+                                          PRIu64, length, bytes);
+}
+
+static int luks_create(struct lam_io *io, struct lam_io *data,
+                       const struct lam_create_options *options,
+                       struct lam_error *err)
+{
+    const struct lam_encryption_options *o = &options->encryption;
+    struct luks_volume v lam_cleanup(luks_volume_deinit) = { 0 };
+    uint64_t size = align_up(options->size, CRYPT_SECTOR), bytes;
+    const char *passphrase;
+
+    assert(!data);
+    (void)data;
+    if (options->preallocation == LAM_PREALLOC_METADATA)
+        return lam_fail(err, EINVAL, "Unsupported preallocation mode "
+                        "'metadata'");
+    int rc = luks_volume_plan(&v, o, "", &passphrase, err);
+    if (rc < 0)
+        return rc;
+    if (add_overflows(luks_volume_bytes(&v), size, &bytes) ||
+        bytes > INT64_MAX)
+        return lam_fail(err, EFBIG, "The requested file size is too large: %"
+                        PRIu64 " bytes", size);
+    rc = make_room(io, bytes, options->preallocation, err);
+    return rc < 0 ? rc : luks_volume_create(&v, io, 0, passphrase,
+                                            o->iter_time, err);
+}
+
+const struct format_ops format_luks = {
+    .name = "luks",
+    .probe = luks_probe,
+    .open = luks_open,
+    .close = luks_close,
+    .links = luks_links,
+    .size = luks_size,
+    .cluster_size = luks_none,
+    .zero_unit = luks_none,
+    .map = luks_map,
+    .write_begin = luks_write_begin,
+    .discard = luks_discard,
+    .flush = luks_flush,
+    .truncate = luks_truncate,
+    .crypt = luks_crypt,
+    .key_slot = luks_key_slot,
+    .info = luks_info,
+    .create = luks_create,
+};
