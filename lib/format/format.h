@@ -157,6 +157,11 @@ struct format_ops {
                 struct lam_error *err);
     int (*check)(void *format, lam_finding_fn *finding, void *opaque,
                  struct lam_check_result *out, struct lam_error *err);
+    /* Only if opened for_check and writable; LAM_REPAIR_...  NULL: no check
+     * either. */
+    int (*repair)(void *format, unsigned what, lam_finding_fn *finding,
+                  void *opaque, struct lam_check_result *out,
+                  struct lam_error *err);
     const struct format_snapshot_ops *snapshots;    /* NULL: it has none */
     /* Write a new empty image onto @io (length 0 or a device).  @data is the
      * external data file or NULL.  All checks of @options come before the

@@ -40,8 +40,8 @@ struct layout {
 
 /* ----------------------------------------------------------------- options */
 
-static int check_widths(const struct lam_create_options *o,
-                        struct lam_error *err)
+int qcow2_check_widths(const struct lam_create_options *o,
+                       struct lam_error *err)
 {
     if (o->version < 2 || o->version > 3)
         return lam_fail(err, EINVAL, "Unsupported qcow2 version %u (limits: 2 "
@@ -410,7 +410,7 @@ int qcow2_create(struct lam_io *io, struct lam_io *data,
                  struct lam_error *err)
 {
     struct layout l = { 0 };
-    int rc = check_widths(options, err);
+    int rc = qcow2_check_widths(options, err);
 
     if (!options->data_file)
         data = NULL;

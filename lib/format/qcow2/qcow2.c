@@ -135,7 +135,7 @@ static int check_usable(const struct qcow2 *q, const struct format_open *o,
 
     if (o->metadata_only)
         return 0;
-    if (!o->writable)
+    if (!o->writable || o->for_check)
         return 0;
     if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
         return lam_fail(err, EACCES, "qcow2: Image is corrupt; cannot be "
@@ -150,16 +150,40 @@ static int check_usable(const struct qcow2 *q, const struct format_open *o,
     return 0;
 }
 
+/* The refcounts may be stale.  They are put right before anything trusts them
+ * (format document 2.2). */
+static int repair_dirty(struct qcow2 *q, struct lam_error *err)
+{
+    struct lam_check_result r;
+
+    if (!(q->header.incompatible & QCOW2_INCOMPAT_DIRTY))
+        return 0;
+    int rc = qcow2_repair_run(q, LAM_REPAIR_ALL, NULL, NULL, &r, err);
+    if (rc < 0)
+        return lam_error_prefix(err, rc, "qcow2: the image was not closed "
+                                "cleanly: repairing its refcounts");
+    if (!(q->header.incompatible & QCOW2_INCOMPAT_DIRTY))
+        return 0;
+    return lam_fail(err, EUCLEAN, "qcow2: the image was not closed cleanly, "
+                    "and its refcounts cannot be repaired: %" PRIu64
+                    " corruptions and %" PRIu64 " errors are left",
+                    r.corruptions, r.check_errors);
+}
+
 static int open_tables(struct qcow2 *q, const struct format_open *o,
                        struct lam_error *err)
 {
-    int rc = o->snapshot
+    bool writable = o->writable && !o->for_check;
+    int rc = writable ? repair_dirty(q, err) : 0;
+
+    if (rc == 0)
+        rc = o->snapshot
            ? load_snapshot_l1(q, o->snapshot, err)
            : load_l1(q, q->header.l1_offset, q->header.l1_size, err);
 
     if (rc == 0)
         rc = init_l2_cache(q, o->l2_cache_size, err);
-    if (rc == 0 && o->writable) {
+    if (rc == 0 && writable) {
         rc = alloc_open(q, o->refcount_cache_size, err);
         if (rc == 0)
             qcow2_set_state(q, QCOW2_WRITABLE);
@@ -365,6 +389,13 @@ static int qcow2_check(void *format, lam_finding_fn *finding, void *opaque,
     return qcow2_check_run(q->io, &q->header, finding, opaque, out, err);
 }
 
+static int qcow2_repair(void *format, unsigned what, lam_finding_fn *finding,
+                        void *opaque, struct lam_check_result *out,
+                        struct lam_error *err)
+{
+    return qcow2_repair_run(format, what, finding, opaque, out, err);
+}
+
 const struct format_ops format_qcow2 = {
     .name = "qcow2",
     .can_compress = true,
@@ -392,6 +423,7 @@ const struct format_ops format_qcow2 = {
     .key_slot = qcow2_key_slot,
     .info = qcow2_info,
     .check = qcow2_check,
+    .repair = qcow2_repair,
     .snapshots = &qcow2_snapshot_ops,
     .create = qcow2_create,
     .measure = qcow2_measure,

@@ -288,6 +288,16 @@ static int raw_create(struct lam_io *io, struct lam_io *data,
     return 0;
 }
 
+static int raw_measure(const struct lam_create_options *options,
+                       struct format_measure *out, struct lam_error *err)
+{
+    if (options->size > INT64_MAX - SECTOR)
+        return lam_fail(err, EFBIG, "size %" PRIu64 " is beyond the limit of "
+                        "2^63", options->size);
+    *out = (struct format_measure){ .data = align_up(options->size, SECTOR) };
+    return 0;
+}
+
 const struct format_ops format_raw = {
     .name = "raw",
     .probe = raw_probe,
@@ -306,4 +316,5 @@ const struct format_ops format_raw = {
     .truncate = raw_truncate,
     .info = raw_info,
     .create = raw_create,
+    .measure = raw_measure,
 };
