@@ -13,6 +13,7 @@ struct file {
     atomic_bool no_zero_range;  /* the file system lacks ZERO_RANGE */
     pthread_mutex_t run_lock;   /* the two below */
     uint64_t run_start, run_end;/* data without a hole, as last seen */
+    pthread_mutex_t write_turn; /* see file_writev() */
 };
 
 static inline struct file *file_of(struct lam_io *io)

@@ -15,8 +15,9 @@
 /* Zero detection looks at blocks of this size, which is what file systems
  * can leave out. */
 #define ZERO_BLOCK    UINT64_C(4096)
-/* A data chunk: large enough for long transfers, small enough for a cache. */
-#define CHUNK_BYTES   (512 * LAM_KIB)
+/* A data chunk: large enough that workers seldom wait for each other's writes,
+ * small enough for a cache. */
+#define CHUNK_BYTES   (1 * LAM_MIB)
 /* Zeroes: few calls for a terabyte, and a cancel is seen soon. */
 #define BARE_BYTES    (64 * LAM_MIB)
 #define SPLIT_BYTES   (64 * LAM_KIB)
