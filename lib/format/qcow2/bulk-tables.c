@@ -104,7 +104,7 @@ int bulk_drop_l1(struct bulk *b, const uint64_t *l1, size_t entries,
 
     if (!buf)
         return lam_fail(err, ENOMEM, "no memory for an L2 table");
-    int rc = shadow_add(&b->refs, offset, entries * sizeof *l1, -1, err);
+    int rc = shadow_drop_table(&b->refs, offset, entries * sizeof *l1, err);
     for (size_t i = 0; rc == 0 && i < entries; i++) {
         rc = table_of(b, l1, i, &table, err);
         if (rc < 0 || !table)
@@ -113,7 +113,7 @@ int bulk_drop_l1(struct bulk *b, const uint64_t *l1, size_t entries,
         if (rc == 0)
             rc = count_table(b, buf, i, -1, false, err);
         if (rc == 0)
-            rc = shadow_add(&b->refs, table, cs, -1, err);
+            rc = shadow_drop_table(&b->refs, table, cs, err);
     }
     return rc;
 }
@@ -275,7 +275,7 @@ static int renew_table(struct bulk *b, uint64_t table, struct gather *t,
                        uint64_t *entry, struct lam_error *err)
 {
     uint64_t count, host;
-    bool changed;
+    bool changed = false;
     int rc = shadow_get(&b->refs, host_cluster(&b->q->g, table), &count, err);
 
     *entry = table;
@@ -289,7 +289,7 @@ static int renew_table(struct bulk *b, uint64_t table, struct gather *t,
         return rc;
     rc = gather_add(t, &host, err);
     if (rc == 0)
-        rc = shadow_add(&b->refs, table, b->q->g.cluster_size, -1, err);
+        rc = shadow_drop_table(&b->refs, table, b->q->g.cluster_size, err);
     *entry = host | QCOW2_COPIED;
     return rc;
 }
@@ -318,7 +318,7 @@ int bulk_renew_copied(struct bulk *b, struct lam_error *err)
     lam_autofree uint64_t *new = calloc(entries ? entries : 1, sizeof *new);
     uint64_t old = b->l1_offset;
     struct gather t;
-    bool changed;
+    bool changed = false;
 
     if (!new)
         return lam_fail(err, ENOMEM, "no memory for an L1 table of %zu "
@@ -330,6 +330,6 @@ int bulk_renew_copied(struct bulk *b, struct lam_error *err)
     if (rc < 0 || !changed)
         return rc;
     rc = set_l1(b, lam_take(&new), entries, err);
-    return rc < 0 ? rc : shadow_add(&b->refs, old, entries * sizeof *new, -1,
-                                    err);
+    return rc < 0 ? rc : shadow_drop_table(&b->refs, old,
+                                           entries * sizeof *new, err);
 }

@@ -108,15 +108,35 @@ static int switch_header(struct bulk *b, struct lam_error *err)
 
 /* Slices of tables that nobody has any more.  Requests that found these tables
  * have ended, so nobody is loading one. */
-static void forget_tables(struct qcow2 *q, const uint64_t *l1, size_t entries)
+static void forget_tables(struct bulk *b, const uint64_t *l1, size_t entries)
 {
+    struct qcow2 *q = b->q;
+
     for (size_t i = 0; i < entries; i++) {
         uint64_t table = entry_offset(l1[i]), count;
 
-        if (table && refcount_read(q, host_cluster(&q->g, table), &count,
-                                   NULL) == 0 && !count)
+        if (table && shadow_get(&b->refs, host_cluster(&q->g, table), &count,
+                                NULL) == 0 && !count)
             cache_forget(&q->l2, table, q->g.cluster_size);
     }
+}
+
+static void replace_l1(struct bulk *b)
+{
+    struct qcow2 *q = b->q;
+    uint64_t *old = q->l1;
+    size_t old_size = q->l1_size;
+
+    pthread_rwlock_wrlock(&q->lock);
+    q->l1 = lam_take(&b->l1);
+    q->l1_size = b->l1_size;
+    atomic_store(&q->size, align_down(b->size, QCOW2_SECTOR));
+    pthread_rwlock_unlock(&q->lock);
+    epoch_drain(&q->epoch);
+    pthread_rwlock_wrlock(&q->lock);
+    forget_tables(b, old, old_size);
+    pthread_rwlock_unlock(&q->lock);
+    free(old);
 }
 
 /* The tables in memory follow.  Requests that use the old ones end before
@@ -124,25 +144,14 @@ static void forget_tables(struct qcow2 *q, const uint64_t *l1, size_t entries)
 static void install(struct bulk *b)
 {
     struct qcow2 *q = b->q;
-    uint64_t *old = q->l1;
-    size_t old_size = q->l1_size;
 
+    if (b->l1)
+        replace_l1(b);
+    pthread_rwlock_wrlock(&q->lock);
+    forget_tables(b, b->dropped_l1, b->dropped_l1_size);
+    pthread_rwlock_unlock(&q->lock);
+    shadow_discard(&b->refs);
     shadow_install(&b->refs);
-    pthread_rwlock_wrlock(&q->lock);
-    forget_tables(q, b->dropped_l1, b->dropped_l1_size);
-    if (!b->l1) {
-        pthread_rwlock_unlock(&q->lock);
-        return;
-    }
-    q->l1 = lam_take(&b->l1);
-    q->l1_size = b->l1_size;
-    atomic_store(&q->size, align_down(b->size, QCOW2_SECTOR));
-    pthread_rwlock_unlock(&q->lock);
-    epoch_drain(&q->epoch);
-    pthread_rwlock_wrlock(&q->lock);
-    forget_tables(q, old, old_size);
-    pthread_rwlock_unlock(&q->lock);
-    free(old);
 }
 
 int bulk_commit(struct bulk *b, struct lam_error *err)

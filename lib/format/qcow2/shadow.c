@@ -36,6 +36,7 @@ void shadow_deinit(struct shadow *s)
         free(s->blocks[i].bytes);
     free(s->blocks);
     free(s->table);
+    free(s->quiet);
     *s = (struct shadow){ 0 };
 }
 
@@ -160,6 +161,35 @@ int shadow_add(struct shadow *s, uint64_t host, uint64_t length, int delta,
     return rc;
 }
 
+static int add_quiet(struct shadow *s, uint64_t cluster, struct lam_error *err)
+{
+    if (s->nb_quiet == s->quiet_capacity) {
+        size_t n = s->quiet_capacity ? s->quiet_capacity * 2 : 256;
+        uint64_t *grown = realloc(s->quiet, n * sizeof *grown);
+
+        if (!grown)
+            return lam_fail(err, ENOMEM, "no memory for %zu clusters", n);
+        s->quiet = grown;
+        s->quiet_capacity = n;
+    }
+    s->quiet[s->nb_quiet++] = cluster;
+    return 0;
+}
+
+int shadow_drop_table(struct shadow *s, uint64_t host, uint64_t length,
+                      struct lam_error *err)
+{
+    uint64_t c = host_cluster(&s->q->g, host), value;
+    int rc = shadow_add(s, host, length, -1, err);
+
+    for (; rc == 0 && c << s->q->g.cluster_bits < host + length; c++) {
+        rc = shadow_get(s, c, &value, err);
+        if (rc == 0 && !value)
+            rc = add_quiet(s, c, err);
+    }
+    return rc;
+}
+
 /* -------------------------------------------------------------- free space */
 
 static int is_free(struct shadow *s, uint64_t cluster, bool *out,
@@ -258,7 +288,7 @@ static int place_blocks(struct shadow *s, bool *again, struct lam_error *err)
         rc = shadow_alloc(s, 1, false, &place, &got, err);
         s->blocks[i].place = rc == 0 ? place : 0;
         if (rc == 0 && s->table[i])
-            rc = shadow_add(s, s->table[i], s->q->g.cluster_size, -1, err);
+            rc = shadow_drop_table(s, s->table[i], s->q->g.cluster_size, err);
     }
     return rc;
 }
@@ -294,8 +324,8 @@ int shadow_place(struct shadow *s, struct lam_error *err)
 {
     const struct qcow2_header *h = &s->q->header;
     bool again = true;
-    int rc = shadow_add(s, h->reft_offset,
-                        (uint64_t)h->reft_clusters << h->cluster_bits, -1, err);
+    uint64_t bytes = (uint64_t)h->reft_clusters << h->cluster_bits;
+    int rc = shadow_drop_table(s, h->reft_offset, bytes, err);
 
     while (rc == 0 && again) {
         rc = place_blocks(s, &again, err);
@@ -359,6 +389,76 @@ int shadow_write(struct shadow *s, struct lam_error *err)
             i++;
     }
     return rc < 0 ? rc : write_table(s, err);
+}
+
+/* Where the discarding stands: clusters in ascending order. */
+struct discard {
+    struct shadow *s;
+    size_t quiet;               /* of these so many are behind us */
+    uint64_t first, length;     /* a run of clusters not yet told */
+};
+
+static bool is_quiet(struct discard *d, uint64_t cluster)
+{
+    const struct shadow *s = d->s;
+
+    while (d->quiet < s->nb_quiet && s->quiet[d->quiet] < cluster)
+        d->quiet++;
+    return d->quiet < s->nb_quiet && s->quiet[d->quiet] == cluster;
+}
+
+static void discard_run(struct discard *d)
+{
+    unsigned bits = d->s->q->g.cluster_bits;
+
+    if (d->length)
+        lam_io_discard(d->s->q->io, d->first << bits, d->length << bits, NULL);
+    d->length = 0;
+}
+
+/* What @old counts and @new does not, in the block whose first counter is
+ * @first's. */
+static void discard_block(struct discard *d, uint64_t first,
+                          const uint8_t *old, const uint8_t *new)
+{
+    const struct qcow2_geometry *g = &d->s->q->g;
+
+    for (uint64_t i = 0; i < g->refblock_entries; i++) {
+        if (refblock_get(new, g->refcount_order, i) ||
+            !refblock_get(old, g->refcount_order, i) ||
+            is_quiet(d, first + i))
+            continue;
+        if (d->first + d->length != first + i)
+            discard_run(d);
+        if (!d->length++)
+            d->first = first + i;
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+void shadow_discard(struct shadow *s)
+{
+    uint64_t cs = s->q->g.cluster_size;
+    lam_autofree uint8_t *old = buffer_new(cs);
+    struct discard d = { .s = s };
+
+    if (!s->q->unmap || !old || s->lowest_freed == UINT64_MAX)
+        return;
+    if (s->nb_quiet)
+        qsort(s->quiet, s->nb_quiet, sizeof *s->quiet, by_value);
+    for (size_t i = 0; i < s->entries; i++) {
+        if (s->blocks[i].bytes && s->table[i] &&
+            lam_io_read(s->q->io, old, cs, s->table[i], NULL) == 0)
+            discard_block(&d, i * s->q->g.refblock_entries, old,
+                          s->blocks[i].bytes);
+    }
+    discard_run(&d);
 }
 
 void shadow_install(struct shadow *s)

@@ -30,6 +30,8 @@ struct shadow {
     uint64_t cursor;            /* cluster from which to look for free ones */
     uint64_t lowest_freed;      /* cluster */
     uint64_t table_place, table_clusters;
+    uint64_t *quiet;            /* clusters of tables that became free */
+    size_t nb_quiet, quiet_capacity;
 };
 
 /* Dirty refcounts are written first.  To be deinitialised also after a
@@ -47,6 +49,11 @@ int shadow_get(struct shadow *s, uint64_t cluster, uint64_t *value,
  */
 int shadow_add(struct shadow *s, uint64_t host, uint64_t length, int delta,
                struct lam_error *err);
+
+/* A reference less on the clusters of a table.  Tables come and go in single
+ * clusters: they stay allocated on the host, for the next one. */
+int shadow_drop_table(struct shadow *s, uint64_t host, uint64_t length,
+                      struct lam_error *err);
 
 /*
  * Reserve contiguous clusters that are free now and were before: @want of
@@ -66,7 +73,11 @@ int shadow_place(struct shadow *s, struct lam_error *err);
 /* Writes them there. */
 int shadow_write(struct shadow *s, struct lam_error *err);
 
-/* The header names them: they are in force. */
+/* The header names them.  Guest data that is free from now on may go from the
+ * host; for this nobody may be reading it any more. */
+void shadow_discard(struct shadow *s);
+
+/* They are in force. */
 void shadow_install(struct shadow *s);
 
 #endif

@@ -74,8 +74,8 @@ static int replace_table(struct bulk *b, const struct qcow2_snapshots *list,
     if (rc == 0 && table)
         rc = write_table(b, table, length, err);
     if (rc == 0)
-        rc = shadow_add(&b->refs, h->snapshots_offset, list->table_length, -1,
-                        err);
+        rc = shadow_drop_table(&b->refs, h->snapshots_offset,
+                               list->table_length, err);
     return rc;
 }
 
