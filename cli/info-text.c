@@ -79,7 +79,7 @@ static void print_snapshot(FILE *out, const struct lam_snapshot_info *snapshot)
             human_size(snapshot->vm_state_size, size), date, clock, icount);
 }
 
-static void print_snapshots(FILE *out, const struct lam_image_info *info)
+void info_print_snapshots(FILE *out, const struct lam_image_info *info)
 {
     if (!info->nb_snapshots)
         return;
@@ -154,7 +154,7 @@ void info_print_text(FILE *out, const struct lam_image_info *info)
     if (info->dirty)
         fputs("cleanly shut down: no\n", out);
     print_backing(out, info);
-    print_snapshots(out, info);
+    info_print_snapshots(out, info);
     info_print_specific(out, info);
     if (info_has_file_child(info))
         print_file(out, info);

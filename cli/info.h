@@ -14,6 +14,8 @@
 void info_print_text(FILE *out, const struct lam_image_info *info);
 /* "Format specific information:" and its lines, for formats that have any. */
 void info_print_specific(FILE *out, const struct lam_image_info *info);
+/* "Snapshot list:" and a line for each; nothing if there is none. */
+void info_print_snapshots(FILE *out, const struct lam_image_info *info);
 struct json_object *info_to_json(const struct lam_image_info *info);
 
 /* The plain name of the image file below the format: without "file:", and out

@@ -25,6 +25,7 @@ static const struct {
     { "io", cmd_io, "Read, write and exercise an image (as qemu-io does)" },
     { "map", cmd_map, "Show where the guest's data is stored" },
     { "resize", cmd_resize, "Change the virtual size of an image" },
+    { "snapshot", cmd_snapshot, "List and change internal snapshots" },
 };
 
 static const size_t nb_commands = sizeof commands / sizeof commands[0];

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmd-snapshot.c - `snapshot`: list, create, apply and delete the internal
+ * snapshots of an image.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+
+#include "info.h"
+#include "option.h"
+
+static const char synopsis[] =
+    "snapshot [-f FMT | --image-opts] [-l | -a|-c|-d SNAPSHOT] [-q] [-U]\n"
+    "        FILENAME";
+
+static const char help[] =
+    "List or change the internal snapshots of an image.\n\n"
+    "Options:\n"
+    "  -l, --list             list the snapshots (the default)\n"
+    "  -c, --create SNAPSHOT  keep the disk as it is now under this name\n"
+    "  -a, --apply SNAPSHOT   make the disk what it was then; an id or a name\n"
+    "  -d, --delete SNAPSHOT  forget the first snapshot with this name\n"
+    "  -f, --format FMT       the image's format (default: look at the file)\n"
+    "      --image-opts       FILENAME is a list "
+    "\"driver=...,file.filename=...\"\n"
+    "  -q, --quiet            print nothing but errors and the list\n"
+    "  -U, --force-share      take no lock: the image may be in use (-l only)\n"
+    "      --object OBJECT    define a secret: \"secret,id=ID,...\"\n"
+    "      --untrusted        open no file that the image's header names\n"
+    "  -h, --help             print this help\n\n"
+    "Each change is on disk when the command ends, and is made by one write of\n"
+    "the image's header: whenever it is killed, the image is as before or as\n"
+    "wanted.  Exit status: 0 done, 1 failed: then nothing has changed.\n\n"
+    "Example:\n"
+    "  snapshot -c before-upgrade disk.qcow2\n";
+
+struct snapshot_args {
+    const char *filename;
+    struct source_options source;
+    int action;                 /* 'l', 'c', 'a', 'd'; 0: none given */
+    const char *name;           /* but for 'l' */
+};
+
+enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_UNTRUSTED };
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "list", no_argument, NULL, 'l' },
+    { "create", required_argument, NULL, 'c' },
+    { "apply", required_argument, NULL, 'a' },
+    { "delete", required_argument, NULL, 'd' },
+    { "format", required_argument, NULL, 'f' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "force-share", no_argument, NULL, 'U' },
+    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
+    { NULL, 0, NULL, 0 },
+};
+
+static int take_action(const struct cli *cli, int c,
+                       struct snapshot_args *args)
+{
+    if (args->action)
+        return cli_usage(cli, "Cannot mix '-l', '-a', '-c', '-d'");
+    args->action = c;
+    args->name = optarg;
+    return -1;
+}
+
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int c,
+                       struct snapshot_args *args)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    switch (c) {
+    case 'h':
+        return cli_help(cli, synopsis, help);
+    case 'l':
+    case 'c':
+    case 'a':
+    case 'd':
+        return take_action(cli, c, args);
+    case 'f':
+        args->source.format = optarg;
+        return -1;
+    case 'q':
+        return -1;              /* there is nothing to be quiet about */
+    case 'U':
+        args->source.force_share = true;
+        return -1;
+    case OPT_IMAGE_OPTS:
+        args->source.image_opts = true;
+        return -1;
+    case OPT_UNTRUSTED:
+        args->source.untrusted = true;
+        return -1;
+    case OPT_OBJECT:
+        if (object_option(cli, optarg, &err) == 0)
+            return -1;
+        cli_report(cli, &err);
+        return 1;
+    default:
+        return cli_try_help(cli);
+    }
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct snapshot_args *args)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hla:c:d:f:qU", long_options, NULL)) !=
+           -1) {
+        int status = take_option(cli, c, args);
+        if (status >= 0)
+            return status;
+    }
+    if (optind != argc - 1)
+        return cli_usage(cli, "Expecting one image file name");
+    args->filename = argv[optind];
+    if (args->source.image_opts && args->source.format) {
+        cli_error(cli, "--image-opts and --format are mutually exclusive");
+        return 1;
+    }
+    return -1;
+}
+
+static int list(const struct cli *cli, struct lam_image *image)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image_info *info;
+
+    if (lam_image_info(image, &info, &err) < 0) {
+        cli_report(cli, &err);
+        return 1;
+    }
+    info_print_snapshots(stdout, info);
+    lam_image_info_free(info);
+    return 0;
+}
+
+static int change(struct lam_image *image, const struct snapshot_args *args,
+                  struct lam_error *err)
+{
+    switch (args->action) {
+    case 'c':
+        return lam_image_snapshot_create(image, args->name, err);
+    case 'a':
+        return lam_image_snapshot_apply(image, args->name, err);
+    default:
+        return lam_image_snapshot_delete(image, args->name, err);
+    }
+}
+
+static void report(const struct cli *cli, const struct snapshot_args *args,
+                   const struct lam_error *err)
+{
+    const char *verb = args->action == 'c' ? "create"
+                     : args->action == 'a' ? "apply" : "delete";
+    /* The genuine tool has no more to say than the number's text there. */
+    bool brief = cli->as_qemu && args->action == 'c';
+
+    cli_error(cli, "Could not %s snapshot '%s': %s", verb, args->name,
+              brief ? strerror(err->code) : err->message);
+}
+
+int cmd_snapshot(const struct cli *cli, int argc, char **argv)
+{
+    struct snapshot_args args = { 0 };
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image;
+    int status = parse_args(cli, argc, argv, &args);
+
+    if (status >= 0)
+        return status;
+    bool reads = !args.action || args.action == 'l';
+    unsigned flags = LAM_OPEN_NO_BACKING |
+                     (reads ? 0 : LAM_OPEN_WRITE | LAM_OPEN_UNMAP);
+    if (source_open(cli, args.filename, &args.source, flags, &image) < 0)
+        return 1;
+    if (reads) {
+        status = list(cli, image);
+        lam_image_close(image, NULL);
+        return cli_finish(cli, status);
+    }
+    status = 0;
+    if (change(image, &args, &err) < 0) {
+        report(cli, &args, &err);
+        status = 1;
+    }
+    if (lam_image_close(image, &err) < 0 && !status) {
+        report(cli, &args, &err);
+        status = 1;
+    }
+    return status;
+}
