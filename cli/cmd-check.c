@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * cmd-check.c - `check`: count every reference to every cluster, and say what
- * does not add up.  Reports only.
+ * does not add up.  With -r put it right, and check again.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -12,29 +12,33 @@
 #include "print.h"
 
 static const char synopsis[] =
-    "check [-f FMT | --image-opts] [-T CACHE] [-q] [-U]\n"
+    "check [-f FMT | --image-opts] [-T CACHE] [-r leaks|all] [-q] [-U]\n"
     "        [--output human|json] FILENAME";
 
 static const char help[] =
-    "Check the metadata of an image.\n\n"
+    "Check the metadata of an image, and repair it with -r.\n\n"
     "Options:\n"
     "  -f, --format FMT     the image's format (default: look at the file)\n"
     "      --image-opts     FILENAME is a list \"driver=...,file.filename=...\""
     "\n"
     "  -T, --cache MODE     none, writeback (default), writethrough,\n"
     "                       directsync or unsafe\n"
+    "  -r, --repair WHAT    leaks: free clusters that nothing refers to;\n"
+    "                       all: whatever can be put right without guessing\n"
     "  -U, --force-share    take no lock: the image may be in use\n"
     "  -q, --quiet          no summary, only what is wrong and the status\n"
     "      --output FORMAT  human (default) or json\n"
     "      --untrusted      open no file that the image's header names\n"
     "  -h, --help           print this help\n\n"
     "Backing files are not opened; they may be missing.\n"
-    "Repair (-r leaks|all) is not available yet.\n\n"
+    "After repairs the image is checked again: that result counts.  Where a\n"
+    "table cannot be read, what only it could refer to is not freed.\n\n"
     "Exit status: 0 nothing wrong; 1 the check could not be completed;\n"
     "2 corruption; 3 leaked clusters only (space is wasted, data are safe);\n"
     "63 the format has nothing to check.\n\n"
     "Example:\n"
-    "  check --output=json disk.qcow2\n";
+    "  check --output=json disk.qcow2\n"
+    "  check -r leaks disk.qcow2\n";
 
 enum {
     STATUS_CLEAN = 0, STATUS_FAILED = 1, STATUS_CORRUPT = 2, STATUS_LEAKS = 3,
@@ -45,6 +49,7 @@ struct check_args {
     const char *filename;
     struct source_options source;
     bool json, quiet;
+    unsigned repair;            /* LAM_REPAIR_... */
 };
 
 enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_OUTPUT, OPT_UNTRUSTED };
@@ -63,13 +68,17 @@ static const struct option long_options[] = {
     { NULL, 0, NULL, 0 },
 };
 
-static int refuse_repair(const struct cli *cli, const char *what)
+static int repair_option(const struct cli *cli, const char *what,
+                         struct check_args *args)
 {
-    if (strcmp(what, "leaks") && strcmp(what, "all"))
+    if (!strcmp(what, "leaks"))
+        args->repair = LAM_REPAIR_LEAKS;
+    else if (!strcmp(what, "all"))
+        args->repair = LAM_REPAIR_ALL;
+    else
         return cli_usage(cli, "--repair (-r) expects 'leaks' or 'all' not '%s'",
                          what);
-    cli_error(cli, "--repair (-r): repair is not available yet");
-    return STATUS_FAILED;
+    return -1;
 }
 
 /* -1: go on; else the exit status. */
@@ -90,7 +99,7 @@ static int take_option(const struct cli *cli, int c, struct check_args *args)
         args->source.cache = optarg;
         return -1;
     case 'r':
-        return refuse_repair(cli, optarg);
+        return repair_option(cli, optarg, args);
     case 'U':
         args->source.force_share = true;
         return -1;
@@ -197,7 +206,9 @@ static void print_report(struct lam_image *image,
     add_count(object, "compressed-clusters", r->compressed_clusters);
     add_number(object, "total-clusters", r->total_clusters);
     add_count(object, "corruptions", r->corruptions);
+    add_count(object, "corruptions-fixed", r->corruptions_fixed);
     add_number(object, "check-errors", r->check_errors);
+    add_count(object, "leaks-fixed", r->leaks_fixed);
     add_count(object, "leaks", r->leaks);
     add_count(object, "allocated-clusters", r->allocated_clusters);
     json_object_object_add(object, "filename",
@@ -218,20 +229,48 @@ static int status_of(int rc, const struct lam_check_result *r)
     return r->leaks ? STATUS_LEAKS : STATUS_CLEAN;
 }
 
+static int run(const struct check_args *args, struct lam_image *image,
+               struct lam_check_result *r, struct lam_error *err)
+{
+    return args->repair
+        ? lam_image_repair(image, args->repair, on_finding, NULL, r, err)
+        : lam_image_check(image, on_finding, NULL, r, err);
+}
+
+/* What was repaired; and what a check finds now. */
+static int check_again(const struct check_args *args, struct lam_image *image,
+                       struct lam_check_result *r, struct lam_error *err)
+{
+    uint64_t leaks_fixed = r->leaks_fixed;
+    uint64_t corruptions_fixed = r->corruptions_fixed;
+
+    if (!args->quiet && !args->json)
+        printf("The following inconsistencies were found and repaired:\n\n"
+               "    %" PRIu64 " leaked clusters\n    %" PRIu64
+               " corruptions\n\nDouble checking the fixed image now...\n",
+               leaks_fixed, corruptions_fixed);
+    int rc = lam_image_check(image, on_finding, NULL, r, err);
+    r->leaks_fixed = leaks_fixed;
+    r->corruptions_fixed = corruptions_fixed;
+    return rc;
+}
+
 static int check(const struct cli *cli, const struct check_args *args,
                  struct lam_image *image)
 {
     struct lam_check_result result = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
-    int rc = lam_image_check(image, on_finding, NULL, &result, &err);
+    int rc = run(args, image, &result, &err);
 
     if (rc == -ENOTSUP) {
         cli_error(cli, "This image format does not support checks");
         return STATUS_NO_CHECK;
     }
+    if (rc == 0 && (result.leaks_fixed || result.corruptions_fixed))
+        rc = check_again(args, image, &result, &err);
     if (rc < 0) {
         cli_error(cli, "Check failed: %s", err.message);
-        if (!result.check_errors)
+        if (args->repair || !result.check_errors)
             return STATUS_FAILED;
     }
     if (rc == 0 && result.check_errors)
@@ -251,8 +290,9 @@ int cmd_check(const struct cli *cli, int argc, char **argv)
 
     if (status >= 0)
         return status;
-    if (source_open(cli, args.filename, &args.source,
-                    LAM_OPEN_CHECK | LAM_OPEN_NO_BACKING, &image) < 0)
+    unsigned flags = LAM_OPEN_CHECK | LAM_OPEN_NO_BACKING |
+                     (args.repair ? LAM_OPEN_WRITE : 0);
+    if (source_open(cli, args.filename, &args.source, flags, &image) < 0)
         return STATUS_FAILED;
     status = check(cli, &args, image);
     lam_image_close(image, NULL);

@@ -177,3 +177,16 @@ int lam_image_check(struct lam_image *image, lam_finding_fn *finding,
     *out = (struct lam_check_result){ 0 };
     return image->ops->check(image->format, finding, opaque, out, err);
 }
+
+int lam_image_repair(struct lam_image *image, unsigned what,
+                     lam_finding_fn *finding, void *opaque,
+                     struct lam_check_result *out, struct lam_error *err)
+{
+    if (!image->ops->repair)
+        return lam_fail(err, ENOTSUP,
+                        "This image format does not support checks");
+    if (!image->writable || !image->for_check)
+        return lam_fail(err, EROFS, "the image is not open for repair");
+    *out = (struct lam_check_result){ 0 };
+    return image->ops->repair(image->format, what, finding, opaque, out, err);
+}

@@ -33,6 +33,7 @@ struct lam_image {
     bool writable;
     bool guessed;                   /* the format was probed, not declared */
     bool metadata_only;
+    bool for_check;                 /* open for check and repair only */
     bool unmap;                     /* discard and LAM_ZERO_UNMAP count */
     bool flush_writes;              /* writethrough: each write is flushed */
 

@@ -190,6 +190,7 @@ int layer_attach_format(struct lam_image *image,
     };
     if (options->flags & LAM_OPEN_TRUST_EOF)
         image->io->eof_unit = UINT64_MAX;
+    image->for_check = o.for_check;
     int rc = image->ops->open(&o, &image->format, err);
     if (rc < 0)
         return rc;

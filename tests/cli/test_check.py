@@ -44,13 +44,6 @@ def test_older(older, our_img, images, name):
     assert_understood(older, our_img, ['check', '--output=json', name], images)
 
 
-def test_repair_is_refused(our_img, images):
-    before = (images / 'leak.qcow2').read_bytes()
-    done = outcome(our_img, ['check', '-r', 'leaks', 'leak.qcow2'], images)
-    assert done.status == 1 and 'not available yet' in done.err
-    assert (images / 'leak.qcow2').read_bytes() == before
-
-
 def test_missing_backing_file(our_img, images):
     """Unlike the genuine tool we need no other file to check this one."""
     done = outcome(our_img, ['check', '--output=json', 'orphan.qcow2'], images)

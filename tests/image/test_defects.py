@@ -143,6 +143,7 @@ OTHER_CHECK = [
      'reported, where the genuine tool does not open the image at all'),
     (r'snapshot_table_beyond_eof|header-snapshots-beyond-eof',
      'a snapshot table that is not there ends the check'),
+    (r'zero_in_v2|data_file_offset', 'findings of our own'),
     (r'header-crypt-aes', 'metadata can be checked without a key'),
     (r'header-header-length-105', 'header_length is to be a multiple of 8'),
     (r'cut-at-196612', 'half an L1 entry is completed with zeroes'),

@@ -40,6 +40,16 @@ int check_reference(struct check *c, uint64_t offset, uint64_t length,
     return 0;
 }
 
+/* References from a table that the file has not got are not counted. */
+static void note_presence(struct check *c, uint64_t offset, uint64_t length)
+{
+    uint64_t end;
+
+    if (length && (add_overflows(offset, length, &end) ||
+                   end > align_up(c->file_length, c->g.cluster_size)))
+        c->incomplete = true;
+}
+
 /* --------------------------------------------------------------- L1 tables */
 
 static int by_offset(const void *a, const void *b)
@@ -102,10 +112,12 @@ static int l1_entry(struct check *c, uint64_t entry, bool active,
                     "reserved bits set: %" PRIx64, entry);
     if (!offset)
         return 0;
-    if (!is_aligned(offset, c->g.cluster_size))
+    if (!is_aligned(offset, c->g.cluster_size)) {
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR l2_offset=%" PRIx64
                     ": Table is not cluster aligned; L1 entry corrupted",
                     offset);
+        c->incomplete = true;
+    }
     return add_l2(c, offset, active, err);
 }
 
@@ -118,6 +130,7 @@ static int count_l1(struct check *c, uint64_t offset, uint64_t l1_size,
 
     if (!buf)
         return lam_fail(err, ENOMEM, "no memory for an L1 table");
+    note_presence(c, offset, l1_size * 8);
     for (uint64_t i = 0; i < l1_size && rc == 0; i += PIECE) {
         uint64_t n = min_u64(PIECE, l1_size - i);
 
@@ -141,6 +154,7 @@ static int count_l2_tables(struct check *c, struct lam_error *err)
 
         if (rc < 0)
             return rc;
+        note_presence(c, l2->offset, c->g.cluster_size);
         if (l2->offset >= c->file_length)
             continue;
         rc = check_read(c, c->cluster, c->g.cluster_size, l2->offset, err);
@@ -174,12 +188,14 @@ static int count_snapshot(struct check *c, const struct qcow2_snapshot *s,
                     "l1_offset=%#" PRIx64 ": L1 table is not cluster aligned; "
                     "snapshot table entry corrupted", s->id, s->name,
                     s->l1_offset);
+        c->incomplete = true;
         return 0;
     }
     if (s->l1_size > QCOW2_MAX_L1_ENTRIES) {
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR snapshot %s (%s) "
                     "l1_size=%#" PRIx32 ": L1 table is too large; snapshot "
                     "table entry corrupted", s->id, s->name, s->l1_size);
+        c->incomplete = true;
         return 0;
     }
     return count_l1(c, s->l1_offset, s->l1_size, false, err);
@@ -202,6 +218,7 @@ static int count_snapshots(struct check *c, struct lam_error *err)
 static int count_bitmap(void *opaque, uint64_t offset, uint64_t length,
                         struct lam_error *err)
 {
+    note_presence(opaque, offset, length);
     return check_reference(opaque, offset, length, 1, err);
 }
 
@@ -213,6 +230,7 @@ static int count_bitmaps(struct check *c, struct lam_error *err)
 
     if (rc == -EUCLEAN) {
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR %s", local.message);
+        c->incomplete = true;
         return 0;
     }
     return rc < 0 ? lam_fail(err, -rc, "%s", local.message) : 0;
@@ -227,6 +245,7 @@ static int count_refcount_block(struct check *c, uint64_t index,
     if (c->reft[index] & QCOW2_REFT_RESERVED) {
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR refcount table entry "
                     "%" PRIu64 " has reserved bits set", index);
+        c->refcount_errors++;
         c->rebuild = true;
         return 0;
     }
@@ -234,12 +253,15 @@ static int count_refcount_block(struct check *c, uint64_t index,
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR refcount block %"
                     PRIu64 " is not cluster aligned; refcount table entry "
                     "corrupted", index);
+        c->refcount_errors++;
         c->rebuild = true;
         return 0;
     }
     if (offset >= c->file_length) {
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR refcount block %"
                     PRIu64 " is outside image", index);
+        c->refcount_errors++;
+        c->rebuild |= c->fix & LAM_REPAIR_ERRORS;
         return 0;
     }
     int rc = check_reference(c, offset, c->g.cluster_size, 1, err);
@@ -247,6 +269,7 @@ static int count_refcount_block(struct check *c, uint64_t index,
         return rc;
     check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR refcount block %" PRIu64
                 " refcount=%" PRIu64, index, refmap_get(&c->refs, cluster));
+    c->refcount_errors++;
     c->rebuild = true;
     return 0;
 }

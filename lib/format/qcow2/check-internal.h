@@ -6,14 +6,21 @@
  *     check-count.c   who references what: header, L1 and L2 tables, refcount
  *                     structures, bitmaps
  *     check-l2.c      one L2 table: its findings and its references
+ *     check-copied.c  COPIED bits of the active tables; overlapping tables
  *
- * The phases only read and take notes, so that a repair can follow them.
+ * The phases of a plain check only read.  A repair (@fix) runs the same phases
+ * and puts right what each finds:
+ *
+ *     repair.c            order of the phases, counters, header bits
+ *     repair-rebuild.c    new refcount blocks and a new table
+ *     repair-entries.c    entries with unaligned offsets
  */
 #ifndef LAM_QCOW2_CHECK_INTERNAL_H
 #define LAM_QCOW2_CHECK_INTERNAL_H
 
 #include "format/qcow2/check.h"
 #include "format/qcow2/entry.h"
+#include "format/qcow2/qcow2.h"
 #include "format/qcow2/refmap.h"
 #include "format/qcow2/snapshot.h"
 
@@ -44,14 +51,30 @@ struct check {
     struct {
         uint8_t *bytes;
         uint64_t index;
+        bool dirty;             /* repaired, not yet written */
     } slot[CHECK_BLOCK_SLOTS];
     bool rebuild;               /* refcount structures cannot be trusted */
+    /* A table that may refer to anything could not be read: what seems to be
+     * a leak need not be one. */
+    bool incomplete;
+    uint64_t refcount_errors;   /* corruptions that a rebuild mends */
+
+    unsigned fix;               /* LAM_REPAIR_..., 0: report only */
+    uint64_t entry_fixes;       /* entries that repair-entries.c is to mend */
+    int write_error;            /* the first failure of a write, and why */
+    struct lam_error write_failure;
 
     struct qcow2_snapshots snapshots;
     struct check_l2 *l2;        /* sorted, once collected */
     size_t nb_l2, l2_capacity, l2_sorted;
     uint8_t *cluster;           /* one table of one cluster */
 };
+
+int check_init(struct check *c, struct lam_io *io,
+               const struct qcow2_header *h, lam_finding_fn *finding,
+               void *opaque, struct lam_check_result *out,
+               struct lam_error *err);
+void check_deinit(struct check *c);
 
 /* One finding: counted @times, told once. */
 void check_found(struct check *c, enum lam_finding_kind kind, uint64_t times,
@@ -73,7 +96,49 @@ int check_count(struct check *c, struct lam_error *err);
 int check_l2_table(struct check *c, const struct check_l2 *l2,
                    struct lam_error *err);
 
+/* One finding that the repair under way mends: "Repairing ..." and counted as
+ * mended if @fix says so, else as check_found() with "ERROR ...". */
+void check_mended(struct check *c, bool fix, uint64_t times, const char *fmt,
+                  ...) __attribute__((format(printf, 4, 5)));
+
+/* Findings of the comparison; with @fix the counters of what it covers
+ * (LAM_REPAIR_...) are put right in the cached blocks. */
+void check_compare(struct check *c, unsigned fix);
+
+/* COPIED bits of the active tables, and what else needs the guest's view. */
+int check_copied(struct check *c, struct lam_error *err);
+
+/* Tables on which something else lies, where the refcounts agree to that. */
+void check_overlaps(struct check *c);
+
 /* The refcount of @cluster on disk; false if its block cannot be had. */
 bool check_refcount(struct check *c, uint64_t cluster, uint64_t *refcount);
+
+/* In the cached block, to be written by check_write_blocks().  The block is
+ * there and the value fits. */
+void check_set_refcount(struct check *c, uint64_t cluster, uint64_t refcount);
+int check_write_blocks(struct check *c, struct lam_error *err);
+
+/* Forgets cached blocks; nothing is dirty. */
+void check_forget_blocks(struct check *c);
+
+/* Writes of a repair.  The first failure sticks. */
+int check_write(struct check *c, const void *buf, uint64_t length,
+                uint64_t offset, struct lam_error *err);
+
+/* ---- repair-entries.c ---- */
+
+/* True if what is at @table is an L2 table and nothing else: it may be
+ * written to.  All is counted. */
+bool check_owns_l2(const struct check *c, uint64_t table);
+
+/* Unaligned offsets of clusters that show no data: the entries lose them. */
+int repair_entries(struct check *c, struct lam_error *err);
+
+/* ---- repair-rebuild.c ---- */
+
+/* New refcount blocks and a new table from the counted references, in force
+ * when it returns 0; and the old ones are free. */
+int repair_rebuild(struct check *c, struct qcow2 *q, struct lam_error *err);
 
 #endif

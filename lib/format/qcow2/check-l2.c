@@ -32,6 +32,7 @@ static int compressed_entry_found(struct check *c, const struct table_scan *s,
                     "ERROR compressed cluster %" PRIu64 " with non-zero "
                     "subcluster allocation bitmap, entry=0x%" PRIx64, s->index,
                     entry.word);
+        c->incomplete = true;       /* it is read nevertheless */
         return 0;
     }
     if (entry_copied(entry.word))
@@ -65,11 +66,17 @@ static int host_entry_found(struct check *c, struct table_scan *s,
         check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
                     "ERROR offset=%" PRIx64 ": Allocated cluster has corrupted "
                     "subcluster allocation bitmap", offset);
-    if (!is_aligned(offset, c->g.cluster_size))
-        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
-                    "ERROR offset=%" PRIx64 ": %s cluster is not properly "
-                    "aligned; L2 entry corrupted.", offset,
-                    shows_data(c, entry, type) ? "Data" : "Preallocated");
+    if (!is_aligned(offset, c->g.cluster_size)) {
+        bool data = shows_data(c, entry, type);
+        bool fix = !data && c->h->version >= 3 && (c->fix & LAM_REPAIR_ERRORS);
+
+        check_mended(c, fix, fix ? 1 : s->l2->references, "offset=%" PRIx64
+                     ": %s cluster is not properly aligned; L2 entry "
+                     "corrupted.", offset, data ? "Data" : "Preallocated");
+        c->entry_fixes += fix;
+        if (fix)
+            return 0;
+    }
 
     c->out->allocated_clusters += s->l2->active;
     if (s->next_contiguous && offset != s->next_contiguous)
@@ -93,6 +100,10 @@ static int entry_found(struct check *c, struct table_scan *s,
         check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
                     "ERROR found l2 entry with reserved bits set: %" PRIx64,
                     entry.word);
+    if ((entry.word & QCOW2_ZERO) && c->h->version < 3)
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
+                    "ERROR zero cluster in a version 2 image: l2_entry=%"
+                    PRIx64, entry.word);
     if (type == QCOW2_NORMAL || type == QCOW2_ZERO_ALLOC)
         return host_entry_found(c, s, entry, type, err);
     if (subclusters_invalid(entry.bitmap, false))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check.c - check an image: count references, compare them with the refcounts
- * on disk, look at the COPIED bits (format document 14).
+ * check.c - check an image: count references and compare them with the
+ * refcounts on disk (format document 14).
  */
 #include "format/qcow2/check.h"
 
@@ -14,13 +14,27 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "format/qcow2/check-internal.h"
-#include "format/qcow2/l2.h"
 #include "format/qcow2/refblock.h"
+
+/* Snapshot names come from the image: one line, and a terminal's own control
+ * sequences do not get through. */
+static void tell(struct check *c, enum lam_finding_kind kind,
+                 const char *prefix, const char *fmt, va_list args)
+{
+    char text[512];
+    int used = snprintf(text, sizeof text, "%s", prefix);
+
+    vsnprintf(text + used, sizeof text - (size_t)used, fmt, args);
+    for (char *p = text; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    }
+    c->finding(c->opaque, kind, text);
+}
 
 void check_found(struct check *c, enum lam_finding_kind kind, uint64_t times,
                  const char *fmt, ...)
 {
-    char text[512];
     va_list args;
 
     if (kind == LAM_FINDING_CORRUPTION)
@@ -31,17 +45,25 @@ void check_found(struct check *c, enum lam_finding_kind kind, uint64_t times,
         c->out->check_errors += times;
     if (!c->finding)
         return;
-
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    tell(c, kind, "", fmt, args);
     va_end(args);
-    /* Snapshot names come from the image: one line, and a terminal's own
-     * control sequences do not get through. */
-    for (char *p = text; *p; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
-    }
-    c->finding(c->opaque, kind, text);
+}
+
+void check_mended(struct check *c, bool fix, uint64_t times, const char *fmt,
+                  ...)
+{
+    va_list args;
+
+    if (fix)
+        c->out->corruptions_fixed += times;
+    else
+        c->out->corruptions += times;
+    if (!c->finding)
+        return;
+    va_start(args, fmt);
+    tell(c, LAM_FINDING_CORRUPTION, fix ? "Repairing " : "ERROR ", fmt, args);
+    va_end(args);
 }
 
 int check_read(struct check *c, void *buf, uint64_t length, uint64_t offset,
@@ -71,9 +93,18 @@ static int load_refcount_table(struct check *c, struct lam_error *err)
     return rc;
 }
 
+static int write_slot(struct check *c, size_t slot, struct lam_error *err)
+{
+    if (!c->slot[slot].dirty)
+        return 0;
+    c->slot[slot].dirty = false;
+    return check_write(c, c->slot[slot].bytes, c->g.cluster_size,
+                       c->reft[c->slot[slot].index] & QCOW2_REFT_MASK, err);
+}
+
 /* Block @index of the table, which has an offset for it; NULL if it cannot be
  * had. */
-static const uint8_t *get_block(struct check *c, uint64_t index)
+static uint8_t *get_block(struct check *c, uint64_t index)
 {
     uint64_t offset = c->reft[index] & QCOW2_REFT_MASK;
     size_t slot = index % CHECK_BLOCK_SLOTS;
@@ -85,6 +116,8 @@ static const uint8_t *get_block(struct check *c, uint64_t index)
     if (!c->slot[slot].bytes)
         c->slot[slot].bytes = malloc(c->g.cluster_size);
     if (!c->slot[slot].bytes)
+        return NULL;
+    if (write_slot(c, slot, NULL) < 0)
         return NULL;
     c->slot[slot].index = UINT64_MAX;
     if (check_read(c, c->slot[slot].bytes, c->g.cluster_size, offset, NULL) < 0)
@@ -114,9 +147,87 @@ bool check_refcount(struct check *c, uint64_t cluster, uint64_t *refcount)
     return block;
 }
 
+/* ------------------------------------------------------------------ repairs */
+
+int check_write(struct check *c, const void *buf, uint64_t length,
+                uint64_t offset, struct lam_error *err)
+{
+    struct lam_error local = LAM_ERROR_INIT;
+
+    assert(c->fix);
+    if (!c->write_error) {
+        c->write_error = lam_io_write(c->io, buf, length, offset, &local);
+        c->write_failure = local;
+    }
+    if (c->write_error < 0 && err)
+        *err = c->write_failure;
+    return c->write_error;
+}
+
+void check_set_refcount(struct check *c, uint64_t cluster, uint64_t refcount)
+{
+    uint64_t index = reft_index(&c->g, cluster);
+    uint8_t *block = get_block(c, index);
+
+    if (!block)                 /* its write-back failed, or this one's */
+        return;
+    refblock_set(block, c->g.refcount_order, refblock_index(&c->g, cluster),
+                 refcount);
+    c->slot[index % CHECK_BLOCK_SLOTS].dirty = true;
+}
+
+int check_write_blocks(struct check *c, struct lam_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < CHECK_BLOCK_SLOTS && rc == 0; i++)
+        rc = write_slot(c, i, err);
+    if (rc == 0 && c->write_error) {
+        rc = c->write_error;
+        if (err)
+            *err = c->write_failure;
+    }
+    return rc;
+}
+
+void check_forget_blocks(struct check *c)
+{
+    for (size_t i = 0; i < CHECK_BLOCK_SLOTS; i++) {
+        assert(!c->slot[i].dirty);
+        c->slot[i].index = UINT64_MAX;
+    }
+}
+
 /* -------------------------------------------------------------- comparison */
 
-static void compare_cluster(struct check *c, uint64_t cluster)
+static bool can_mend(const struct check *c, unsigned fix, uint64_t refcount,
+                     uint64_t reference)
+{
+    if (refcount > reference)
+        return (fix & LAM_REPAIR_LEAKS) && !c->incomplete;
+    return (fix & LAM_REPAIR_ERRORS) && reference <= c->g.refcount_max;
+}
+
+static void mismatch(struct check *c, unsigned fix, uint64_t cluster,
+                     uint64_t refcount, uint64_t reference)
+{
+    bool leak = refcount > reference;
+
+    c->refcount_errors += !leak;
+    if (!can_mend(c, fix, refcount, reference)) {
+        check_found(c, leak ? LAM_FINDING_LEAK : LAM_FINDING_CORRUPTION, 1,
+                    "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%"
+                    PRIu64, leak ? "Leaked" : "ERROR", cluster, refcount,
+                    reference);
+        return;
+    }
+    check_mended(c, true, !leak, "cluster %" PRIu64 " refcount=%" PRIu64
+                 " reference=%" PRIu64, cluster, refcount, reference);
+    c->out->leaks_fixed += leak;
+    check_set_refcount(c, cluster, reference);
+}
+
+static void compare_cluster(struct check *c, unsigned fix, uint64_t cluster)
 {
     uint64_t reference = refmap_get(&c->refs, cluster);
     uint64_t refcount;
@@ -135,16 +246,12 @@ static void compare_cluster(struct check *c, uint64_t cluster)
         return;
     if (!refcount)
         c->rebuild = true;
-    check_found(c, refcount < reference ? LAM_FINDING_CORRUPTION
-                                        : LAM_FINDING_LEAK, 1,
-                "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%"
-                PRIu64, refcount < reference ? "ERROR" : "Leaked", cluster,
-                refcount, reference);
+    mismatch(c, fix, cluster, refcount, reference);
 }
 
 /* Whole leaves and blocks of nothing are passed over: a sparse file of many
  * terabytes has little else. */
-static void compare(struct check *c)
+void check_compare(struct check *c, unsigned fix)
 {
     uint64_t i = 0;
 
@@ -157,72 +264,8 @@ static void compare(struct check *c)
         if (uncovered(c, i) && !c->refs.leaves[i / REFMAP_LEAF])
             i = min_u64(leaf_end, block_end);
         else
-            compare_cluster(c, i++);
+            compare_cluster(c, fix, i++);
     }
-}
-
-/* ------------------------------------------------------------------ COPIED */
-
-static void copied_l2_table(struct check *c)
-{
-    for (uint64_t i = 0; i < c->g.l2_entries; i++) {
-        struct qcow2_l2_entry entry = l2_get(&c->g, c->cluster, i);
-        enum qcow2_cluster_type type =
-            entry_type(&c->g, entry.word, c->data_file);
-        uint64_t refcount = 1;          /* in a data file: always ours */
-
-        if (type != QCOW2_NORMAL && type != QCOW2_ZERO_ALLOC)
-            continue;
-        if (!c->data_file &&
-            !check_refcount(c, host_cluster(&c->g, entry_offset(entry.word)),
-                            &refcount))
-            continue;                   /* told by the comparison */
-        if ((refcount == 1) != entry_copied(entry.word))
-            check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR OFLAG_COPIED data "
-                        "cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
-                        entry.word, refcount);
-    }
-}
-
-static int copied_l1_entry(struct check *c, uint64_t index, uint64_t entry,
-                           struct lam_error *err)
-{
-    uint64_t offset = entry_offset(entry), refcount;
-
-    if (!offset)
-        return 0;
-    if (check_refcount(c, host_cluster(&c->g, offset), &refcount) &&
-        (refcount == 1) != entry_copied(entry))
-        check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR OFLAG_COPIED L2 "
-                    "cluster: l1_index=%" PRIu64 " l1_entry=%" PRIx64
-                    " refcount=%" PRIu64, index, entry, refcount);
-    if (offset >= c->file_length)
-        return 0;
-    int rc = check_read(c, c->cluster, c->g.cluster_size, offset, err);
-    if (rc == 0)
-        copied_l2_table(c);
-    return rc;
-}
-
-/* Only the active tables' bits mean anything (format document 3.5). */
-static int check_copied(struct check *c, struct lam_error *err)
-{
-    enum { PIECE = 4096 };                      /* entries */
-    lam_autofree uint8_t *buf = malloc(PIECE * 8);
-    int rc = 0;
-
-    if (!buf)
-        return lam_fail(err, ENOMEM, "no memory for an L1 table");
-    for (uint64_t i = 0; i < c->h->l1_size && rc == 0; i += PIECE) {
-        uint64_t n = min_u64(PIECE, c->h->l1_size - i);
-
-        if (c->h->l1_offset + i * 8 >= c->file_length)
-            return 0;
-        rc = check_read(c, buf, n * 8, c->h->l1_offset + i * 8, err);
-        for (uint64_t j = 0; j < n && rc == 0; j++)
-            rc = copied_l1_entry(c, i + j, be64_get(buf + j * 8), err);
-    }
-    return rc;
 }
 
 /* ------------------------------------------------------------------ phases */
@@ -252,7 +295,7 @@ static int prepare(struct check *c, struct lam_error *err)
                                      "snapshot table") : 0;
 }
 
-static void check_deinit(struct check *c)
+void check_deinit(struct check *c)
 {
     for (size_t i = 0; i < CHECK_BLOCK_SLOTS; i++)
         free(c->slot[i].bytes);
@@ -263,29 +306,39 @@ static void check_deinit(struct check *c)
     free(c->cluster);
 }
 
+int check_init(struct check *c, struct lam_io *io,
+               const struct qcow2_header *h, lam_finding_fn *finding,
+               void *opaque, struct lam_check_result *out,
+               struct lam_error *err)
+{
+    *c = (struct check){
+        .io = io,
+        .h = h,
+        .finding = finding,
+        .opaque = opaque,
+        .out = out,
+    };
+    memset(out, 0, sizeof *out);
+    return prepare(c, err);
+}
+
 int qcow2_check_run(struct lam_io *io, const struct qcow2_header *h,
                     lam_finding_fn *finding, void *opaque,
                     struct lam_check_result *out, struct lam_error *err)
 {
-    struct check *c = calloc(1, sizeof *c);
+    lam_autofree struct check *c = malloc(sizeof *c);
 
-    memset(out, 0, sizeof *out);
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a check");
-    c->io = io;
-    c->h = h;
-    c->finding = finding;
-    c->opaque = opaque;
-    c->out = out;
-
-    int rc = prepare(c, err);
+    int rc = check_init(c, io, h, finding, opaque, out, err);
     if (rc == 0)
         rc = check_count(c, err);
     if (rc == 0)
-        compare(c);
+        check_compare(c, 0);
     if (rc == 0)
         rc = check_copied(c, err);
+    if (rc == 0)
+        check_overlaps(c);
     check_deinit(c);
-    free(c);
     return rc;
 }

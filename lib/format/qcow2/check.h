@@ -14,4 +14,16 @@ int qcow2_check_run(struct lam_io *io, const struct qcow2_header *h,
                     lam_finding_fn *finding, void *opaque,
                     struct lam_check_result *out, struct lam_error *err);
 
+struct qcow2;
+
+/*
+ * The same, and put right what @what (LAM_REPAIR_...) names and can be put
+ * right (repair.c).  Nobody else uses @q, which has its header but no tables
+ * in memory yet.  All is on disk when it returns 0; killed at any point, the
+ * image is no worse than it was.
+ */
+int qcow2_repair_run(struct qcow2 *q, unsigned what, lam_finding_fn *finding,
+                     void *opaque, struct lam_check_result *out,
+                     struct lam_error *err);
+
 #endif

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arith.h"
 
@@ -103,5 +104,41 @@ int refmap_add(struct refmap *map, uint64_t cluster, uint64_t weight,
         (*leaf)->wide[i] += weight;
     else
         (*leaf)->narrow[i] = (uint16_t)((*leaf)->narrow[i] + weight);
+    return 0;
+}
+
+void refmap_drop(struct refmap *map, uint64_t cluster, uint64_t weight)
+{
+    assert(refmap_get(map, cluster) >= weight);
+    struct refmap_leaf *leaf = map->leaves[cluster / REFMAP_LEAF];
+    unsigned i = (unsigned)(cluster % REFMAP_LEAF);
+
+    if (!weight)
+        return;
+    if (leaf->wide)
+        leaf->wide[i] -= weight;
+    else
+        leaf->narrow[i] = (uint16_t)(leaf->narrow[i] - weight);
+}
+
+int refmap_extend(struct refmap *map, uint64_t nb_clusters,
+                  struct lam_error *err)
+{
+    uint64_t nb_leaves = div_up(nb_clusters, REFMAP_LEAF);
+
+    if (nb_clusters <= map->nb_clusters)
+        return 0;
+    if (nb_leaves > map->nb_leaves) {
+        struct refmap_leaf **grown =
+            realloc(map->leaves, nb_leaves * sizeof *grown);
+        if (!grown)
+            return lam_fail(err, ENOMEM, "no memory to count references to %"
+                            PRIu64 " clusters", nb_clusters);
+        memset(grown + map->nb_leaves, 0,
+               (nb_leaves - map->nb_leaves) * sizeof *grown);
+        map->leaves = grown;
+        map->nb_leaves = nb_leaves;
+    }
+    map->nb_clusters = nb_clusters;
     return 0;
 }

@@ -34,6 +34,13 @@ void refmap_deinit(struct refmap *map);
 int refmap_add(struct refmap *map, uint64_t cluster, uint64_t weight,
                struct lam_error *err);
 
+/* Takes back what refmap_add() counted. */
+void refmap_drop(struct refmap *map, uint64_t cluster, uint64_t weight);
+
+/* Makes room for clusters up to @nb_clusters - 1. */
+int refmap_extend(struct refmap *map, uint64_t nb_clusters,
+                  struct lam_error *err);
+
 static inline uint64_t refmap_get(const struct refmap *map, uint64_t cluster)
 {
     const struct refmap_leaf *leaf =
