@@ -23,6 +23,7 @@
 #include "base/cleanup.h"
 #include "format/qcow2/entry.h"
 #include "format/qcow2/refblock.h"
+#include "format/luks/volume.h"
 
 /* Where everything goes, in host clusters. */
 struct layout {
@@ -35,6 +36,10 @@ struct layout {
     uint64_t *blocks;           /* cluster of refcount block i */
     uint64_t nb_blocks;
     uint64_t *l2;               /* cluster of L2 table i; NULL: none */
+    bool encrypted;
+    struct luks_volume luks;    /* its header and keys, if it is */
+    const char *passphrase;     /* the keyring's */
+    uint64_t luks_cluster;
     uint64_t data_cluster;      /* preallocated data; 0: none in this file */
 };
 
@@ -107,6 +112,28 @@ static int check_files(const struct lam_create_options *o,
         return lam_fail(err, EINVAL, "Backing file and preallocation can only "
                         "be used at the same time if extended_l2 is on");
     return 0;
+}
+
+static int plan_encryption(const struct lam_create_options *o,
+                           struct layout *l, struct lam_error *err)
+{
+    const char *format = o->encryption.format;
+
+    l->encrypted = format != NULL;
+    if (!format)
+        return 0;
+    if (!strcmp(format, "aes"))
+        return lam_fail(err, ENOTSUP, "Legacy AES encryption can be read only: "
+                        "use encrypt.format=luks");
+    if (strcmp(format, "luks"))
+        return lam_fail(err, EINVAL, "Parameter 'format' does not accept value "
+                        "'%s'", format);
+    if (o->version < 3 && o->preallocation != LAM_PREALLOC_OFF)
+        return lam_fail(err, ENOTSUP, "Preallocation of an encrypted image "
+                        "needs compat=1.1: version 2 cannot say that its "
+                        "clusters are zero");
+    return luks_volume_plan(&l->luks, &o->encryption, "encrypt.",
+                            &l->passphrase, err);
 }
 
 static int check_size(const struct lam_create_options *o, struct layout *l,
@@ -183,7 +210,11 @@ static int lay_out(struct layout *l, bool with_l2, uint64_t nb_data,
     uint64_t nb_l2 = with_l2 ? l->l1_size : 0;
     uint64_t l1_clusters = div_up(l->l1_size * 8, l->g.cluster_size);
 
-    l->reft_clusters = table_clusters(&l->g, 1 + l1_clusters + nb_l2 + nb_data);
+    uint64_t nb_luks = l->encrypted ? div_up(luks_volume_bytes(&l->luks),
+                                             l->g.cluster_size) : 0;
+
+    l->reft_clusters = table_clusters(&l->g, 1 + l1_clusters + nb_luks +
+                                             nb_l2 + nb_data);
     if (l->reft_clusters << l->g.cluster_bits > QCOW2_MAX_REFCOUNT_TABLE)
         return lam_fail(err, EFBIG, "Refcount table of %" PRIu64 " bytes is "
                         "too large (limit: %d)",
@@ -195,6 +226,7 @@ static int lay_out(struct layout *l, bool with_l2, uint64_t nb_data,
     l->nb_clusters = 1 + l->reft_clusters;
     cover(l, 0);
     l->l1_cluster = take(l, l1_clusters);
+    l->luks_cluster = take(l, nb_luks);
     if (!nb_l2)
         return 0;
 
@@ -211,6 +243,7 @@ static int lay_out(struct layout *l, bool with_l2, uint64_t nb_data,
 
 static void layout_deinit(struct layout *l)
 {
+    luks_volume_deinit(&l->luks);
     free(l->blocks);
     free(l->l2);
 }
@@ -259,7 +292,11 @@ static int write_l2_tables(struct lam_io *io, const struct layout *l,
                            uint8_t *cluster, struct lam_error *err)
 {
     uint64_t nb_guest = div_up(l->size, l->g.cluster_size);
+    uint64_t flags = QCOW2_COPIED;
 
+    /* The host's zeroes decrypt to anything: say that they are zeroes. */
+    if (l->encrypted && !l->g.extended_l2)
+        flags |= QCOW2_ZERO;
     for (uint64_t i = 0; i < l->l1_size; i++) {
         uint64_t first = i * l->g.l2_entries;
         uint64_t used = min_u64(l->g.l2_entries, nb_guest - first);
@@ -268,7 +305,7 @@ static int write_l2_tables(struct lam_io *io, const struct layout *l,
         for (uint64_t j = 0; j < used; j++)
             be64_put(cluster + j * l->g.l2_entry_size,
                      (l->data_cluster + first + j) << l->g.cluster_bits |
-                     QCOW2_COPIED);
+                     flags);
         int rc = lam_io_write(io, cluster, l->g.cluster_size,
                               l->l2[i] << l->g.cluster_bits, err);
         if (rc < 0)
@@ -318,6 +355,12 @@ static void fill_header(const struct layout *l,
         h->autoclear |= QCOW2_AUTOCLEAR_DATA_RAW;
     if (o->lazy_refcounts)
         h->compatible |= QCOW2_COMPAT_LAZY;
+    if (!l->encrypted)
+        return;
+    h->crypt_method = QCOW2_CRYPT_LUKS;
+    h->has_crypto = true;
+    h->crypto_offset = l->luks_cluster << l->g.cluster_bits;
+    h->crypto_length = luks_volume_bytes(&l->luks);
 }
 
 /* The file's length: the L1 table counts only as far as it has entries. */
@@ -359,11 +402,15 @@ static int preallocate_all(struct lam_io *io, struct lam_io *data,
                        align_up(l->size, l->g.cluster_size), mode, err);
 }
 
-static int write_all(struct lam_io *io, const struct layout *l,
+static int write_all(struct lam_io *io, struct layout *l, uint64_t iter_time,
                      uint8_t *cluster, struct lam_error *err)
 {
     int rc = write_blocks(io, l, cluster, err);
 
+    if (rc == 0 && l->encrypted)
+        rc = luks_volume_create(&l->luks, io,
+                                l->luks_cluster << l->g.cluster_bits,
+                                l->passphrase, iter_time, err);
     if (rc == 0)
         rc = write_table(io, l, l->blocks, l->nb_blocks,
                          l->reft_clusters << l->g.cluster_bits, 1, 0, err);
@@ -400,7 +447,7 @@ static int create_image(struct lam_io *io, struct lam_io *data,
     if (rc == 0)
         rc = preallocate_all(io, data, l, mode, err);
     if (rc == 0)
-        rc = write_all(io, l, cluster, err);
+        rc = write_all(io, l, o->encryption.iter_time, cluster, err);
     /* The header last: half a write is no image. */
     return rc < 0 ? rc : lam_io_write(io, first, l->g.cluster_size, 0, err);
 }
@@ -420,6 +467,8 @@ int qcow2_create(struct lam_io *io, struct lam_io *data,
         rc = check_files(options, data, err);
     if (rc == 0)
         rc = check_size(options, &l, err);
+    if (rc == 0)
+        rc = plan_encryption(options, &l, err);
     if (rc == 0)
         rc = create_image(io, data, options, &l, err);
     layout_deinit(&l);

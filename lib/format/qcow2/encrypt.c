@@ -92,6 +92,16 @@ void qcow2_close_crypt(struct qcow2 *q)
     free(q->luks);
 }
 
+int qcow2_write_data(struct qcow2 *q, const struct format_allocation *a,
+                     void *data, struct lam_error *err)
+{
+    int rc = q->crypt ? crypt_run(q->crypt, CIPHER_ENCRYPT, data, a->length,
+                                  a->offset, a->host_offset, err) : 0;
+
+    return rc < 0 ? rc : lam_io_write(a->io, data, a->length, a->host_offset,
+                                      err);
+}
+
 struct crypt *qcow2_crypt(void *format)
 {
     struct qcow2 *q = format;

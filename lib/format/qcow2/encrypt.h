@@ -13,6 +13,11 @@ int qcow2_open_crypt(struct qcow2 *q, const struct format_open *options,
                      struct lam_error *err);
 void qcow2_close_crypt(struct qcow2 *q);
 
+/* Guest bytes that the format itself has to write: whole sectors, which are
+ * encrypted in place where the image is. */
+int qcow2_write_data(struct qcow2 *q, const struct format_allocation *a,
+                     void *data, struct lam_error *err);
+
 struct crypt *qcow2_crypt(void *format);
 int qcow2_key_slot(void *format, const struct lam_key_slot_options *options,
                    struct lam_error *err);

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "format/qcow2/alloc.h"
+#include "format/qcow2/encrypt.h"
 #include "format/qcow2/resize.h"
 #include "format/qcow2/shrink.h"
 
@@ -112,7 +113,7 @@ static int write_zeroes(struct qcow2 *q, uint64_t offset, uint64_t length,
         return 0;
     }
     lam_autofree void *zeroes = calloc(1, a.length);
-    rc = zeroes ? lam_io_write(a.io, zeroes, a.length, a.host_offset, err)
+    rc = zeroes ? qcow2_write_data(q, &a, zeroes, err)
                 : lam_fail(err, ENOMEM, "no memory for zeroes");
     if (rc == 0)
         return qcow2_write_finish(q, &a, err);

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "format/qcow2/encrypt.h"
 #include "format/qcow2/inflight.h"
 #include "format/qcow2/release.h"
 #include "format/qcow2/table.h"
@@ -258,7 +259,7 @@ static int inflate_and_zero(struct qcow2 *q, struct range r,
         rc = qcow2_read_compressed(q, &extents.items[0], data, err);
     if (wanted && rc == 0) {
         memset(data + (r.offset - cluster), 0, r.length);
-        rc = lam_io_write(a.io, data, a.length, a.host_offset, err);
+        rc = qcow2_write_data(q, &a, data, err);
     }
     lam_extents_deinit(&extents);
     if (wanted && rc == 0)
