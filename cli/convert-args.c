@@ -155,33 +155,6 @@ static int take_requests(const struct cli *cli, const char *text,
     return 0;
 }
 
-/* "snapshot.name=NAME", "snapshot.id=ID", or either without a key. */
-static int take_snapshot(const struct cli *cli, const char *text,
-                         struct convert_args *args)
-{
-    static const char prefix[] = "snapshot.";
-    struct lam_error err = LAM_ERROR_INIT;
-
-    args->snapshot = text;
-    if (strncmp(text, prefix, sizeof prefix - 1))
-        return 0;
-    if (keyvals_parse(&args->snapshot_options, text, &err) < 0) {
-        cli_report(cli, &err);
-        return -EINVAL;
-    }
-    for (size_t i = 0; i < args->snapshot_options.count; i++) {
-        const struct keyval *item = &args->snapshot_options.items[i];
-        if (strcmp(item->key, "snapshot.id") &&
-            strcmp(item->key, "snapshot.name")) {
-            cli_error(cli, "Invalid parameter '%s'", item->key);
-            cli_error(cli, "Failed in parsing snapshot param '%s'", text);
-            return -EINVAL;
-        }
-        args->snapshot = item->value;
-    }
-    return 0;
-}
-
 static int take_rate(const struct cli *cli, const char *text)
 {
     uint64_t rate;
@@ -278,7 +251,8 @@ static int take_value(const struct cli *cli, int c, struct convert_args *args,
         args->backing_format = optarg;
         return 0;
     case 'l':
-        return take_snapshot(cli, optarg, args);
+        return snapshot_option(cli, optarg, &args->snapshot_options,
+                               &args->snapshot);
     case 'o':
         return take_create(cli, optarg, args);
     case 't':

@@ -24,6 +24,7 @@ static const struct {
     { "info", cmd_info, "Display information about an image" },
     { "io", cmd_io, "Read, write and exercise an image (as qemu-io does)" },
     { "map", cmd_map, "Show where the guest's data is stored" },
+    { "measure", cmd_measure, "Calculate the file size a new image needs" },
     { "resize", cmd_resize, "Change the virtual size of an image" },
     { "snapshot", cmd_snapshot, "List and change internal snapshots" },
 };

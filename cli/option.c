@@ -283,6 +283,7 @@ int source_open(const struct cli *cli, const char *name,
     open_options.policy = options->untrusted ? LAM_POLICY_NONE
                                              : LAM_POLICY_TRUST;
     open_options.flags = flags;
+    open_options.snapshot = options->snapshot;
     if (options->image_opts)
         open_options.flags |= LAM_OPEN_IMAGE_OPTS;
     if (options->force_share)
@@ -296,6 +297,32 @@ int source_open(const struct cli *cli, const char *name,
     if (rc < 0)
         cli_report(cli, &err);
     return rc;
+}
+
+int snapshot_option(const struct cli *cli, const char *text,
+                    struct keyvals *kv, const char **snapshot)
+{
+    static const char prefix[] = "snapshot.";
+    struct lam_error err = LAM_ERROR_INIT;
+
+    *snapshot = text;
+    if (strncmp(text, prefix, sizeof prefix - 1))
+        return 0;
+    if (keyvals_parse(kv, text, &err) < 0) {
+        cli_report(cli, &err);
+        return -EINVAL;
+    }
+    for (size_t i = 0; i < kv->count; i++) {
+        const struct keyval *item = &kv->items[i];
+        if (strcmp(item->key, "snapshot.id") &&
+            strcmp(item->key, "snapshot.name")) {
+            cli_error(cli, "Invalid parameter '%s'", item->key);
+            cli_error(cli, "Failed in parsing snapshot param '%s'", text);
+            return -EINVAL;
+        }
+        *snapshot = item->value;
+    }
+    return 0;
 }
 
 void warn_guessed(const char *name, const struct lam_image *image)

@@ -94,7 +94,13 @@ struct source_options {
     bool image_opts;            /* --image-opts */
     bool force_share;           /* -U */
     bool untrusted;             /* --untrusted */
+    const char *snapshot;       /* -l, where it stands for one to read */
 };
+
+/* -l: "snapshot.name=NAME", "snapshot.id=ID", or either without a key, into
+ * *@snapshot, which may point into @kv.  Prints what is wrong. */
+int snapshot_option(const struct cli *cli, const char *text,
+                    struct keyvals *kv, const char **snapshot);
 
 /*
  * Opens @name read-only with the options and @flags (LAM_OPEN_...).  Prints

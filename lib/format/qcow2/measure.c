@@ -39,6 +39,10 @@ int qcow2_measure(const struct lam_create_options *o,
 {
     int rc = qcow2_check_widths(o, err);
 
+    if (rc == 0 && o->version < 3 && o->refcount_bits != 16)
+        rc = lam_fail(err, EINVAL, "Different refcount widths than 16 bits "
+                      "require compatibility level 1.1 or above (use "
+                      "compat=1.1 or greater)");
     if (rc < 0)
         return rc;
     struct qcow2_geometry g =

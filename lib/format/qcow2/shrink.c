@@ -40,9 +40,9 @@ static int check_table(struct qcow2 *q, const uint8_t *table, uint64_t i,
 {
     for (uint64_t j = 0; j < q->g.l2_entries; j++) {
         uint64_t guest = i * q->g.l2_cover + (j << q->g.cluster_bits);
-        int rc = guest < from ? 0
-                              : l2_check_entry(q, guest, l2_get(&q->g, table, j),
-                                               err);
+        struct qcow2_l2_entry e = l2_get(&q->g, table, j);
+        int rc = guest < from ? 0 : l2_check_entry(q, guest, e, err);
+
         if (rc < 0)
             return rc;
     }
