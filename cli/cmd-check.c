@@ -4,12 +4,11 @@
  * does not add up.  With -r put it right, and check again.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "option.h"
 #include "print.h"
+#include "source-option.h"
 
 static const char synopsis[] =
     "check [-f FMT | --image-opts] [-T CACHE] [-r leaks|all] [-q] [-U]\n"
@@ -52,19 +51,13 @@ struct check_args {
     unsigned repair;            /* LAM_REPAIR_... */
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_OUTPUT, OPT_UNTRUSTED };
-
 static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
+    SOURCE_LONG_OPTIONS,
+    SHARE_LONG_OPTION,
+    OUTPUT_LONG_OPTION,
     { "quiet", no_argument, NULL, 'q' },
-    { "format", required_argument, NULL, 'f' },
     { "cache", required_argument, NULL, 'T' },
     { "repair", required_argument, NULL, 'r' },
-    { "force-share", no_argument, NULL, 'U' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "output", required_argument, NULL, OPT_OUTPUT },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
     { NULL, 0, NULL, 0 },
 };
 
@@ -84,40 +77,21 @@ static int repair_option(const struct cli *cli, const char *what,
 /* -1: go on; else the exit status. */
 static int take_option(const struct cli *cli, int c, struct check_args *args)
 {
-    struct lam_error err = LAM_ERROR_INIT;
-
     switch (c) {
     case 'h':
         return cli_help(cli, synopsis, help);
     case 'q':
         args->quiet = true;
         return -1;
-    case 'f':
-        args->source.format = optarg;
-        return -1;
     case 'T':
         args->source.cache = optarg;
         return -1;
     case 'r':
         return repair_option(cli, optarg, args);
-    case 'U':
-        args->source.force_share = true;
-        return -1;
-    case OPT_IMAGE_OPTS:
-        args->source.image_opts = true;
-        return -1;
-    case OPT_UNTRUSTED:
-        args->source.untrusted = true;
-        return -1;
     case OPT_OUTPUT:
         return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
-    case OPT_OBJECT:
-        if (object_option(cli, optarg, &err) == 0)
-            return -1;
-        cli_report(cli, &err);
-        return STATUS_FAILED;
     default:
-        return cli_try_help(cli);
+        return source_option(cli, c, &args->source);
     }
 }
 
@@ -132,14 +106,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         if (status >= 0)
             return status;
     }
-    if (optind != argc - 1)
-        return cli_usage(cli, "Expecting one image file name");
-    args->filename = argv[optind];
-    if (args->source.image_opts && args->source.format) {
-        cli_error(cli, "--image-opts and --format are mutually exclusive");
-        return STATUS_FAILED;
-    }
-    return -1;
+    return source_operand(cli, argc, argv, &args->source, &args->filename);
 }
 
 /* ----------------------------------------------------------------- printing */

@@ -4,13 +4,12 @@
  * file; with --backing-chain the same for each layer below.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "info.h"
-#include "option.h"
 #include "print.h"
+#include "source-option.h"
 
 static const char synopsis[] =
     "info [-f FMT | --image-opts] [-b] [-U] [--output human|json] FILENAME";
@@ -39,52 +38,27 @@ struct info_args {
     bool json, chain;
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_OUTPUT, OPT_UNTRUSTED };
-
 static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
-    { "format", required_argument, NULL, 'f' },
+    SOURCE_LONG_OPTIONS,
+    SHARE_LONG_OPTION,
+    OUTPUT_LONG_OPTION,
     { "backing-chain", no_argument, NULL, 'b' },
-    { "force-share", no_argument, NULL, 'U' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "output", required_argument, NULL, OPT_OUTPUT },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
     { NULL, 0, NULL, 0 },
 };
 
 /* -1: go on; else the exit status. */
 static int take_option(const struct cli *cli, int c, struct info_args *args)
 {
-    struct lam_error err = LAM_ERROR_INIT;
-
     switch (c) {
     case 'h':
         return cli_help(cli, synopsis, help);
-    case 'f':
-        args->source.format = optarg;
-        return -1;
     case 'b':
         args->chain = true;
         return -1;
-    case 'U':
-        args->source.force_share = true;
-        return -1;
-    case OPT_IMAGE_OPTS:
-        args->source.image_opts = true;
-        return -1;
-    case OPT_UNTRUSTED:
-        args->source.untrusted = true;
-        return -1;
     case OPT_OUTPUT:
         return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
-    case OPT_OBJECT:
-        if (object_option(cli, optarg, &err) == 0)
-            return -1;
-        cli_report(cli, &err);
-        return 1;
     default:
-        return cli_try_help(cli);
+        return source_option(cli, c, &args->source);
     }
 }
 
@@ -98,13 +72,10 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         if (status >= 0)
             return status;
     }
-    if (optind != argc - 1)
-        return cli_usage(cli, "Expecting one image file name");
-    args->filename = argv[optind];
-    if (args->source.image_opts && args->source.format) {
-        cli_error(cli, "--image-opts and --format are mutually exclusive");
-        return 1;
-    }
+    int status = source_operand(cli, argc, argv, &args->source,
+                                &args->filename);
+    if (status >= 0)
+        return status;
     if (args->source.untrusted && args->chain) {
         cli_error(cli,
                   "--untrusted and --backing-chain are mutually exclusive");

@@ -3,12 +3,11 @@
  * cmd-measure.c - `measure`: the file size that a new image would need.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "option.h"
 #include "print.h"
+#include "source-option.h"
 
 static const char synopsis[] =
     "measure [-O FMT] [-o OPTIONS] [--output human|json]\n"
@@ -44,20 +43,14 @@ struct measure_args {
     bool json, extra;
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_OUTPUT, OPT_UNTRUSTED };
-
 static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
+    SOURCE_LONG_OPTIONS,
+    SHARE_LONG_OPTION,
+    OUTPUT_LONG_OPTION,
     { "target-format", required_argument, NULL, 'O' },
     { "options", required_argument, NULL, 'o' },
     { "size", required_argument, NULL, 's' },
-    { "format", required_argument, NULL, 'f' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
     { "snapshot", required_argument, NULL, 'l' },
-    { "force-share", no_argument, NULL, 'U' },
-    { "output", required_argument, NULL, OPT_OUTPUT },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
     { NULL, 0, NULL, 0 },
 };
 
@@ -94,11 +87,8 @@ static int take_value(const struct cli *cli, int c, struct measure_args *args)
                                &args->snapshot) < 0 ? 1 : -1;
     case OPT_OUTPUT:
         return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
-    case OPT_OBJECT:
-        rc = object_option(cli, optarg, &err);
-        break;
     default:
-        return cli_try_help(cli);
+        return source_option(cli, c, &args->source);
     }
     return rc < 0 ? report(cli, &err) : -1;
 }
@@ -110,18 +100,6 @@ static int take_option(const struct cli *cli, int c, struct measure_args *args)
         return cli_help(cli, synopsis, help);
     case 'O':
         args->target_format = optarg;
-        return -1;
-    case 'f':
-        args->source.format = optarg;
-        return -1;
-    case 'U':
-        args->source.force_share = true;
-        return -1;
-    case OPT_IMAGE_OPTS:
-        args->source.image_opts = true;
-        return -1;
-    case OPT_UNTRUSTED:
-        args->source.untrusted = true;
         return -1;
     default:
         return take_value(cli, c, args);

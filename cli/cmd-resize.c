@@ -3,12 +3,11 @@
  * cmd-resize.c - `resize`: another virtual size.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "option.h"
+#include "source-option.h"
 
 static const char synopsis[] =
     "resize [-f FMT | --image-opts] [--preallocation MODE] [--shrink]\n"
@@ -43,18 +42,13 @@ struct resize_args {
     bool shrink, quiet;
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_PREALLOCATION, OPT_SHRINK,
-       OPT_UNTRUSTED };
+enum { OPT_PREALLOCATION = OPT_OWN, OPT_SHRINK };
 
 static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
+    SOURCE_LONG_OPTIONS,
     { "quiet", no_argument, NULL, 'q' },
-    { "format", required_argument, NULL, 'f' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
     { "preallocation", required_argument, NULL, OPT_PREALLOCATION },
     { "shrink", no_argument, NULL, OPT_SHRINK },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
     { NULL, 0, NULL, 0 },
 };
 
@@ -81,19 +75,11 @@ static bool is_negative(const char *word)
 /* -1: go on; else the exit status. */
 static int take_option(const struct cli *cli, int c, struct resize_args *args)
 {
-    struct lam_error err = LAM_ERROR_INIT;
-
     switch (c) {
     case 'h':
         return cli_help(cli, synopsis, help);
     case 'q':
         args->quiet = true;
-        return -1;
-    case 'f':
-        args->source.format = optarg;
-        return -1;
-    case OPT_IMAGE_OPTS:
-        args->source.image_opts = true;
         return -1;
     case OPT_PREALLOCATION:
         args->preallocation = optarg;
@@ -101,16 +87,8 @@ static int take_option(const struct cli *cli, int c, struct resize_args *args)
     case OPT_SHRINK:
         args->shrink = true;
         return -1;
-    case OPT_UNTRUSTED:
-        args->source.untrusted = true;
-        return -1;
-    case OPT_OBJECT:
-        if (object_option(cli, optarg, &err) == 0)
-            return -1;
-        cli_report(cli, &err);
-        return 1;
     default:
-        return cli_try_help(cli);
+        return source_option(cli, c, &args->source);
     }
 }
 
@@ -138,11 +116,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         return cli_usage(cli, "Extra argument(s) in command line");
     if (!args->size)
         return cli_usage(cli, "Expecting image file name and size");
-    if (args->source.image_opts && args->source.format) {
-        cli_error(cli, "--image-opts and --format are mutually exclusive");
-        return 1;
-    }
-    return -1;
+    return source_options_check(cli, &args->source);
 }
 
 static int fail(const struct cli *cli, const char *text)

@@ -4,11 +4,10 @@
  * snapshots of an image.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <string.h>
 
 #include "info.h"
-#include "option.h"
+#include "source-option.h"
 
 static const char synopsis[] =
     "snapshot [-f FMT | --image-opts] [-l | -a|-c|-d SNAPSHOT] [-q] [-U]\n"
@@ -42,20 +41,14 @@ struct snapshot_args {
     const char *name;           /* but for 'l' */
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_UNTRUSTED };
-
 static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
+    SOURCE_LONG_OPTIONS,
+    SHARE_LONG_OPTION,
     { "list", no_argument, NULL, 'l' },
     { "create", required_argument, NULL, 'c' },
     { "apply", required_argument, NULL, 'a' },
     { "delete", required_argument, NULL, 'd' },
-    { "format", required_argument, NULL, 'f' },
     { "quiet", no_argument, NULL, 'q' },
-    { "force-share", no_argument, NULL, 'U' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
     { NULL, 0, NULL, 0 },
 };
 
@@ -73,8 +66,6 @@ static int take_action(const struct cli *cli, int c,
 static int take_option(const struct cli *cli, int c,
                        struct snapshot_args *args)
 {
-    struct lam_error err = LAM_ERROR_INIT;
-
     switch (c) {
     case 'h':
         return cli_help(cli, synopsis, help);
@@ -83,27 +74,10 @@ static int take_option(const struct cli *cli, int c,
     case 'a':
     case 'd':
         return take_action(cli, c, args);
-    case 'f':
-        args->source.format = optarg;
-        return -1;
     case 'q':
         return -1;              /* there is nothing to be quiet about */
-    case 'U':
-        args->source.force_share = true;
-        return -1;
-    case OPT_IMAGE_OPTS:
-        args->source.image_opts = true;
-        return -1;
-    case OPT_UNTRUSTED:
-        args->source.untrusted = true;
-        return -1;
-    case OPT_OBJECT:
-        if (object_option(cli, optarg, &err) == 0)
-            return -1;
-        cli_report(cli, &err);
-        return 1;
     default:
-        return cli_try_help(cli);
+        return source_option(cli, c, &args->source);
     }
 }
 
@@ -118,14 +92,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         if (status >= 0)
             return status;
     }
-    if (optind != argc - 1)
-        return cli_usage(cli, "Expecting one image file name");
-    args->filename = argv[optind];
-    if (args->source.image_opts && args->source.format) {
-        cli_error(cli, "--image-opts and --format are mutually exclusive");
-        return 1;
-    }
-    return -1;
+    return source_operand(cli, argc, argv, &args->source, &args->filename);
 }
 
 static int list(const struct cli *cli, struct lam_image *image)

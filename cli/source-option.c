@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * source-option.c - the options that every subcommand has which opens images.
+ */
+#include "source-option.h"
+
+static int object_status(const struct cli *cli)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (object_option(cli, optarg, &err) == 0)
+        return -1;
+    cli_report(cli, &err);
+    return 1;
+}
+
+int source_option(const struct cli *cli, int c, struct source_options *source)
+{
+    switch (c) {
+    case 'f':
+        source->format = optarg;
+        return -1;
+    case 'U':
+        source->force_share = true;
+        return -1;
+    case OPT_IMAGE_OPTS:
+        source->image_opts = true;
+        return -1;
+    case OPT_UNTRUSTED:
+        source->untrusted = true;
+        return -1;
+    case OPT_OBJECT:
+        return object_status(cli);
+    default:
+        return cli_try_help(cli);
+    }
+}
+
+int source_options_check(const struct cli *cli,
+                         const struct source_options *source)
+{
+    if (!source->image_opts || !source->format)
+        return -1;
+    cli_error(cli, "--image-opts and --format are mutually exclusive");
+    return 1;
+}
+
+int source_operand(const struct cli *cli, int argc, char **argv,
+                   const struct source_options *source, const char **filename)
+{
+    if (optind != argc - 1)
+        return cli_usage(cli, "Expecting one image file name");
+    *filename = argv[optind];
+    return source_options_check(cli, source);
+}
