@@ -18,6 +18,17 @@
 
 /* ------------------------------------------------------------------ COPIED */
 
+/* On the way, so that the tables need not be read twice for nothing. */
+void check_look_at_copied(struct check *c, uint64_t word, bool in_data_file)
+{
+    uint64_t cluster = host_cluster(&c->g, entry_offset(word)), refcount = 1;
+
+    if (in_data_file)
+        c->copied_wrong = true;     /* offsets are to be judged, too */
+    else if (check_refcount(c, cluster, &refcount))
+        c->copied_wrong |= (refcount == 1) != entry_copied(word);
+}
+
 /* A table or a piece of one while it is looked through. */
 struct scan {
     uint64_t guest;             /* of the table's first entry */
@@ -165,6 +176,8 @@ int check_copied(struct check *c, struct lam_error *err)
 
     if (!buf)
         return lam_fail(err, ENOMEM, "no memory for an L1 table");
+    if (!c->copied_wrong && !c->fix)
+        return 0;
     s.writable = s.fix && owns_l1(c);
     for (uint64_t i = 0; i < c->h->l1_size && rc == 0; i += PIECE) {
         if (c->h->l1_offset + i * 8 >= c->file_length)

@@ -118,6 +118,8 @@ static int l1_entry(struct check *c, uint64_t entry, bool active,
                     offset);
         c->incomplete = true;
     }
+    if (active)
+        check_look_at_copied(c, entry, false);
     return add_l2(c, offset, active, err);
 }
 

@@ -59,6 +59,8 @@ struct check {
     bool incomplete;
     uint64_t refcount_errors;   /* corruptions that a rebuild mends */
 
+    bool copied_wrong;          /* some COPIED bit is: check_copied() says
+                                   which one, after the comparison */
     unsigned fix;               /* LAM_REPAIR_..., 0: report only */
     uint64_t entry_fixes;       /* entries that repair-entries.c is to mend */
     int write_error;            /* the first failure of a write, and why */
@@ -104,6 +106,9 @@ void check_mended(struct check *c, bool fix, uint64_t times, const char *fmt,
 /* Findings of the comparison; with @fix the counters of what it covers
  * (LAM_REPAIR_...) are put right in the cached blocks. */
 void check_compare(struct check *c, unsigned fix);
+
+/* Compares the bit of an entry of an active table with the refcount on disk. */
+void check_look_at_copied(struct check *c, uint64_t word, bool in_data_file);
 
 /* COPIED bits of the active tables, and what else needs the guest's view. */
 int check_copied(struct check *c, struct lam_error *err);
