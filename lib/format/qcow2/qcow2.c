@@ -140,10 +140,6 @@ static int check_usable(const struct qcow2 *q, const struct format_open *o,
     if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
         return lam_fail(err, EACCES, "qcow2: Image is corrupt; cannot be "
                         "opened read/write");
-    if (h->incompatible & QCOW2_INCOMPAT_DIRTY)
-        return lam_fail(err, ENOTSUP, "the dirty bit (incompatible feature "
-                        "bit 0) is set: the refcounts must be repaired "
-                        "before the image can be opened read/write");
     if (o->snapshot)
         return lam_fail(err, EINVAL, "an internal snapshot can be opened "
                         "read-only only");
