@@ -30,13 +30,24 @@ static int check_size(const struct lam_image *image, uint64_t size,
     return 0;
 }
 
+/* True if more of the cluster may be stored than the disk shows, or if a longer
+ * backing file would show there. */
+static bool hides_something(const struct lam_extent *last, bool below)
+{
+    return last->state == LAM_EXTENT_DATA ||
+           last->state == LAM_EXTENT_COMPRESSED ||
+           (last->flags & LAM_EXTENT_HAS_HOST) ||
+           (last->state == LAM_EXTENT_UNALLOCATED && below);
+}
+
 /*
- * Growing from the middle of a cluster uncovers the rest of it.  If the cluster
- * is not stored here, a longer backing file would show there: store it, which
- * fills what lies past the end with zeroes, while that is still past the end.
+ * Growing from the middle of a cluster uncovers the rest of it: what a longer
+ * backing file has there, or a larger disk had before it was shrunk.  Writing
+ * the last bytes once more stores the cluster as ours alone, and such a copy
+ * has zeroes for what lies past the end, while that is still past the end.
  */
 static int cover_last_cluster(struct lam_image *image, uint64_t cluster,
-                              struct lam_error *err)
+                              bool below, struct lam_error *err)
 {
     uint64_t size = image->size;
     uint64_t start = align_down(size, cluster);
@@ -47,12 +58,21 @@ static int cover_last_cluster(struct lam_image *image, uint64_t cluster,
         return rc;
 
     uint64_t n = min_u64(512, size - start);
-    struct lam_extent *last = &extents.items[extents.count - 1];
     uint8_t bytes[512];
-    if (last->state != LAM_EXTENT_UNALLOCATED)
+    if (!hides_something(&extents.items[extents.count - 1], below))
         return 0;
     rc = lam_image_read(image, bytes, n, size - n, err);
     return rc < 0 ? rc : image_write_pieces(image, bytes, n, size - n, err);
+}
+
+/* No guest write may come between the read and the write. */
+static int cover_alone(struct lam_image *image, uint64_t cluster, bool below,
+                       struct lam_error *err)
+{
+    pthread_rwlock_wrlock(&image->whole_units);
+    int rc = cover_last_cluster(image, cluster, below, err);
+    pthread_rwlock_unlock(&image->whole_units);
+    return rc < 0 ? rc : lam_image_flush(image, err);
 }
 
 /* An image may have been shrunk before: what its last cluster still holds past
@@ -88,11 +108,8 @@ static int grow(struct lam_image *image, uint64_t size,
     bool partial = cluster && !is_aligned(old, cluster);
     int rc = 0;
 
-    if (partial && below_end > old) {
-        rc = cover_last_cluster(image, cluster, err);
-        if (rc == 0)
-            rc = lam_image_flush(image, err);
-    }
+    if (partial)
+        rc = cover_alone(image, cluster, below_end > old, err);
     if (rc == 0)
         rc = resize(image, size, below_end, preallocation, flags, err);
     if (rc < 0)
