@@ -16,8 +16,8 @@ static const char synopsis[] =
 static const char help[] =
     "Create and format a new image file.\n\n"
     "Options:\n"
-    "  -f, --format FMT           format of the new image: qcow2 or raw\n"
-    "                             (default: raw)\n"
+    "  -f, --format FMT           format of the new image: qcow2, luks or\n"
+    "                             raw (default)\n"
     "  -o, --options OPTIONS      options of the format, \"key=value,...\";\n"
     "                             several -o add up; \"-o help\" lists them\n"
     "  -b, --backing FILE         new image shows FILE where it has no data\n"
@@ -294,10 +294,11 @@ static int add_own_options(const struct cli *cli, struct create_args *args,
 {
     struct lam_error err = LAM_ERROR_INIT;
 
-    if (own->count && !strcmp(args->format, "raw")) {
-        cli_error(cli, "%s: Backing %s not supported for file format 'raw'",
+    if (own->count && strcmp(args->format, "qcow2")) {
+        cli_error(cli, "%s: Backing %s not supported for file format '%s'",
                   args->filename,
-                  keyvals_get(own, "backing_file") ? "file" : "file format");
+                  keyvals_get(own, "backing_file") ? "file" : "file format",
+                  args->format);
         return -EINVAL;
     }
     for (size_t i = 0; i < own->count; i++) {
@@ -319,6 +320,7 @@ static int create(const struct cli *cli, const struct create_args *args)
         fflush(stdout);
     }
     options.format = args->format;
+    options.encryption.keyring = cli->keyring;
     options.backing_unchecked = args->unchecked;
     options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     int rc = create_options_apply(args->format, &args->options, &options, &err);

@@ -312,7 +312,8 @@ static struct entry entry_of(const struct map_out *out,
         .present = e->state != LAM_EXTENT_UNALLOCATED &&
                    !(e->flags & LAM_EXTENT_BEYOND_BACKING),
         .zero = !data || hole, .data = data, .compressed = compressed,
-        .has_offset = (e->flags & LAM_EXTENT_HAS_HOST) && !compressed,
+        .has_offset = (e->flags & LAM_EXTENT_HAS_HOST) && !compressed &&
+                      !(e->flags & LAM_EXTENT_ENCRYPTED),
         .in_data_file = e->flags & LAM_EXTENT_DATA_FILE,
     };
 }

@@ -30,7 +30,7 @@ static const char help[] =
     "  -U, --force-share          do not lock the source\n"
     "      --untrusted            open no file that a header names\n\n"
     "Target:\n"
-    "  -O, --target-format FMT    raw (default) or qcow2\n"
+    "  -O, --target-format FMT    raw (default), qcow2 or luks\n"
     "  -o, --target-options OPTS  options of the format; \"-o help\" lists them\n"
     "  -n, --no-create            write into TARGET, which exists and is large\n"
     "                             enough\n"

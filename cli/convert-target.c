@@ -109,9 +109,9 @@ static int merge_backing(const struct cli *cli, struct convert_args *args)
     for (size_t i = 0; i < 2; i++) {
         if (!own[i].value)
             continue;
-        if (!strcmp(args->format, "raw")) {
-            cli_error(cli, "Backing %s not supported for file format 'raw'",
-                      i ? "file format" : "file");
+        if (strcmp(args->format, "qcow2")) {
+            cli_error(cli, "Backing %s not supported for file format '%s'",
+                      i ? "file format" : "file", args->format);
             return -EINVAL;
         }
         if (keyvals_set(&args->create, own[i].key, own[i].value, &err) < 0) {
@@ -151,6 +151,9 @@ static int judge_compression(const struct cli *cli,
     if (target->create.preallocation != LAM_PREALLOC_OFF)
         return refuse(cli, "Compression and preallocation not supported at the "
                       "same time");
+    if (target->create.encryption.format)
+        return refuse(cli, "Compression and encryption not supported at the "
+                      "same time");
     if (target->create.data_file)
         return refuse(cli, "Compression is not possible with an external data "
                       "file");
@@ -171,6 +174,7 @@ static int judge_new(const struct cli *cli, struct convert_args *args,
     if (merge_backing(cli, args) < 0 || judge_backing(cli, args) < 0)
         return -EINVAL;
     create->format = args->format;
+    create->encryption.keyring = cli->keyring;
     create->policy = args->source.untrusted ? LAM_POLICY_NONE
                                             : LAM_POLICY_TRUST;
     if (create_options_apply(args->format, &args->create, create, &err) < 0)
@@ -252,6 +256,7 @@ static int open_image(const struct cli *cli, const struct convert_args *args,
     if (args->no_sync && args->cache == LAM_CACHE_WRITEBACK)
         options.cache = LAM_CACHE_UNSAFE;
     options.keyring = cli->keyring;
+    options.key_secret = target->create.encryption.key_secret;
     options.policy = args->source.untrusted ? LAM_POLICY_NONE
                                             : LAM_POLICY_TRUST;
     /* The file that was named on this command line is nobody's secret. */

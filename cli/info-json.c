@@ -146,6 +146,9 @@ static struct json_object *qcow2_data(const struct lam_image_info *info)
         add_string(data, "data-file", info->data_file);
         add_bool(data, "data-file-raw", info->data_file_raw);
     }
+    if (info->encryption)
+        json_object_object_add(data, "encrypt",
+                               info_encryption_json(info->encryption, true));
     if (v3) {
         add_bool(data, "corrupt", info->corrupt);
         add_bool(data, "extended-l2", info->extended_l2);
@@ -202,6 +205,11 @@ struct json_object *info_to_json(const struct lam_image_info *info)
     if (info->is_qcow2)
         json_object_object_add(object, "format-specific",
                                format_specific("qcow2", qcow2_data(info)));
+    else if (info->encryption)
+        json_object_object_add(object, "format-specific",
+                               format_specific("luks",
+                                   info_encryption_json(info->encryption,
+                                                        false)));
     if (info->encrypted)
         add_bool(object, "encrypted", true);
     add_string(object, "full-backing-filename", info->full_backing_filename);

@@ -107,6 +107,10 @@ void info_print_specific(FILE *out, const struct lam_image_info *info)
 {
     bool v3 = info->version >= 3;
 
+    if (!info->is_qcow2 && info->encryption) {
+        fputs("Format specific information:\n", out);
+        info_print_encryption(out, info->encryption, 4, false);
+    }
     if (!info->is_qcow2)
         return;
     fprintf(out, "Format specific information:\n    compat: %s\n"
@@ -122,6 +126,10 @@ void info_print_specific(FILE *out, const struct lam_image_info *info)
     if (info->data_file) {
         print_text(out, "    data file", info->data_file);
         fprintf(out, "    data file raw: %s\n", yes(info->data_file_raw));
+    }
+    if (info->encryption) {
+        fputs("    encrypt:\n", out);
+        info_print_encryption(out, info->encryption, 8, true);
     }
     if (v3)
         fprintf(out, "    corrupt: %s\n    extended l2: %s\n",

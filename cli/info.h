@@ -18,6 +18,12 @@ void info_print_specific(FILE *out, const struct lam_image_info *info);
 void info_print_snapshots(FILE *out, const struct lam_image_info *info);
 struct json_object *info_to_json(const struct lam_image_info *info);
 
+/* How it is encrypted, in both shapes; inside qcow2 the format is named. */
+struct json_object *info_encryption_json(const struct lam_encryption_info *e,
+                                         bool with_format);
+void info_print_encryption(FILE *out, const struct lam_encryption_info *e,
+                           int indent, bool with_format);
+
 /* The plain name of the image file below the format: without "file:", and out
  * of "json:{...}".  To be freed; NULL if it cannot be told. */
 char *info_file_name(const struct lam_image_info *info);

@@ -13,7 +13,7 @@
 #include "option.h"
 
 enum kind { TEXT, BOOL, NUMBER, SIZE };
-enum { RAW = 1 << 0, QCOW2 = 1 << 1, FILE_LEVEL = 1 << 2 };
+enum { RAW = 1 << 0, QCOW2 = 1 << 1, LUKS = 1 << 2, FILE_LEVEL = 1 << 3 };
 
 /* In the order in which qemu-img prints them; -o help sorts by name. */
 static const struct create_option {
@@ -23,13 +23,48 @@ static const struct create_option {
     const char *standard;       /* printed when it is not given; or NULL */
     const char *help;
 } create_options[] = {
+    { "encryption", BOOL, QCOW2, NULL,
+      "Encrypt the image with format 'aes'. (Deprecated in favor of "
+      "encrypt.format=aes)" },
+    { "encrypt.format", TEXT, QCOW2, NULL,
+      "Encrypt the image, format choices: 'aes', 'luks'" },
+    { "encrypt.key-secret", TEXT, QCOW2, NULL,
+      "ID of secret providing qcow AES key or LUKS passphrase" },
+    { "encrypt.cipher-alg", TEXT, QCOW2, NULL,
+      "Name of encryption cipher algorithm" },
+    { "encrypt.cipher-mode", TEXT, QCOW2, NULL,
+      "Name of encryption cipher mode" },
+    { "encrypt.ivgen-alg", TEXT, QCOW2, NULL,
+      "Name of IV generator algorithm" },
+    { "encrypt.ivgen-hash-alg", TEXT, QCOW2, NULL,
+      "Name of IV generator hash algorithm" },
+    { "encrypt.hash-alg", TEXT, QCOW2, NULL,
+      "Name of encryption hash algorithm" },
+    { "encrypt.iter-time", NUMBER, QCOW2, NULL,
+      "Time to spend in PBKDF in milliseconds" },
     { "cluster_size", SIZE, QCOW2, "65536", "qcow2 cluster size" },
     { "extended_l2", BOOL, QCOW2, "off", "Extended L2 tables" },
     { "preallocation", TEXT, QCOW2, NULL,
       "Preallocation mode (allowed values: off, metadata, falloc, full)" },
     { "compression_type", TEXT, QCOW2, "zlib",
       "Compression method used for image cluster compression" },
-    { "size", SIZE, RAW | QCOW2, NULL, "Virtual disk size" },
+    { "size", SIZE, RAW | QCOW2 | LUKS, NULL, "Virtual disk size" },
+    { "key-secret", TEXT, LUKS, NULL,
+      "ID of the secret that provides the keyslot passphrase" },
+    { "cipher-alg", TEXT, LUKS, NULL,
+      "Name of encryption cipher algorithm" },
+    { "cipher-mode", TEXT, LUKS, NULL,
+      "Name of encryption cipher mode" },
+    { "ivgen-alg", TEXT, LUKS, NULL,
+      "Name of IV generator algorithm" },
+    { "ivgen-hash-alg", TEXT, LUKS, NULL,
+      "Name of IV generator hash algorithm" },
+    { "hash-alg", TEXT, LUKS, NULL,
+      "Name of encryption hash algorithm" },
+    { "detached-header", BOOL, LUKS, NULL,
+      "Create a detached LUKS header" },
+    { "iter-time", NUMBER, LUKS, NULL,
+      "Time to spend in PBKDF in milliseconds" },
     { "compat", TEXT, QCOW2, NULL,
       "Compatibility level (v2 [0.10] or v3 [1.1])" },
     { "backing_file", TEXT, QCOW2, NULL, "File name of a base image" },
@@ -50,7 +85,8 @@ static const struct create_option {
 
 static unsigned format_bit(const char *format)
 {
-    return !strcmp(format, "raw") ? RAW : !strcmp(format, "qcow2") ? QCOW2 : 0;
+    return !strcmp(format, "raw") ? RAW : !strcmp(format, "qcow2") ? QCOW2
+         : !strcmp(format, "luks") ? LUKS : 0;
 }
 
 bool create_format_known(const char *format)
@@ -112,10 +148,6 @@ static int check_item(const char *format, const struct keyval *item,
     const struct create_option *option = find_option(format, item->key);
     bool value;
 
-    if (!option && format_bit(format) == QCOW2 &&
-        !strncmp(item->key, "encrypt", 7))
-        return option_fail(err, ENOTSUP, "Parameter '%s': encryption is not "
-                           "available yet", item->key);
     if (!option)
         return option_fail(err, EINVAL, "Invalid parameter '%s'", item->key);
     if (option->kind == SIZE)
@@ -371,5 +403,7 @@ int create_options_apply(const char *format, const struct keyvals *kv,
         rc = apply_compression(value, options, err);
     if (rc == 0 && (value = keyvals_get(kv, "preallocation")))
         rc = apply_preallocation(format, value, options, err);
+    if (rc == 0 && format_bit(format) != RAW)
+        rc = encryption_options_apply(format, kv, &options->encryption, err);
     return rc;
 }

@@ -59,12 +59,17 @@ int output_option(const struct cli *cli, const char *text, bool *json);
  * qemu-img's -o keys for @format into @options: size, compat (0.10, 1.1, v2,
  * v3), backing_file, backing_fmt, cluster_size, preallocation, refcount_bits,
  * lazy_refcounts, extended_l2, data_file, data_file_raw, compression_type,
- * nocow.  Strings point into @kv.  An unknown key or bad value is -EINVAL with
+ * nocow, encrypt...; those of luks.  Strings point into @kv.  An unknown key or bad value is -EINVAL with
  * qemu-img's words.
  */
 int create_options_apply(const char *format, const struct keyvals *kv,
                          struct lam_create_options *options,
                          struct lam_error *err);
+
+/* The part of the above that says how the image is encrypted. */
+int encryption_options_apply(const char *format, const struct keyvals *kv,
+                             struct lam_encryption_options *options,
+                             struct lam_error *err);
 
 /* The first half of the above: all keys are known, and numbers are numbers. */
 int create_options_check(const char *format, const struct keyvals *kv,

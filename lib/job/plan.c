@@ -189,11 +189,14 @@ void plan_decide(const struct plan_input *in, struct lam_thin_plan *plan)
     else
         describe_limits(in, plan);
 
-    if (in->sparse_size == 0)
-        plan_allocated(in, plan);
-    else if (in->convert_flags & LAM_CONVERT_TARGET_IS_ZERO)
+    if (in->convert_flags & LAM_CONVERT_TARGET_IS_ZERO && in->sparse_size)
         choose(plan, LAM_ZERO_BY_SKIP, true,
                "the caller says that the target reads as zeroes");
+    else if (in->stores_all)
+        choose(plan, LAM_ZERO_BY_WRITE, false,
+               "zeroes are encrypted and stored like data");
+    else if (in->sparse_size == 0)
+        plan_allocated(in, plan);
     else if (in->has_metadata)
         plan_metadata(in, plan);
     else if (in->limits.is_block_device)

@@ -24,6 +24,9 @@ struct plan_input {
     struct lam_io_limits limits;    /* of the host object */
     enum lam_cache_mode cache;
     bool has_metadata;              /* the format itself knows zeroes: qcow2 */
+    bool stores_all;                /* the format knows no zeroes, and what is
+                                       zero on the host is not to the guest:
+                                       luks */
     bool has_backing;
     uint64_t cluster_size;          /* for the text; 0: none */
     unsigned convert_flags;         /* LAM_CONVERT_... */

@@ -35,6 +35,7 @@ void plan_input_probe(struct plan_input *in, const struct lam_image *target,
         .limits = io->limits,
         .cache = io->cache,
         .has_metadata = lam_image_cluster_size(target) != 0,
+        .stores_all = target->ops == &format_luks,
         .has_backing = target->backing != NULL,
         .cluster_size = lam_image_cluster_size(target),
         .convert_flags = options->flags,
@@ -75,7 +76,8 @@ void lam_convert_plan_new(const struct lam_create_options *create,
 
     if (!options)
         options = &defaults;
-    in.has_metadata = ops != &format_raw;
+    in.stores_all = ops == &format_luks;
+    in.has_metadata = ops != &format_raw && !in.stores_all;
     in.cluster_size = in.has_metadata ? create->cluster_size : 0;
     in.convert_flags = options->flags | LAM_CONVERT_NEW_TARGET;
     in.sparse_size = options->sparse_size;

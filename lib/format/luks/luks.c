@@ -60,7 +60,13 @@ static int open_into(struct luks *l, const struct format_open *o,
     if (rc < 0)
         return rc;
     l->payload = luks_volume_bytes(&l->volume);
-    l->size = align_down(length - l->payload, CRYPT_SECTOR);
+    if (length > INT64_MAX - CRYPT_SECTOR)
+        return lam_fail(err, EFBIG, "file length %" PRIu64 " is beyond the "
+                        "limit of 2^63", length);
+    /* As raw does: what the last sector lacks counts as zero (encrypted). */
+    l->size = align_up(length - l->payload, CRYPT_SECTOR);
+    if (l->io->eof_unit < CRYPT_SECTOR)
+        l->io->eof_unit = CRYPT_SECTOR;
     return o->metadata_only || o->for_check ? 0 : unlock(l, o, err);
 }
 
@@ -260,9 +266,6 @@ static int luks_create(struct lam_io *io, struct lam_io *data,
 
     assert(!data);
     (void)data;
-    if (options->preallocation == LAM_PREALLOC_METADATA)
-        return lam_fail(err, EINVAL, "Unsupported preallocation mode "
-                        "'metadata'");
     int rc = luks_volume_plan(&v, o, "", &passphrase, err);
     if (rc < 0)
         return rc;

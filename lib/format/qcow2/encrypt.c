@@ -64,10 +64,9 @@ int qcow2_open_crypt(struct qcow2 *q, const struct format_open *o,
     bool encrypted = q->header.crypt_method != QCOW2_CRYPT_NONE;
     const char *passphrase;
 
-    if (!encrypted && (o->encrypt_format || o->key_secret))
+    if (!encrypted && o->encrypt_format)
         return lam_fail(err, EINVAL, "No encryption in image header, but "
-                        "options specified format '%s'",
-                        o->encrypt_format ? o->encrypt_format : "luks");
+                        "options specified format '%s'", o->encrypt_format);
     if (!encrypted)
         return 0;
     if (o->encrypt_format && strcmp(o->encrypt_format, method_name(q)))
