@@ -77,6 +77,29 @@ struct format_measure {
     uint64_t cluster_size;      /* 0: all of @data is always there */
 };
 
+/* Where a merge takes dirty ranges from: the first one at or after @offset.  1,
+ * 0 if there is none, or negative. */
+struct format_bitmap_source {
+    int (*next)(struct format_bitmap_source *source, uint64_t offset,
+                struct range *run, struct lam_error *err);
+};
+
+/* Persistent dirty bitmaps (lamella.h has what each does).  The caller sees to
+ * it that no write is between begin and finish during the first five. */
+struct format_bitmap_ops {
+    int (*add)(void *format, const char *name, uint64_t granularity,
+               bool recording, struct lam_error *err);
+    int (*remove)(void *format, const char *name, struct lam_error *err);
+    int (*clear)(void *format, const char *name, struct lam_error *err);
+    int (*enable)(void *format, const char *name, bool recording,
+                  struct lam_error *err);
+    int (*merge)(void *format, const char *name,
+                 struct format_bitmap_source *source, struct lam_error *err);
+    /* As format_bitmap_source's. */
+    int (*next)(void *format, const char *name, uint64_t offset,
+                struct range *run, struct lam_error *err);
+};
+
 struct format_ops {
     const char *name;           /* "raw", "qcow2" */
     bool can_compress;
@@ -163,6 +186,7 @@ struct format_ops {
                   void *opaque, struct lam_check_result *out,
                   struct lam_error *err);
     const struct format_snapshot_ops *snapshots;    /* NULL: it has none */
+    const struct format_bitmap_ops *bitmaps;        /* NULL: it has none */
     /* Write a new empty image onto @io (length 0 or a device).  @data is the
      * external data file or NULL.  All checks of @options come before the
      * first change of @io or @data: they are also run alone that way. */

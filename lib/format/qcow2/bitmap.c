@@ -24,13 +24,8 @@ enum {
 };
 
 enum {
-    BM_IN_USE = 1 << 0,
-    BM_AUTO = 1 << 1,
-    BM_KNOWN_FLAGS = BM_IN_USE | BM_AUTO,
+    BM_KNOWN_FLAGS = BITMAP_IN_USE | BITMAP_AUTO,
     BM_DIRTY_TRACKING = 1,
-    BM_MIN_GRANULARITY_BITS = 9,
-    BM_MAX_GRANULARITY_BITS = 31,
-    BM_MAX_NAME = 1023,
     BM_MAX_TABLE_ENTRIES = 1 << 27,
 };
 
@@ -38,19 +33,7 @@ enum {
 #define BM_ALL_ONES         UINT64_C(1)
 #define BM_TABLE_RESERVED   UINT64_C(0xff000000000001fe)
 
-struct entry {
-    uint64_t table_offset;
-    uint32_t table_entries;
-    uint32_t flags;
-    uint8_t granularity_bits;
-    const char *name;           /* in the directory; not terminated */
-    size_t name_length;
-};
-
-typedef int entry_fn(void *opaque, const struct entry *entry,
-                     struct lam_error *err);
-
-static int judge(const struct qcow2_header *h, const struct entry *e,
+static int judge(const struct qcow2_header *h, const struct bitmap_entry *e,
                  uint8_t type, uint32_t extra_length, struct lam_error *err)
 {
     uint64_t cs = UINT64_C(1) << h->cluster_bits;
@@ -68,21 +51,21 @@ static int judge(const struct qcow2_header *h, const struct entry *e,
         why = "flags";
     else if (type != BM_DIRTY_TRACKING)
         why = "type";
-    else if (e->granularity_bits < BM_MIN_GRANULARITY_BITS ||
-             e->granularity_bits > BM_MAX_GRANULARITY_BITS)
+    else if (e->granularity_bits < BITMAP_MIN_GRANULARITY_BITS ||
+             e->granularity_bits > BITMAP_MAX_GRANULARITY_BITS)
         why = "granularity";
-    else if (!e->name_length || e->name_length > BM_MAX_NAME)
+    else if (!e->name_length || e->name_length > BITMAP_MAX_NAME)
         why = "length of its name";
     if (!why)
         return 0;
     return lam_fail(err, EUCLEAN, "Bitmap '%.*s' doesn't satisfy the "
                     "constraints: %s", (int)min_u64(e->name_length,
-                    BM_MAX_NAME), e->name, why);
+                    BITMAP_MAX_NAME), e->name, why);
 }
 
 /* The entry at @p, of which the directory has @length bytes left. */
 static int decode_entry(const struct qcow2_header *h, const uint8_t *p,
-                        uint64_t length, struct entry *e, uint64_t *used,
+                        uint64_t length, struct bitmap_entry *e, uint64_t *used,
                         struct lam_error *err)
 {
     if (length < BM_HEAD)
@@ -91,7 +74,7 @@ static int decode_entry(const struct qcow2_header *h, const uint8_t *p,
                         BM_HEAD);
     uint64_t extra = be32_get(p + BM_EXTRA_LENGTH);
 
-    *e = (struct entry){
+    *e = (struct bitmap_entry){
         .table_offset = be64_get(p + BM_TABLE_OFFSET),
         .table_entries = be32_get(p + BM_TABLE_ENTRIES),
         .flags = be32_get(p + BM_FLAGS),
@@ -107,10 +90,41 @@ static int decode_entry(const struct qcow2_header *h, const uint8_t *p,
     return judge(h, e, p[BM_TYPE], (uint32_t)extra, err);
 }
 
+size_t bitmap_entry_size(const struct bitmap_entry *e)
+{
+    return (size_t)align_up(BM_HEAD + e->name_length, 8);
+}
+
+void bitmap_entry_encode(const struct bitmap_entry *e, uint8_t *p)
+{
+    memset(p, 0, bitmap_entry_size(e));
+    be64_put(p + BM_TABLE_OFFSET, e->table_offset);
+    be32_put(p + BM_TABLE_ENTRIES, e->table_entries);
+    be32_put(p + BM_FLAGS, e->flags);
+    p[BM_TYPE] = BM_DIRTY_TRACKING;
+    p[BM_GRANULARITY_BITS] = e->granularity_bits;
+    be16_put(p + BM_NAME_LENGTH, (uint16_t)e->name_length);
+    memcpy(p + BM_HEAD, e->name, e->name_length);
+}
+
+int bitmap_word_decode(const struct qcow2_header *h, const char *name,
+                       size_t name_length, uint64_t word, uint64_t *offset,
+                       bool *ones, struct lam_error *err)
+{
+    *offset = entry_offset(word);
+    *ones = word & BM_ALL_ONES;
+    if (!(word & BM_TABLE_RESERVED) && !(*offset && *ones) &&
+        is_aligned(*offset, UINT64_C(1) << h->cluster_bits))
+        return 0;
+    return lam_fail(err, EUCLEAN, "Could not read bitmap_table table from "
+                    "image for bitmap '%.*s': invalid entry %#" PRIx64,
+                    (int)name_length, name, word);
+}
+
 /* The whole directory.  The header was validated: 64 MiB at most. */
-static int for_each(struct lam_io *io, const struct qcow2_header *h,
-                    uint64_t file_length, entry_fn *fn, void *opaque,
-                    struct lam_error *err)
+int bitmaps_for_each(struct lam_io *io, const struct qcow2_header *h,
+                     uint64_t file_length, bitmap_entry_fn *fn, void *opaque,
+                     struct lam_error *err)
 {
     uint64_t size = h->bitmap_directory_size, at = 0;
     uint32_t n = 0;
@@ -126,7 +140,7 @@ static int for_each(struct lam_io *io, const struct qcow2_header *h,
     int rc = lam_io_read(io, directory, size, h->bitmap_directory_offset, err);
 
     while (rc == 0 && at < size) {
-        struct entry e;
+        struct bitmap_entry e;
         uint64_t used = 0;
 
         if (n++ == h->nb_bitmaps)
@@ -146,7 +160,7 @@ static int for_each(struct lam_io *io, const struct qcow2_header *h,
 
 /* -------------------------------------------------------------------- info */
 
-static int list_entry(void *opaque, const struct entry *e,
+static int list_entry(void *opaque, const struct bitmap_entry *e,
                       struct lam_error *err)
 {
     struct lam_image_info *info = opaque;
@@ -161,8 +175,8 @@ static int list_entry(void *opaque, const struct entry *e,
     *grown = (struct lam_bitmap_info){
         .name = strndup(e->name, e->name_length),
         .granularity = UINT64_C(1) << e->granularity_bits,
-        .in_use = e->flags & BM_IN_USE,
-        .automatic = e->flags & BM_AUTO,
+        .in_use = e->flags & BITMAP_IN_USE,
+        .automatic = e->flags & BITMAP_AUTO,
     };
     if (!grown->name)
         return lam_fail(err, ENOMEM, "no memory for the name of a bitmap");
@@ -178,7 +192,8 @@ int bitmaps_info(struct lam_io *io, const struct qcow2_header *h,
     if (!header_has_bitmaps(h))
         return 0;
     int rc = lam_io_size(io, &file_length, err);
-    return rc < 0 ? rc : for_each(io, h, file_length, list_entry, info, err);
+    return rc < 0 ? rc : bitmaps_for_each(io, h, file_length, list_entry, info,
+                                          err);
 }
 
 /* ------------------------------------------------------------------- areas */
@@ -191,27 +206,25 @@ struct areas {
     void *opaque;
 };
 
-static int table_piece(const struct areas *a, const struct entry *e,
+static int table_piece(const struct areas *a, const struct bitmap_entry *e,
                        const uint8_t *p, uint64_t n, struct lam_error *err)
 {
     uint64_t cs = UINT64_C(1) << a->h->cluster_bits;
     int rc = 0;
 
     for (uint64_t i = 0; i < n && rc == 0; i++) {
-        uint64_t word = be64_get(p + i * 8), offset = entry_offset(word);
+        uint64_t offset;
+        bool ones;
 
-        if ((word & BM_TABLE_RESERVED) || !is_aligned(offset, cs) ||
-            (offset && (word & BM_ALL_ONES)))
-            return lam_fail(err, EUCLEAN, "Could not read bitmap_table table "
-                            "from image for bitmap '%.*s': invalid entry %#"
-                            PRIx64, (int)e->name_length, e->name, word);
-        if (offset)
+        rc = bitmap_word_decode(a->h, e->name, e->name_length,
+                                be64_get(p + i * 8), &offset, &ones, err);
+        if (rc == 0 && offset)
             rc = a->area(a->opaque, offset, cs, err);
     }
     return rc;
 }
 
-static int areas_of_entry(void *opaque, const struct entry *e,
+static int areas_of_entry(void *opaque, const struct bitmap_entry *e,
                           struct lam_error *err)
 {
     enum { PIECE = 4096 };                      /* table entries */
@@ -245,5 +258,6 @@ int bitmaps_areas(struct lam_io *io, const struct qcow2_header *h,
         return 0;
     int rc = area(opaque, h->bitmap_directory_offset, h->bitmap_directory_size,
                   err);
-    return rc < 0 ? rc : for_each(io, h, file_length, areas_of_entry, &a, err);
+    return rc < 0 ? rc : bitmaps_for_each(io, h, file_length, areas_of_entry,
+                                          &a, err);
 }

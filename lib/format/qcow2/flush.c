@@ -383,5 +383,7 @@ int qcow2_write_back_last(struct qcow2 *q, struct lam_error *err)
     int rc = pad_file(q, err);
     if (rc == 0)
         rc = qcow2_write_back(q, true, err);
+    if (rc == 0)
+        rc = bitmaps_store_last(q, err);
     return rc < 0 ? rc : write_refcounts_last(q, err);
 }

@@ -224,6 +224,8 @@ int qcow2_write_compressed(void *format, uint64_t offset, const void *data,
 
     assert(is_aligned(offset, q->g.cluster_size));
     int rc = qcow2_before_change(q, err);
+    if (rc == 0)
+        rc = bitmaps_mark(q, offset, q->g.cluster_size, err);
     if (rc < 0)
         return rc;
     if (q->data_file)

@@ -182,6 +182,8 @@ static int open_tables(struct qcow2 *q, const struct format_open *o,
     if (rc == 0 && writable) {
         rc = alloc_open(q, o->refcount_cache_size, err);
         if (rc == 0)
+            rc = bitmaps_open(q, err);
+        if (rc == 0)
             qcow2_set_state(q, QCOW2_WRITABLE);
     }
     return rc;
@@ -230,6 +232,7 @@ static struct qcow2 *qcow2_new(const struct format_open *o)
     pthread_cond_init(&q->flusher.changed, NULL);
     pthread_mutex_init(&q->codecs.lock, NULL);
     pthread_mutex_init(&q->failure_lock, NULL);
+    bitmaps_init(&q->bitmaps);
     epoch_init(&q->epoch);
     return q;
 }
@@ -243,6 +246,7 @@ static void qcow2_free(struct qcow2 *q)
     alloc_close(q);
     cache_deinit(&q->l2);
     codec_pool_deinit(&q->codecs);
+    bitmaps_deinit(&q->bitmaps);
     epoch_deinit(&q->epoch);
     pthread_mutex_destroy(&q->alloc_lock);
     pthread_rwlock_destroy(&q->lock);
@@ -421,6 +425,7 @@ const struct format_ops format_qcow2 = {
     .check = qcow2_check,
     .repair = qcow2_repair,
     .snapshots = &qcow2_snapshot_ops,
+    .bitmaps = &qcow2_bitmap_ops,
     .create = qcow2_create,
     .measure = qcow2_measure,
 };

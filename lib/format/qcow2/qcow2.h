@@ -18,13 +18,14 @@
  *                    fields, creation of L2 tables; I/O is done under it
  *   lock             L1, the L2 cache and its slices' contents, pending
  *                    releases; no I/O under it
- *   inflight.lock, epoch.lock, codecs.lock, failure_lock: leaves
+ *   inflight.lock, epoch.lock, codecs.lock, bitmaps.lock, failure_lock: leaves
  */
 #ifndef LAM_QCOW2_QCOW2_H
 #define LAM_QCOW2_QCOW2_H
 
 #include "base/cleanup.h"
 #include "format/format.h"
+#include "format/qcow2/bitmap-set.h"
 #include "format/qcow2/cache.h"
 #include "format/qcow2/entry.h"
 #include "format/qcow2/header.h"
@@ -131,6 +132,7 @@ struct qcow2 {
     struct epoch epoch;
     struct flusher flusher;
     struct codec_pool codecs;
+    struct bitmap_set bitmaps;
     struct luks_volume *luks;   /* header and master key; under alloc_lock */
     struct crypt *crypt;        /* guest data pass through it; or NULL */
     pthread_mutex_t failure_lock;
@@ -156,6 +158,25 @@ int qcow2_set_dirty_bit(struct qcow2 *q, bool dirty, struct lam_error *err);
 /* From now on writing is refused with @err's message. */
 void qcow2_fail(struct qcow2 *q, const struct lam_error *err);
 void qcow2_set_state(struct qcow2 *q, enum qcow2_state state);
+
+/* --------------------------------------------------- header-rewrite.c */
+
+/* The whole first cluster from q->header, synced, so that after a crash it is
+ * what it was or what it becomes (the exceptions: header-rewrite.c).  -ENOSPC:
+ * it does not fit, nothing has changed; once writing has begun a failure makes
+ * the image FAILED.  Under alloc_lock. */
+int qcow2_rewrite_header(struct qcow2 *q, struct lam_error *err);
+
+/* ------------------------------------------------------- bitmap-set.c */
+
+/* Guest bytes that are about to change, after qcow2_before_change(). */
+static inline int bitmaps_mark(struct qcow2 *q, uint64_t offset,
+                               uint64_t length, struct lam_error *err)
+{
+    if (!atomic_load_explicit(&q->bitmaps.recording, memory_order_relaxed))
+        return 0;
+    return bitmaps_record(q, offset, length, err);
+}
 
 /* ----------------------------------------------------------------- map.c */
 

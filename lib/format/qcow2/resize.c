@@ -307,10 +307,14 @@ int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
     if (q->header.version < 3 && q->header.nb_snapshots)
         return lam_fail(err, ENOTSUP, "Can't resize a version 2 image which "
                         "has snapshots");
-    if (size > q->size)
-        return grow(q, size, below_end, preallocation, err);
-    if (!(flags & LAM_TRUNCATE_SHRINK))
+    if (size < q->size && !(flags & LAM_TRUNCATE_SHRINK))
         return lam_fail(err, EINVAL, "the new size %" PRIu64 " is smaller "
                         "than the disk, %" PRIu64, size, (uint64_t)q->size);
-    return qcow2_shrink(q, size, err);
+    rc = bitmaps_prepare_resize(q, err);
+    if (rc < 0)
+        return rc;
+    rc = size > q->size ? grow(q, size, below_end, preallocation, err)
+                        : qcow2_shrink(q, size, err);
+    bitmaps_resized(q);         /* the size may have changed nevertheless */
+    return rc;
 }

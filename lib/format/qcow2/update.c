@@ -75,12 +75,15 @@ int qcow2_check_writable(struct qcow2 *q, struct lam_error *err)
 }
 
 /* Unknown bits say something about the contents that our writes would make
- * untrue; so does the bitmaps bit as long as we do not maintain bitmaps
+ * untrue; so does the bitmaps bit where we cannot maintain the bitmaps
  * (format document 2.2, 9.2). */
 static int clear_autoclear(struct qcow2 *q, struct lam_error *err)
 {
-    uint64_t keep = q->header.autoclear & QCOW2_AUTOCLEAR_DATA_RAW;
+    uint64_t known = QCOW2_AUTOCLEAR_DATA_RAW;
 
+    if (q->header.has_bitmaps && q->bitmaps.known)
+        known |= QCOW2_AUTOCLEAR_BITMAPS;
+    uint64_t keep = q->header.autoclear & known;
     if (q->header.version < 3 || keep == q->header.autoclear)
         return 0;
     uint64_t old = q->header.autoclear;
@@ -102,7 +105,9 @@ int qcow2_before_change(struct qcow2 *q, struct lam_error *err)
     LAM_LOCKED(&q->alloc_lock);
     if (atomic_load(&q->changed))
         return 0;
-    rc = clear_autoclear(q, err);
+    rc = bitmaps_before_change(q, err);
+    if (rc == 0)
+        rc = clear_autoclear(q, err);
     if (rc == 0)
         atomic_store_explicit(&q->changed, true, memory_order_release);
     return rc;

@@ -386,6 +386,8 @@ int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
     struct write_plan p = { 0 };
 
     int rc = qcow2_before_change(q, err);
+    if (rc == 0)
+        rc = bitmaps_mark(q, offset, length, err);
     if (rc < 0)
         return rc;
     struct write_token *t = calloc(1, sizeof *t);
