@@ -107,5 +107,15 @@ def with_field(name):
     return bytes(img.data)
 
 
+def reserved_bits_only():
+    """The refcount table's first entry names no block, but is not 0.
+
+    Found by fuzz-image: a block was made for cluster 0, over the header.
+    """
+    img = base()
+    img.put64(img.at(1), 4)
+    return bytes(img.data)
+
+
 def cut(length):
     return bytes(base().data[:length])

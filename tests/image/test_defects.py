@@ -13,12 +13,14 @@ import pytest
 
 from defects import DEFECTS, make
 from harness import GiB, pytest_fail
-from header_fields import CUTS, FIELDS, cut, with_field
+from header_fields import (CUTS, FIELDS, cut, reserved_bits_only,
+                           with_field)
 
 CASES = {
     **{name: lambda name=name: make(name) for name in DEFECTS},
     **{'header-' + name: lambda name=name: with_field(name)
        for name in FIELDS},
+    'refcount-table-reserved-bits-only': reserved_bits_only,
     **{'cut-at-%d' % length: lambda length=length: cut(length)
        for length in CUTS},
 }
@@ -102,9 +104,11 @@ def test_reading(name, lamella_asan, tmp_path):
 
 @pytest.mark.parametrize('name', CASES)
 def test_writing(name, lamella_asan, tmp_path):
-    """Writes into a damaged image may fail or work, never crash."""
+    """Writes into a damaged image may fail or work; never do they crash, or
+    put anything over the header."""
     image = tmp_path / 'bad.qcow2'
-    image.write_bytes(CASES[name]())
+    content = CASES[name]()
+    image.write_bytes(content)
     argv = [*lamella_asan.img, 'io', '-f', 'qcow2', '-d', 'unmap',
             '-c', 'write -P 1 0 100k', '-c', 'write -z 100k 200k',
             '-c', 'write -c -P 2 512k 64k', '-c', 'discard 0 128k',
@@ -113,6 +117,8 @@ def test_writing(name, lamella_asan, tmp_path):
     if SANITIZER.search(done.stderr) or done.returncode not in ORDINARY:
         pytest_fail('exit status %d\n%s' % (done.returncode,
                                             done.stderr[-3000:]))
+    if image.read_bytes()[:8] != content[:8]:
+        pytest_fail('the header has been overwritten')
 
 
 @pytest.mark.parametrize('name', CASES)

@@ -226,6 +226,33 @@ void alloc_drop(struct qcow2 *q, uint64_t host, uint64_t length,
 
 /* -------------------------------------------------------------- free space */
 
+/* Refcounts may say that what the header names is free (a damaged image):
+ * nothing may be put there, least of all over the header itself. */
+static int check_free_of_tables(const struct qcow2 *q, uint64_t first,
+                                uint64_t n, struct lam_error *err)
+{
+    const struct qcow2_header *h = &q->header;
+    uint64_t cs = q->g.cluster_size;
+    const struct {
+        const char *name;
+        uint64_t offset, clusters;
+    } taken[] = {
+        { "header", 0, 1 },
+        { "refcount table", h->reft_offset, h->reft_clusters },
+        { "L1 table", h->l1_offset, div_up((uint64_t)h->l1_size * 8, cs) },
+    };
+
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        uint64_t begin = taken[i].offset / cs;
+
+        if (first < begin + taken[i].clusters && begin < first + n)
+            return lam_fail(err, EUCLEAN, "the refcount of host cluster %"
+                            PRIu64 " is 0, but the %s is there",
+                            begin, taken[i].name);
+    }
+    return 0;
+}
+
 int alloc_check_place(struct qcow2 *q, uint64_t first, uint64_t n,
                       struct lam_error *err)
 {
@@ -235,7 +262,7 @@ int alloc_check_place(struct qcow2 *q, uint64_t first, uint64_t n,
     if (!q->io->limits.can_grow)
         limit = min_u64(limit, size >> q->g.cluster_bits);
     if (range_fits(first, n, limit))
-        return 0;
+        return check_free_of_tables(q, first, n, err);
     return lam_fail(err, ENOSPC, "No space left on device: host clusters %"
                     PRIu64 " to %" PRIu64 " of %" PRIu64, first, first + n,
                     limit);
