@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "convert-bitmaps.h"
 #include "convert-target.h"
 #include "print.h"
 #include "progress.h"
@@ -105,31 +106,6 @@ static void close_sources(struct convert *c)
     for (size_t i = 0; i < c->nb_open; i++)
         lam_image_close(c->sources[i], NULL);
     free(c->sources);
-}
-
-/* --bitmaps asks for what is not there, or for what we cannot do yet. */
-static int check_bitmaps(const struct convert *c)
-{
-    struct lam_error err = LAM_ERROR_INIT;
-    struct lam_image_info *info;
-
-    if (!c->args.bitmaps)
-        return 0;
-    if (c->args.nb_sources > 1) {
-        cli_error(c->cli, "Copying bitmaps only possible with single source");
-        return -EINVAL;
-    }
-    if (lam_image_info(c->sources[0], &info, &err) < 0) {
-        cli_report(c->cli, &err);
-        return -EINVAL;
-    }
-    bool has_any = info->nb_bitmaps > 0, can_have = info->is_qcow2;
-    lam_image_info_free(info);
-    if (!can_have)
-        cli_error(c->cli, "Source lacks bitmap support");
-    else if (has_any)
-        cli_error(c->cli, "--bitmaps: copying bitmaps is not available yet");
-    return can_have && !has_any ? 0 : -ENOTSUP;
 }
 
 /* ------------------------------------------------------------ --explain */
@@ -243,6 +219,9 @@ static int copy(struct convert *c)
     bool told = false;
 
     int rc = check_target(c);
+    if (rc == 0)
+        rc = convert_bitmaps_check_target(c->cli, &c->args, c->sources[0],
+                                          c->target.image);
     if (rc < 0)
         return rc;
     tell_lost(c, &told);
@@ -254,6 +233,9 @@ static int copy(struct convert *c)
     progress_end(progress, rc == 0);
     if (rc < 0 && rc != -ECANCELED)
         cli_report(c->cli, &err);
+    if (rc == 0)
+        rc = convert_bitmaps_copy(c->cli, &c->args, c->sources[0],
+                                  c->target.image);
     if (rc == 0) {
         tell_lost(c, &told);    /* what only trying has shown */
         print_summary(c, &result);
@@ -308,7 +290,8 @@ static int convert_to_stream(struct convert *c, int fd)
     struct lam_error err = LAM_ERROR_INIT;
 
     if (strcmp(c->args.format, "raw") || c->args.compress ||
-        c->args.create.count || c->args.backing_file || c->args.explain) {
+        c->args.create.count || c->args.backing_file || c->args.explain ||
+        c->args.bitmaps) {
         cli_error(c->cli, "%s: only a plain raw image can be written to a pipe",
                   c->args.target);
         return -EINVAL;
@@ -355,7 +338,7 @@ static int run(struct convert *c)
     set_options(c);
     int rc = open_sources(c);
     if (rc == 0)
-        rc = check_bitmaps(c);
+        rc = convert_bitmaps_check_source(c->cli, &c->args, c->sources[0]);
     if (rc == 0) {
         int fd = stream_descriptor(c);
         rc = fd >= 0 ? convert_to_stream(c, fd) : convert_to_image(c);

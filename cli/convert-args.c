@@ -41,6 +41,8 @@ static const char help[] =
     "                             the source's backing file, has not\n"
     "  -F, --backing-format FMT   format of FILE\n"
     "  -c, --compress             compress (qcow2)\n"
+    "      --bitmaps              copy the persistent dirty bitmaps too\n"
+    "      --skip-broken-bitmaps  ... but for those left in use\n"
     "      --no-sync              do not wait until the target is on disk\n\n"
     "Zeroes:\n"
     "  -S, --sparse-size SIZE     runs of zeroes shorter than SIZE are written\n"
@@ -114,7 +116,7 @@ static const struct option long_options[] = {
 /* What is only needed until the options have been judged. */
 struct seen {
     const char *format;         /* -O */
-    bool sparse, copy_range, salvage, skip_broken, rate;
+    bool sparse, copy_range, salvage, rate;
 };
 
 /* ----------------------------------------------------------- single options */
@@ -216,7 +218,7 @@ static bool take_switch(int c, struct convert_args *args, struct seen *seen)
         { OPT_TARGET_IS_ZERO, &args->target_is_zero },
         { OPT_SALVAGE, &seen->salvage },
         { OPT_BITMAPS, &args->bitmaps },
-        { OPT_SKIP_BROKEN, &seen->skip_broken },
+        { OPT_SKIP_BROKEN, &args->skip_broken_bitmaps },
         { OPT_NO_SYNC, &args->no_sync },
         { OPT_STRICT_CACHE, &args->strict_cache },
         { OPT_EXPLAIN, &args->explain },
@@ -293,7 +295,7 @@ static int take_options(const struct cli *cli, int argc, char **argv,
 static const char *contradiction(const struct convert_args *args,
                                  const struct seen *seen)
 {
-    if (seen->skip_broken && !args->bitmaps)
+    if (args->skip_broken_bitmaps && !args->bitmaps)
         return "Use of --skip-broken-bitmaps requires --bitmaps";
     if ((args->source.image_opts && args->source.format) ||
         (args->target_image_opts && seen->format))

@@ -28,6 +28,7 @@ struct convert_args {
     uint64_t sparse_size;           /* -S */
     unsigned requests;              /* -m, 0: default */
     bool compress, no_create, target_is_zero, no_sync, strict_cache, bitmaps;
+    bool skip_broken_bitmaps;
     bool explain, progress, quiet;
 };
 
