@@ -339,9 +339,15 @@ int alloc_find_used(struct qcow2 *q, uint64_t from, uint64_t end,
     return 0;
 }
 
+void alloc_touch(struct qcow2 *q, uint64_t first, uint64_t n)
+{
+    q->alloc.touched = max_u64(q->alloc.touched, first + n);
+}
+
 static int reserve(struct qcow2 *q, uint64_t first, uint64_t n,
                    struct lam_error *err)
 {
+    alloc_touch(q, first, n);
     for (uint64_t i = 0; i < n; i++) {
         int rc = raise_refcount(q, first + i, err);
 

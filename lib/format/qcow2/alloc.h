@@ -70,6 +70,11 @@ int grow_append(struct qcow2 *q, uint64_t want, uint64_t *host,
 /* Makes room for @entries refcount table entries. */
 int grow_table(struct qcow2 *q, uint64_t entries, struct lam_error *err);
 
+/* Somebody is going to write to clusters [first, first + n): from now on what
+ * lies behind the file's end there may be there all the same, since a write
+ * that fails may have gone half-way. */
+void alloc_touch(struct qcow2 *q, uint64_t first, uint64_t n);
+
 /* -ENOSPC unless clusters [first, first + n) can exist in the file. */
 int alloc_check_place(struct qcow2 *q, uint64_t first, uint64_t n,
                       struct lam_error *err);

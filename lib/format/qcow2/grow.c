@@ -26,6 +26,7 @@ static int write_block(struct qcow2 *q, uint64_t at, uint64_t from,
         return lam_fail(err, ENOMEM, "no memory for a refcount block");
     for (uint64_t c = from; c < to; c++)
         refblock_set(block, q->g.refcount_order, refblock_index(&q->g, c), 1);
+    alloc_touch(q, at, max_u64(to, at + 1) - at);
     int rc = lam_io_write(q->io, block, q->g.cluster_size,
                           at << q->g.cluster_bits, err);
     return lam_error_prefix(err, rc, "Could not write new refcount block");

@@ -79,6 +79,8 @@ struct allocator {
     size_t dirty_from, dirty_to;/* table entries to write */
     struct cache cache;
     uint64_t hint;              /* no cluster below is free */
+    uint64_t touched;           /* no cluster from here on has been given out
+                                   since open */
     uint64_t byte_cursor;       /* where the next payload may go; 0: nowhere */
     bool barrier_due;           /* table entries of blocks not yet synced */
 };

@@ -226,6 +226,7 @@ static int take_run(struct shadow *s, uint64_t first, uint64_t n,
 {
     int rc = alloc_check_place(s->q, first, n, err);
 
+    alloc_touch(s->q, first, n);
     for (uint64_t i = 0; rc == 0 && i < n; i++)
         rc = set_count(s, first + i, 1, err);
     return rc;

@@ -296,6 +296,7 @@ static int reserve_clusters(struct qcow2 *q, struct write_token *t,
                             bool *fresh, struct lam_error *err)
 {
     uint64_t got, want = t->claim.range.length >> q->g.cluster_bits;
+    uint64_t touched;
 
     *fresh = false;
     if (q->data_file) {
@@ -305,6 +306,7 @@ static int reserve_clusters(struct qcow2 *q, struct write_token *t,
     {
         LAM_LOCKED(&q->alloc_lock);
         release_reap(q);
+        touched = q->alloc.touched;
         int rc = alloc_clusters(q, want, &t->host, &got, err);
         if (rc < 0)
             return rc;
@@ -312,6 +314,7 @@ static int reserve_clusters(struct qcow2 *q, struct write_token *t,
     if (got < want)
         claim_shorten(&q->inflight, &t->claim, got << q->g.cluster_bits);
     *fresh = q->io->limits.can_grow && !q->io->limits.is_block_device &&
+             host_cluster(&q->g, t->host) >= touched &&
              t->host >= atomic_load(&q->io->size);
     return 0;
 }
