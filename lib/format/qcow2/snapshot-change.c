@@ -165,6 +165,9 @@ static int qcow2_snapshot_apply(void *format, const char *id_or_name,
     int rc = check_supported(q, err);
     if (rc < 0)
         return rc;
+    /* They would have to know what differs, and perhaps have another size. */
+    if (q->bitmaps.count)
+        return lam_fail(err, ENOTSUP, "Device has active dirty bitmaps");
     rc = bulk_begin(&b, q, err);
     if (rc == 0)
         rc = snapshots_load(q->io, &q->header, &list, err);
