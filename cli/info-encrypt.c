@@ -7,7 +7,7 @@
 #include "info.h"
 #include "print.h"
 
-/* ---------------------------------------------------------------------- JSON */
+/* --------------------------------------------------------------------- JSON */
 
 static void add_string(struct json_object *object, const char *key,
                        const char *value)
@@ -70,7 +70,7 @@ struct json_object *info_encryption_json(const struct lam_encryption_info *e,
     return object;
 }
 
-/* ---------------------------------------------------------------------- text */
+/* --------------------------------------------------------------------- text */
 
 static void print_slot(FILE *out, const struct lam_encryption_info *e, size_t i,
                        int indent)

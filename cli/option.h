@@ -59,8 +59,8 @@ int output_option(const struct cli *cli, const char *text, bool *json);
  * qemu-img's -o keys for @format into @options: size, compat (0.10, 1.1, v2,
  * v3), backing_file, backing_fmt, cluster_size, preallocation, refcount_bits,
  * lazy_refcounts, extended_l2, data_file, data_file_raw, compression_type,
- * nocow, encrypt...; those of luks.  Strings point into @kv.  An unknown key or bad value is -EINVAL with
- * qemu-img's words.
+ * nocow, encrypt...; those of luks.  Strings point into @kv.  An unknown key
+ * or bad value is -EINVAL with qemu-img's words.
  */
 int create_options_apply(const char *format, const struct keyvals *kv,
                          struct lam_create_options *options,

@@ -247,7 +247,7 @@ static void damage(struct subject *s, uint8_t *bytes, uint64_t length)
     header_deinit(&d.h);
 }
 
-/* ---------------------------------------------------------------- the repair */
+/* --------------------------------------------------------------- the repair */
 
 static void repair(struct subject *s, struct lam_io *io, const char *when)
 {

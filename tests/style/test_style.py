@@ -32,6 +32,7 @@ ALLOWED_CALLS = {
 MAX_LINES = 600
 # Flat tables may be long: file: reason.
 LONG_FILES = {
+    'include/lamella.h': 'the whole public API, a flat list of declarations',
     'tests/image/defects.py': 'a flat list of defects, one after the other',
 }
 # A function fits a screen.
@@ -46,7 +47,6 @@ PLACES = re.compile('|'.join([
     r'(?<![\w.])/' + r'work\b', r'(?<![\w.])/' + r'root\b',
     '/opt/' + 'qemu', '/tmp/' + r'h\b', r'/home/' + r'\w',
     r'\bdeb\.' + r'debian\.org', r'snapshot\.' + r'debian',
-    r'\bfarm-' + r'\w', r'\bissues ' + r'show\b',
 ]))
 
 

@@ -221,7 +221,7 @@ int luks_volume_create(struct luks_volume *v, struct lam_io *io,
     return lam_io_write(io, buf, sizeof buf, offset, err);
 }
 
-/* ------------------------------------------------------------ changing slots */
+/* ----------------------------------------------------------- changing slots */
 
 static size_t nb_active(const struct luks_volume *v)
 {
