@@ -168,6 +168,12 @@ struct format_ops {
                     enum lam_preallocation preallocation, unsigned flags,
                     struct lam_error *err);
 
+    /* All but the size; options->size is not looked at.  The caller sees to it
+     * that no write is between begin and finish.  NULL: there is nothing that
+     * could be amended. */
+    int (*amend)(void *format, const struct lam_amend_options *options,
+                 struct lam_error *err);
+
     /* What guest data pass through on their way to and from the host, in whole
      * sectors; compressed clusters do not.  NULL, or answers NULL: they are
      * stored as they are. */

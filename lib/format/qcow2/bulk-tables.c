@@ -34,9 +34,8 @@ int bulk_load_l1(struct bulk *b, uint64_t offset, size_t entries,
     return 0;
 }
 
-/* Host offset of the table that L1 entry @i names; 0: none. */
-static int table_of(const struct bulk *b, const uint64_t *l1, size_t i,
-                    uint64_t *table, struct lam_error *err)
+int bulk_table_of(const struct bulk *b, const uint64_t *l1, size_t i,
+                  uint64_t *table, struct lam_error *err)
 {
     *table = entry_offset(l1[i]);
     if ((l1[i] & QCOW2_L1_RESERVED) ||
@@ -47,8 +46,8 @@ static int table_of(const struct bulk *b, const uint64_t *l1, size_t i,
     return 0;
 }
 
-static int read_table(struct bulk *b, uint64_t table, uint8_t *buf,
-                      struct lam_error *err)
+int bulk_read_table(struct bulk *b, uint64_t table, uint8_t *buf,
+                    struct lam_error *err)
 {
     int rc = lam_io_read(b->q->io, buf, b->q->g.cluster_size, table, err);
 
@@ -106,10 +105,10 @@ int bulk_drop_l1(struct bulk *b, const uint64_t *l1, size_t entries,
         return lam_fail(err, ENOMEM, "no memory for an L2 table");
     int rc = shadow_drop_table(&b->refs, offset, entries * sizeof *l1, err);
     for (size_t i = 0; rc == 0 && i < entries; i++) {
-        rc = table_of(b, l1, i, &table, err);
+        rc = bulk_table_of(b, l1, i, &table, err);
         if (rc < 0 || !table)
             continue;
-        rc = read_table(b, table, buf, err);
+        rc = bulk_read_table(b, table, buf, err);
         if (rc == 0)
             rc = count_table(b, buf, i, -1, false, err);
         if (rc == 0)
@@ -118,17 +117,9 @@ int bulk_drop_l1(struct bulk *b, const uint64_t *l1, size_t entries,
     return rc;
 }
 
-/* ----------------------------------------------------------- gathered copies */
+/* ---------------------------------------------------------- gathered copies */
 
-/* Tables on their way to a run of clusters reserved for them. */
-struct gather {
-    struct bulk *b;
-    uint8_t *buf;
-    uint64_t capacity;          /* tables */
-    uint64_t host, got, used;   /* the run; tables in the buffer */
-};
-
-static int gather_init(struct gather *t, struct bulk *b, struct lam_error *err)
+int gather_init(struct gather *t, struct bulk *b, struct lam_error *err)
 {
     uint64_t cs = b->q->g.cluster_size;
 
@@ -137,7 +128,7 @@ static int gather_init(struct gather *t, struct bulk *b, struct lam_error *err)
     return t->buf ? 0 : lam_fail(err, ENOMEM, "no memory for L2 tables");
 }
 
-static int gather_flush(struct gather *t, struct lam_error *err)
+int gather_flush(struct gather *t, struct lam_error *err)
 {
     uint64_t cs = t->b->q->g.cluster_size;
     int rc = 0;
@@ -151,14 +142,12 @@ static int gather_flush(struct gather *t, struct lam_error *err)
     return lam_error_prefix(err, rc, "Could not write L2 tables");
 }
 
-/* Where the next table is to be made. */
-static uint8_t *gather_next(struct gather *t)
+uint8_t *gather_next(struct gather *t)
 {
     return t->buf + t->used * t->b->q->g.cluster_size;
 }
 
-/* It is there; *@host is its place in the file. */
-static int gather_add(struct gather *t, uint64_t *host, struct lam_error *err)
+int gather_add(struct gather *t, uint64_t *host, struct lam_error *err)
 {
     int rc = 0;
 
@@ -173,8 +162,8 @@ static int gather_add(struct gather *t, uint64_t *host, struct lam_error *err)
 
 /* -------------------------------------------------------------- the new L1 */
 
-static int write_l1(struct bulk *b, const uint64_t *l1, size_t entries,
-                    uint64_t *host, struct lam_error *err)
+int bulk_write_l1(struct bulk *b, const uint64_t *l1, size_t entries,
+                  uint64_t *host, struct lam_error *err)
 {
     uint64_t bytes = align_up(entries * 8, b->q->g.cluster_size), got;
     lam_autofree uint8_t *buf = buffer_new(bytes ? bytes : 1);
@@ -195,10 +184,10 @@ static int write_l1(struct bulk *b, const uint64_t *l1, size_t entries,
     return lam_error_prefix(err, rc, "Could not write L1 table");
 }
 
-static int set_l1(struct bulk *b, uint64_t *l1, size_t entries,
-                  struct lam_error *err)
+int bulk_set_l1(struct bulk *b, uint64_t *l1, size_t entries,
+                struct lam_error *err)
 {
-    int rc = write_l1(b, l1, entries, &b->l1_offset, err);
+    int rc = bulk_write_l1(b, l1, entries, &b->l1_offset, err);
 
     b->l1 = l1;
     b->l1_size = entries;
@@ -213,10 +202,10 @@ static int copy_tables(struct bulk *b, const uint64_t *l1, size_t entries,
     for (size_t i = 0; rc == 0 && i < entries; i++) {
         uint64_t table, host;
 
-        rc = table_of(b, l1, i, &table, err);
+        rc = bulk_table_of(b, l1, i, &table, err);
         if (rc < 0 || !table)
             continue;
-        rc = read_table(b, table, gather_next(t), err);
+        rc = bulk_read_table(b, table, gather_next(t), err);
         if (rc == 0)
             rc = count_table(b, gather_next(t), i, 1, true, err);
         if (rc == 0)
@@ -240,7 +229,7 @@ int bulk_copy_l1(struct bulk *b, const uint64_t *l1, size_t entries,
     if (rc == 0)
         rc = copy_tables(b, l1, entries, &t, new, err);
     free(t.buf);
-    return rc < 0 ? rc : set_l1(b, lam_take(&new), entries, err);
+    return rc < 0 ? rc : bulk_set_l1(b, lam_take(&new), entries, err);
 }
 
 /* ----------------------------------------------------------- COPIED again */
@@ -282,7 +271,7 @@ static int renew_table(struct bulk *b, uint64_t table, struct gather *t,
     if (rc < 0 || count != 1)
         return rc;              /* shared, and all it has with it */
     *entry = table | QCOW2_COPIED;
-    rc = read_table(b, table, gather_next(t), err);
+    rc = bulk_read_table(b, table, gather_next(t), err);
     if (rc == 0)
         rc = renew_entries(b, gather_next(t), &changed, err);
     if (rc < 0 || !changed)
@@ -304,7 +293,7 @@ static int renew_tables(struct bulk *b, struct gather *t, uint64_t *new,
         uint64_t table;
 
         new[i] = b->q->l1[i];
-        rc = table_of(b, b->q->l1, i, &table, err);
+        rc = bulk_table_of(b, b->q->l1, i, &table, err);
         if (rc == 0 && table)
             rc = renew_table(b, table, t, &new[i], err);
         *changed |= new[i] != b->q->l1[i];
@@ -329,7 +318,7 @@ int bulk_renew_copied(struct bulk *b, struct lam_error *err)
     free(t.buf);
     if (rc < 0 || !changed)
         return rc;
-    rc = set_l1(b, lam_take(&new), entries, err);
+    rc = bulk_set_l1(b, lam_take(&new), entries, err);
     return rc < 0 ? rc : shadow_drop_table(&b->refs, old,
                                            entries * sizeof *new, err);
 }

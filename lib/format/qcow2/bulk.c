@@ -69,8 +69,9 @@ void bulk_end(struct bulk *b)
 
 /* ------------------------------------------------------------------ commit */
 
-static int barrier(struct qcow2 *q, struct lam_error *err)
+int bulk_barrier(struct bulk *b, struct lam_error *err)
 {
+    struct qcow2 *q = b->q;
     struct lam_error local = LAM_ERROR_INIT;
     int rc = lam_io_flush(q->io, &local);
 
@@ -161,7 +162,7 @@ int bulk_commit(struct bulk *b, struct lam_error *err)
     if (rc == 0)
         rc = shadow_write(&b->refs, err);
     if (rc == 0)
-        rc = barrier(b->q, err);
+        rc = bulk_barrier(b, err);
     if (rc == 0)
         rc = switch_header(b, err);
     if (rc == 0)

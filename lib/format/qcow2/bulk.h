@@ -41,6 +41,9 @@ int bulk_begin(struct bulk *b, struct qcow2 *q, struct lam_error *err);
  * since nobody knows what the disk has. */
 int bulk_commit(struct bulk *b, struct lam_error *err);
 
+/* What was written is on disk, or the image is FAILED. */
+int bulk_barrier(struct bulk *b, struct lam_error *err);
+
 /* Let the others go on. */
 void bulk_end(struct bulk *b);
 
@@ -49,6 +52,40 @@ void bulk_end(struct bulk *b);
 /* L1 table as stored, native. */
 int bulk_load_l1(struct bulk *b, uint64_t offset, size_t entries,
                  uint64_t **out, struct lam_error *err);
+
+/* Writes a table to a new place, *@host; 0 entries have none. */
+int bulk_write_l1(struct bulk *b, const uint64_t *l1, size_t entries,
+                  uint64_t *host, struct lam_error *err);
+
+/* The same, and that is to be the active one.  Takes @l1 over. */
+int bulk_set_l1(struct bulk *b, uint64_t *l1, size_t entries,
+                struct lam_error *err);
+
+/* Host offset of the L2 table that L1 entry @i names; 0: none. */
+int bulk_table_of(const struct bulk *b, const uint64_t *l1, size_t i,
+                  uint64_t *table, struct lam_error *err);
+
+int bulk_read_table(struct bulk *b, uint64_t table, uint8_t *buf,
+                    struct lam_error *err);
+
+/* L2 tables on their way to a run of clusters reserved for them. */
+struct gather {
+    struct bulk *b;
+    uint8_t *buf;               /* freed by whoever called gather_init() */
+    uint64_t capacity;          /* tables */
+    uint64_t host, got, used;   /* the run; tables in the buffer */
+};
+
+int gather_init(struct gather *t, struct bulk *b, struct lam_error *err);
+
+/* Where the next table is to be made. */
+uint8_t *gather_next(struct gather *t);
+
+/* It is there; *@host is its place in the file. */
+int gather_add(struct gather *t, uint64_t *host, struct lam_error *err);
+
+/* Writes those that wait, and gives back the rest of the run. */
+int gather_flush(struct gather *t, struct lam_error *err);
 
 /* All that is reachable from @l1, stored at @offset, loses a reference. */
 int bulk_drop_l1(struct bulk *b, const uint64_t *l1, size_t entries,

@@ -8,8 +8,9 @@
  * that is in use; then the first sector, whose header_length says where
  * extensions begin and whose backing_offset says where the name is, points to
  * them, and that is the moment.  What lies in between counts as header fields
- * of a later version meanwhile.  At last they are written where they belong
- * and pointed to once more.
+ * of a later version meanwhile; or in version 2, which has no header_length, as
+ * the data of one extension that nobody knows.  At last they are written where
+ * they belong and pointed to once more.
  */
 #include "format/qcow2/qcow2.h"
 
@@ -65,7 +66,13 @@ static void make_pointer(const struct rewrite *r, uint64_t start,
 
     memcpy(sector, r->old, SECTOR);
     memcpy(sector, r->new, min_u64(start, QH_V3_LENGTH));
-    be32_put(sector + QH_HEADER_LENGTH, (uint32_t)place);
+    if (r->q->header.version >= 3) {
+        be32_put(sector + QH_HEADER_LENGTH, (uint32_t)place);
+    } else {
+        be32_put(sector + QH_V2_LENGTH, QCOW2_EXT_SKIP);
+        be32_put(sector + QH_V2_LENGTH + 4,
+                 (uint32_t)(place - QH_V2_LENGTH - 8));
+    }
     if (name)
         be64_put(sector + QH_BACKING_OFFSET, place + (name - start));
 }
@@ -93,7 +100,8 @@ static int put_in_steps(const struct rewrite *r, uint64_t start, uint64_t end,
 
 static int put_changed(const struct rewrite *r, struct lam_error *err)
 {
-    uint64_t start = be32_get(r->new + QH_HEADER_LENGTH);
+    uint64_t start = r->q->header.version >= 3
+                   ? be32_get(r->new + QH_HEADER_LENGTH) : QH_V2_LENGTH;
     uint64_t end = used(r->new, r->size);
     uint64_t place = align_up(max_u64(used(r->old, r->size), end), SECTOR);
     uint64_t count = 0, only = 0;
@@ -105,11 +113,9 @@ static int put_changed(const struct rewrite *r, struct lam_error *err)
         }
     if (count < 2)
         return put(r, r->new + only, only, count * SECTOR, err);
-    if (r->q->header.version >= 3 && end > start &&
-        place + (end - start) <= r->size)
+    if (end > start && place + (end - start) <= r->size)
         return put_in_steps(r, start, end, place, err);
-    /* No room, or version 2, whose extensions cannot be moved: as the genuine
-     * tool does it. */
+    /* No room: as the genuine tool does it. */
     return put_all(r, r->size, err);
 }
 

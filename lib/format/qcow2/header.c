@@ -177,6 +177,8 @@ static int decode_extension(uint32_t type, const uint8_t *data, uint32_t length,
         return decode_bitmaps(data, length, out, err);
     case EXT_CRYPTO:
         return decode_crypto(data, length, out, err);
+    case QCOW2_EXT_SKIP:
+        return 0;
     case EXT_DATA_FILE:
         return copy_string(data, length, &out->data_file, err);
     default:

@@ -50,6 +50,10 @@ enum {
 #define QCOW2_AUTOCLEAR_DATA_RAW    (UINT64_C(1) << 1)
 #define QCOW2_AUTOCLEAR_KNOWN       UINT64_C(0x3)
 
+/* An extension of ours, there only between two steps of writing a header: what
+ * its data cover does not count. */
+#define QCOW2_EXT_SKIP UINT32_C(0x4c414d53)
+
 enum qcow2_compression { QCOW2_DEFLATE = 0, QCOW2_ZSTD = 1 };
 enum qcow2_crypt { QCOW2_CRYPT_NONE, QCOW2_CRYPT_AES, QCOW2_CRYPT_LUKS };
 

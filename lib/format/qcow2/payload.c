@@ -53,10 +53,16 @@ static void codec_give_back(struct qcow2 *q, struct codec *codec)
     codec_free(codec);
 }
 
+void codec_pool_empty(struct codec_pool *pool)
+{
+    LAM_LOCKED(&pool->lock);
+    while (pool->count)
+        codec_free(pool->items[--pool->count]);
+}
+
 void codec_pool_deinit(struct codec_pool *pool)
 {
-    for (size_t i = 0; i < pool->count; i++)
-        codec_free(pool->items[i]);
+    codec_pool_empty(pool);
     free(pool->items);
     pthread_mutex_destroy(&pool->lock);
 }

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "format/qcow2/alloc.h"
+#include "format/qcow2/amend.h"
 #include "format/qcow2/bitmap.h"
 #include "format/qcow2/check.h"
 #include "format/qcow2/create.h"
@@ -419,6 +420,7 @@ const struct format_ops format_qcow2 = {
     .discard = qcow2_discard,
     .flush = qcow2_flush,
     .truncate = qcow2_truncate,
+    .amend = qcow2_amend,
     .crypt = qcow2_crypt,
     .key_slot = qcow2_key_slot,
     .info = qcow2_info,

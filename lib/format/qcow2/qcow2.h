@@ -221,6 +221,8 @@ int qcow2_read_compressed(void *format, const struct lam_extent *extent,
 int qcow2_write_compressed(void *format, uint64_t offset, const void *data,
                            struct lam_error *err);
 void codec_pool_deinit(struct codec_pool *pool);
+/* Those of now are not good for what is compressed from now on. */
+void codec_pool_empty(struct codec_pool *pool);
 
 /* --------------------------------------------------------------- flush.c */
 

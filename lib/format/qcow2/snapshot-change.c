@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/bytes.h"
 #include "format/qcow2/bulk.h"
 
 static int check_supported(const struct qcow2 *q, struct lam_error *err)
@@ -23,9 +24,8 @@ static int check_supported(const struct qcow2 *q, struct lam_error *err)
     return 0;
 }
 
-/* The L1 table of a snapshot that is to be read as a whole. */
-static int check_l1(const struct qcow2 *q, const struct qcow2_snapshot *s,
-                    struct lam_error *err)
+int snapshot_check_l1(const struct qcow2 *q, const struct qcow2_snapshot *s,
+                      struct lam_error *err)
 {
     if (!is_aligned(s->l1_offset, q->g.cluster_size))
         return lam_fail(err, EUCLEAN, "snapshot '%s': L1 table offset %#" PRIx64
@@ -77,6 +77,38 @@ static int replace_table(struct bulk *b, const struct qcow2_snapshots *list,
         rc = shadow_drop_table(&b->refs, h->snapshots_offset,
                                list->table_length, err);
     return rc;
+}
+
+/* Other L1 tables for all of them, in the order of the list. */
+static void put_l1_offsets(uint8_t *table, size_t count,
+                           const uint64_t *l1_offsets)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t length = SN_HEAD + be32_get(table + SN_EXTRA_LENGTH) +
+                          be16_get(table + SN_ID_LENGTH) +
+                          be16_get(table + SN_NAME_LENGTH);
+
+        be64_put(table + SN_L1_OFFSET, l1_offsets[i]);
+        table += align_up(length, 8);
+    }
+}
+
+int snapshots_renew(struct bulk *b, const struct qcow2_snapshots *list,
+                    const uint64_t *l1_offsets, struct lam_error *err)
+{
+    const struct qcow2_header *h = &b->q->header;
+    lam_autofree uint8_t *table = NULL;
+    size_t length;
+
+    int rc = snapshots_encode(b->q->io, h, list, SIZE_MAX, NULL, &table,
+                              &length, err);
+    if (rc < 0 || !table)
+        return rc;
+    if (l1_offsets)
+        put_l1_offsets(table, list->count, l1_offsets);
+    rc = write_table(b, table, length, err);
+    return rc < 0 ? rc : shadow_drop_table(&b->refs, h->snapshots_offset,
+                                           list->table_length, err);
 }
 
 /* ----------------------------------------------------------------- create */
@@ -139,7 +171,7 @@ static int apply_in(struct bulk *b, const struct qcow2_snapshot *s,
     lam_autofree uint64_t *l1 = NULL;
     uint64_t old_offset = b->l1_offset;
 
-    int rc = check_l1(q, s, err);
+    int rc = snapshot_check_l1(q, s, err);
     if (rc == 0 && s->l1_size < l1_needed(&q->g, s->disk_size))
         rc = lam_fail(err, EUCLEAN, "snapshot '%s': L1 table of %" PRIu32
                       " entries is too small for a disk of %" PRIu64 " bytes",
@@ -190,7 +222,7 @@ static int delete_in(struct bulk *b, const struct qcow2_snapshots *list,
 {
     const struct qcow2_snapshot *s = &list->items[index];
 
-    int rc = check_l1(b->q, s, err);
+    int rc = snapshot_check_l1(b->q, s, err);
     if (rc == 0)
         rc = bulk_load_l1(b, s->l1_offset, s->l1_size, &b->dropped_l1, err);
     if (rc < 0)

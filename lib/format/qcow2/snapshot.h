@@ -75,6 +75,19 @@ int snapshots_info(const struct qcow2_snapshots *s,
                    struct lam_image_info *info, struct lam_error *err);
 
 /* snapshot-change.c */
+
+struct bulk;
+struct qcow2;
+
+/* The L1 table of @s may be read as a whole. */
+int snapshot_check_l1(const struct qcow2 *q, const struct qcow2_snapshot *s,
+                      struct lam_error *err);
+
+/* The same snapshots in a new table, each with 24 bytes of extra data at least,
+ * and with the L1 tables at @l1_offsets, unless that is NULL. */
+int snapshots_renew(struct bulk *b, const struct qcow2_snapshots *list,
+                    const uint64_t *l1_offsets, struct lam_error *err);
+
 extern const struct format_snapshot_ops qcow2_snapshot_ops;
 
 #endif

@@ -22,12 +22,13 @@ static void put_fields(const struct qcow2_header *h, uint8_t *buf)
     be64_put(buf + QH_INCOMPATIBLE, h->incompatible);
     be64_put(buf + QH_COMPATIBLE, h->compatible);
     be64_put(buf + QH_AUTOCLEAR, h->autoclear);
+    be32_put(buf + QH_REFCOUNT_ORDER, h->refcount_order);
 }
 
 int qcow2_write_header(struct qcow2 *q, size_t from, size_t to,
                        struct lam_error *err)
 {
-    uint8_t buf[QH_REFCOUNT_ORDER] = { 0 };
+    uint8_t buf[QH_HEADER_LENGTH] = { 0 };
 
     assert(from >= QH_SIZE && from < to && to <= sizeof buf);
     assert(to <= QH_V2_LENGTH || q->header.version >= 3);

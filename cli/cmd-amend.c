@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmd-amend.c - `amend`: change an image's version and features in place.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "option.h"
+#include "progress.h"
+
+static const char synopsis[] =
+    "amend [-f FMT | --image-opts] [-t CACHE] [--force] [-p] [-q]\n"
+    "        [--object OBJECT] -o OPTIONS FILENAME";
+
+static const char help[] =
+    "Change an image's version and features in place.\n\n"
+    "Options:\n"
+    "  -o, --options OPTIONS  what is to become of it, \"key=value,...\"; "
+    "\"help\"\n"
+    "                         lists the keys\n"
+    "  -f, --format FMT       the image's format (default: look at the file)\n"
+    "      --image-opts       FILENAME is a list "
+    "\"driver=...,file.filename=...\"\n"
+    "  -t, --cache CACHE      none, writeback (default), writethrough,\n"
+    "                         directsync or unsafe\n"
+    "  -p, --progress         show progress\n"
+    "  -q, --quiet            print nothing but errors\n"
+    "      --force            accepted: nothing here is unsafe\n"
+    "      --object OBJECT    define a secret: \"secret,id=ID,...\"\n"
+    "      --untrusted        open no file that the image's header names\n"
+    "  -h, --help             print this help\n\n"
+    "Each step is made by one write of the image's header: whenever it is\n"
+    "killed, the image is whole, and its disk the same.  Exit status: 0 done\n"
+    "and on disk, 1 failed.\n\n"
+    "Examples:\n"
+    "  amend -f qcow2 -o compat=1.1,lazy_refcounts=on disk.qcow2\n"
+    "  amend -f qcow2 -o compat=0.10,refcount_bits=16 disk.qcow2\n";
+
+static const char options_help[] =
+    "Amend options for 'qcow2':\n"
+    "  backing_file=<str>     - File name of a base image\n"
+    "  backing_fmt=<str>      - Image format of the base image\n"
+    "  compat=<str>           - Compatibility level (v2 [0.10] or v3 [1.1])\n"
+    "  data_file=<str>        - File name of an external data file\n"
+    "  data_file_raw=<bool (on/off)> - The external data file must stay valid "
+    "as a raw image\n"
+    "  encrypt.iter-time=<num> - Time to spend in PBKDF in milliseconds\n"
+    "  encrypt.keyslot=<num>  - Select a single keyslot to modify explicitly\n"
+    "  encrypt.new-secret=<str> - New secret to set in the matching keyslots. "
+    "Empty string to erase\n"
+    "  encrypt.old-secret=<str> - Select all keyslots that match this "
+    "password\n"
+    "  encrypt.state=<str>    - Select new state of affected keyslots "
+    "(active/inactive)\n"
+    "  lazy_refcounts=<bool (on/off)> - Postpone refcount updates\n"
+    "  refcount_bits=<num>    - Width of a reference count entry in bits\n"
+    "  size=<size>            - Virtual disk size\n";
+
+struct amend_args {
+    struct source_options source;
+    const char *filename;
+    struct keyvals options;
+    bool has_options, ask_help, progress, quiet;
+};
+
+enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_FORCE, OPT_UNTRUSTED };
+
+static const struct option long_options[] = {
+    { "help", no_argument, NULL, 'h' },
+    { "options", required_argument, NULL, 'o' },
+    { "format", required_argument, NULL, 'f' },
+    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
+    { "cache", required_argument, NULL, 't' },
+    { "progress", no_argument, NULL, 'p' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "force", no_argument, NULL, OPT_FORCE },
+    { "object", required_argument, NULL, OPT_OBJECT },
+    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
+    { NULL, 0, NULL, 0 },
+};
+
+/* ------------------------------------------------------------- command line */
+
+static int take_options(const struct cli *cli, struct amend_args *args,
+                        const char *text)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    args->has_options = true;
+    args->ask_help |= keyvals_ask_help(text);
+    if (keyvals_parse(&args->options, text, &err) == 0)
+        return -1;
+    cli_report(cli, &err);
+    return 1;
+}
+
+static int take_cache(const struct cli *cli, struct amend_args *args,
+                      const char *text)
+{
+    enum lam_cache_mode mode;
+
+    args->source.cache = text;
+    if (lam_cache_mode_parse(text, &mode, NULL) == 0)
+        return -1;
+    cli_error(cli, "Invalid cache option: %s", text);
+    return 1;
+}
+
+static int take_object(const struct cli *cli, const char *text)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (object_option(cli, text, &err) == 0)
+        return -1;
+    cli_report(cli, &err);
+    return 1;
+}
+
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int c, struct amend_args *args)
+{
+    switch (c) {
+    case 'h':
+        return cli_help(cli, synopsis, help);
+    case 'o':
+        return take_options(cli, args, optarg);
+    case 'f':
+        args->source.format = optarg;
+        return -1;
+    case 't':
+        return take_cache(cli, args, optarg);
+    case 'p':
+        args->progress = true;
+        return -1;
+    case 'q':
+        args->quiet = true;
+        return -1;
+    case OPT_IMAGE_OPTS:
+        args->source.image_opts = true;
+        return -1;
+    case OPT_FORCE:
+        return -1;
+    case OPT_UNTRUSTED:
+        args->source.untrusted = true;
+        return -1;
+    case OPT_OBJECT:
+        return take_object(cli, optarg);
+    default:
+        return cli_try_help(cli);
+    }
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct amend_args *args)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "ho:f:t:pq", long_options, NULL)) !=
+           -1) {
+        int status = take_option(cli, c, args);
+        if (status >= 0)
+            return status;
+    }
+    if (!args->has_options)
+        return cli_usage(cli, "Must specify options (-o)");
+    if (args->ask_help && args->source.format &&
+        !strcmp(args->source.format, "qcow2")) {
+        fputs(options_help, stdout);
+        return cli_finish(cli, 0);
+    }
+    if (optind != argc - 1) {
+        cli_error(cli, "Expecting one image file name");
+        return 1;
+    }
+    args->filename = argv[optind];
+    if (args->source.image_opts && args->source.format) {
+        cli_error(cli, "--image-opts and --format are mutually exclusive");
+        return 1;
+    }
+    return -1;
+}
+
+/* ------------------------------------------------------- what is to become */
+
+static int take_bool(const struct keyval *item, enum lam_setting *out,
+                     struct lam_error *err)
+{
+    bool on;
+
+    if (parse_bool(item->value, &on) < 0)
+        return option_fail(err, EINVAL, "Parameter '%s' expects 'on' or 'off'",
+                           item->key);
+    *out = on ? LAM_SETTING_ON : LAM_SETTING_OFF;
+    return 0;
+}
+
+static int take_compat(const struct keyval *item, unsigned *version,
+                       struct lam_error *err)
+{
+    if (!strcmp(item->value, "0.10") || !strcmp(item->value, "v2"))
+        *version = 2;
+    else if (!strcmp(item->value, "1.1") || !strcmp(item->value, "v3"))
+        *version = 3;
+    else
+        return option_fail(err, EINVAL, "Unknown compatibility level %s",
+                           item->value);
+    return 0;
+}
+
+/* What the library would take for "as it is" is a bad width here. */
+static int take_bits(const struct keyval *item, unsigned *bits,
+                     struct lam_error *err)
+{
+    char *end;
+
+    errno = 0;
+    unsigned long long value = strtoull(item->value, &end, 0);
+    if (end == item->value || *end || errno)
+        return option_fail(err, EINVAL, "Parameter '%s' expects a number",
+                           item->key);
+    *bits = value && value <= 64 ? (unsigned)value : 65;
+    return 0;
+}
+
+static int take_size(const struct keyval *item, uint64_t *size,
+                     struct lam_error *err)
+{
+    if (parse_u64_size(item->value, size) == 0 && *size <= INT64_MAX)
+        return 0;
+    return option_fail(err, EINVAL, "Parameter '%s' expects a non-negative "
+                       "number below 2^64\nOptional suffix k, M, G, T, P or E "
+                       "means kilo-, mega-, giga-, tera-, peta-\nand exabytes, "
+                       "respectively.", item->key);
+}
+
+static bool is_creation_option(const char *key)
+{
+    static const char *const keys[] = {
+        "cluster_size", "extended_l2", "preallocation", "compression_type",
+        "nocow", "encryption", "encrypt.format", "encrypt.key-secret",
+    };
+
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (!strcmp(key, keys[i]))
+            return true;
+    return false;
+}
+
+static int take_item(const struct keyval *item, struct lam_amend_options *o,
+                     struct lam_error *err)
+{
+    const char *key = item->key;
+
+    if (!strcmp(key, "compat"))
+        return take_compat(item, &o->version, err);
+    if (!strcmp(key, "lazy_refcounts"))
+        return take_bool(item, &o->lazy_refcounts, err);
+    if (!strcmp(key, "refcount_bits"))
+        return take_bits(item, &o->refcount_bits, err);
+    if (!strcmp(key, "size"))
+        return take_size(item, &o->size, err);
+    if (!strcmp(key, "data_file_raw"))
+        return take_bool(item, &o->data_file_raw, err);
+    if (!strcmp(key, "data_file")) {
+        o->data_file = item->value;
+        return 0;
+    }
+    if (!strcmp(key, "backing_file") || !strcmp(key, "backing_fmt"))
+        return option_fail(err, ENOTSUP, "Cannot amend the backing file\n"
+                           "You can use 'qemu-img rebase' instead.");
+    if (!strncmp(key, "encrypt.", 8) && !is_creation_option(key))
+        return option_fail(err, ENOTSUP, "Can't amend encryption options: not "
+                           "available yet");
+    if (is_creation_option(key))
+        return option_fail(err, EINVAL, "Invalid parameter '%s'\nThis option "
+                           "is only supported for image creation", key);
+    return option_fail(err, EINVAL, "Invalid parameter '%s'", key);
+}
+
+static int amend(struct lam_image *image, const struct amend_args *args,
+                 struct progress *progress, struct lam_error *err)
+{
+    struct lam_amend_options options = LAM_AMEND_OPTIONS_INIT;
+    int rc = 0;
+
+    if (strcmp(lam_image_format(image), "qcow2"))
+        return option_fail(err, ENOTSUP, "Format driver '%s' does not support "
+                           "option amendment", lam_image_format(image));
+    for (size_t i = 0; rc == 0 && i < args->options.count; i++)
+        rc = take_item(&args->options.items[i], &options, err);
+    options.progress = progress_update;
+    options.progress_opaque = progress;
+    return rc < 0 ? rc : lam_image_amend(image, &options, err);
+}
+
+static int run(const struct cli *cli, const struct amend_args *args)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image;
+
+    if (source_open(cli, args->filename, &args->source,
+                    LAM_OPEN_WRITE | LAM_OPEN_UNMAP, &image) < 0)
+        return 1;
+    if (!args->source.format && !args->source.image_opts)
+        warn_guessed(args->filename, image);
+    struct progress *progress = progress_begin(args->progress && !args->quiet);
+    int rc = amend(image, args, progress, &err);
+    if (rc == 0)
+        rc = lam_image_close(image, &err);
+    else
+        lam_image_close(image, NULL);
+    progress_end(progress, rc == 0);
+    if (rc < 0)
+        cli_report(cli, &err);
+    return cli_finish(cli, rc < 0);
+}
+
+int cmd_amend(const struct cli *cli, int argc, char **argv)
+{
+    struct amend_args args = { .filename = NULL };
+    int status = parse_args(cli, argc, argv, &args);
+
+    if (status < 0)
+        status = run(cli, &args);
+    keyvals_deinit(&args.options);
+    return status;
+}
