@@ -24,6 +24,9 @@ struct format_open {
     bool writable;
     bool metadata_only;         /* header, for info */
     bool for_check;
+    bool repairing;             /* by check itself, which has the image to
+                                   itself: the dirty and the corrupt bit do
+                                   not matter */
     bool unmap;                 /* free host space on discard */
     const char *snapshot;       /* or NULL */
     uint64_t l2_cache_size, refcount_cache_size;    /* bytes, 0: default */

@@ -172,8 +172,10 @@ static int count_l2_tables(struct check *c, struct lam_error *err)
 
 static void judge_snapshot_table(struct check *c)
 {
+    /* A repair tells of these when it comes to them. */
     for (size_t i = 0; i < c->snapshots.count; i++) {
-        if (c->h->version >= 3 && c->snapshots.items[i].extra_length < 16)
+        if (c->h->version >= 3 && c->snapshots.items[i].extra_length < 16 &&
+            !c->fix)
             check_found(c, LAM_FINDING_CORRUPTION, 1,
                         "ERROR snapshot table entry %zu is incomplete", i);
     }

@@ -14,6 +14,7 @@
  *     repair.c            order of the phases, counters, header bits
  *     repair-rebuild.c    new refcount blocks and a new table
  *     repair-entries.c    entries with unaligned offsets
+ *     repair-snapshots.c  entries of the snapshot table
  */
 #ifndef LAM_QCOW2_CHECK_INTERNAL_H
 #define LAM_QCOW2_CHECK_INTERNAL_H
@@ -139,6 +140,14 @@ bool check_owns_l2(const struct check *c, uint64_t table);
 
 /* Unaligned offsets of clusters that show no data: the entries lose them. */
 int repair_entries(struct check *c, struct lam_error *err);
+
+/* ---- repair-snapshots.c ---- */
+
+/* Entries of the snapshot table with too little extra data. */
+size_t check_short_snapshots(const struct check *c);
+
+/* Gives them what they lack, if nothing else is wrong any more. */
+int repair_snapshots(struct check *c, struct qcow2 *q, struct lam_error *err);
 
 /* ---- repair-rebuild.c ---- */
 

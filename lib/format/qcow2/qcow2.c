@@ -138,7 +138,7 @@ static int check_usable(const struct qcow2 *q, const struct format_open *o,
         return 0;
     if (!o->writable || o->for_check)
         return 0;
-    if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
+    if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !o->repairing)
         return lam_fail(err, EACCES, "qcow2: Image is corrupt; cannot be "
                         "opened read/write");
     if (o->snapshot)
@@ -171,7 +171,7 @@ static int open_tables(struct qcow2 *q, const struct format_open *o,
                        struct lam_error *err)
 {
     bool writable = o->writable && !o->for_check;
-    int rc = writable ? repair_dirty(q, err) : 0;
+    int rc = writable && !o->repairing ? repair_dirty(q, err) : 0;
 
     if (rc == 0)
         rc = o->snapshot

@@ -85,7 +85,9 @@ static int run_phases(struct check *c, struct qcow2 *q, struct lam_error *err)
         rc = check_copied(c, err);
     if (rc == 0)
         check_overlaps(c);
-    return rc < 0 ? rc : lam_io_flush(c->io, err);
+    if (rc == 0)
+        rc = lam_io_flush(c->io, err);
+    return rc < 0 ? rc : repair_snapshots(c, q, err);
 }
 
 /* ------------------------------------------------------------- header bits */
