@@ -38,7 +38,7 @@ struct resize_args {
     struct source_options source;
     const char *filename;
     const char *size;
-    const char *preallocation;
+    enum lam_preallocation preallocation;
     bool shrink, quiet;
 };
 
@@ -82,8 +82,10 @@ static int take_option(const struct cli *cli, int c, struct resize_args *args)
         args->quiet = true;
         return -1;
     case OPT_PREALLOCATION:
-        args->preallocation = optarg;
-        return -1;
+        if (preallocation_parse(optarg, &args->preallocation) == 0)
+            return -1;
+        cli_error(cli, "Invalid preallocation mode '%s'", optarg);
+        return 1;
     case OPT_SHRINK:
         args->shrink = true;
         return -1;
@@ -130,7 +132,6 @@ static int fail(const struct cli *cli, const char *text)
 struct resize {
     char sign;                  /* '+', '-', or 0: @bytes is the new size */
     uint64_t bytes;
-    enum lam_preallocation preallocation;
 };
 
 static int parse_amount(const struct cli *cli, const struct resize_args *args,
@@ -147,18 +148,6 @@ static int parse_amount(const struct cli *cli, const struct resize_args *args,
                   "2^64\nOptional suffix k, M, G, T, P or E means kilo-, mega-,"
                   " giga-, tera-, peta-\nand exabytes, respectively.");
     return rc;
-}
-
-static int parse_values(const struct cli *cli, const struct resize_args *args,
-                        struct resize *r)
-{
-    const char *mode = args->preallocation;
-
-    if (mode && preallocation_parse(mode, &r->preallocation) < 0) {
-        cli_error(cli, "Invalid preallocation mode '%s'", mode);
-        return -EINVAL;
-    }
-    return parse_amount(cli, args, r);
 }
 
 /* False if that is no size above 0. */
@@ -183,7 +172,7 @@ static int resize_image(const struct cli *cli, const struct resize_args *args,
 
     if (!new_size(r, old, &size))
         return fail(cli, "New image size must be positive");
-    if (size <= old && r->preallocation != LAM_PREALLOC_OFF)
+    if (size <= old && args->preallocation != LAM_PREALLOC_OFF)
         return fail(cli, "Preallocation can only be used for growing images");
     if (size < old && !args->shrink) {
         cli_error(cli, "Use the --shrink option to perform a shrink "
@@ -193,7 +182,7 @@ static int resize_image(const struct cli *cli, const struct resize_args *args,
                     "operation, make sure there is no important data there.");
         return 1;
     }
-    if (lam_image_resize(image, size, r->preallocation,
+    if (lam_image_resize(image, size, args->preallocation,
                          args->shrink ? LAM_TRUNCATE_SHRINK : 0, &err) < 0) {
         cli_report(cli, &err);
         return 1;
@@ -203,11 +192,11 @@ static int resize_image(const struct cli *cli, const struct resize_args *args,
 
 static int run(const struct cli *cli, const struct resize_args *args)
 {
-    struct resize r = { .preallocation = LAM_PREALLOC_OFF };
+    struct resize r = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
     struct lam_image *image;
 
-    if (parse_values(cli, args, &r) < 0 ||
+    if (parse_amount(cli, args, &r) < 0 ||
         source_open(cli, args->filename, &args->source,
                     LAM_OPEN_WRITE | LAM_OPEN_UNMAP, &image) < 0)
         return 1;

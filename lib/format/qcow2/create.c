@@ -186,9 +186,10 @@ static uint64_t take(struct layout *l, uint64_t nb_clusters)
     return first;
 }
 
-/* Clusters of refcount table for @nb_clusters others, blocks and table. */
+/* Clusters of refcount table, and *@nb_blocks blocks, for @nb_clusters others,
+ * blocks and table. */
 static uint64_t table_clusters(const struct qcow2_geometry *g,
-                               uint64_t nb_clusters)
+                               uint64_t nb_clusters, uint64_t *nb_blocks)
 {
     uint64_t table = 1, blocks = 1;
 
@@ -196,8 +197,10 @@ static uint64_t table_clusters(const struct qcow2_geometry *g,
         uint64_t b = div_up(nb_clusters + table + blocks, g->refblock_entries);
         uint64_t t = div_up(b * 8, g->cluster_size);
 
-        if (b <= blocks && t <= table)
+        if (b <= blocks && t <= table) {
+            *nb_blocks = blocks;
             return table;
+        }
         blocks = max_u64(b, blocks);
         table = max_u64(t, table);
     }
@@ -213,8 +216,10 @@ static int lay_out(struct layout *l, bool with_l2, uint64_t nb_data,
     uint64_t nb_luks = l->encrypted ? div_up(luks_volume_bytes(&l->luks),
                                              l->g.cluster_size) : 0;
 
+    uint64_t nb_blocks;
+
     l->reft_clusters = table_clusters(&l->g, 1 + l1_clusters + nb_luks +
-                                             nb_l2 + nb_data);
+                                             nb_l2 + nb_data, &nb_blocks);
     if (l->reft_clusters << l->g.cluster_bits > QCOW2_MAX_REFCOUNT_TABLE)
         return lam_fail(err, EFBIG, "Refcount table of %" PRIu64 " bytes is "
                         "too large (limit: %d)",
@@ -224,6 +229,9 @@ static int lay_out(struct layout *l, bool with_l2, uint64_t nb_data,
     if (!l->blocks)
         return lam_fail(err, ENOMEM, "no memory for a refcount table");
     l->nb_clusters = 1 + l->reft_clusters;
+    /* All in front of the data: a smaller disk is to be a shorter file. */
+    for (; nb_data && l->nb_blocks < nb_blocks; l->nb_blocks++)
+        l->blocks[l->nb_blocks] = l->nb_clusters++;
     cover(l, 0);
     l->l1_cluster = take(l, l1_clusters);
     l->luks_cluster = take(l, nb_luks);

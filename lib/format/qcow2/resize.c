@@ -305,8 +305,8 @@ int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
     if (!is_aligned(size, QCOW2_SECTOR))
         return lam_fail(err, EINVAL, "The new size must be a multiple of 512");
     if (q->header.version < 3 && q->header.nb_snapshots)
-        return lam_fail(err, ENOTSUP, "Can't resize a version 2 image which "
-                        "has snapshots");
+        return lam_fail(err, ENOTSUP, "Can't resize a v2 image which has "
+                        "snapshots");
     if (size < q->size && !(flags & LAM_TRUNCATE_SHRINK))
         return lam_fail(err, EINVAL, "the new size %" PRIu64 " is smaller "
                         "than the disk, %" PRIu64, size, (uint64_t)q->size);
