@@ -139,11 +139,14 @@ static int take_option(const struct cli *cli, int c, struct bitmap_args *args)
     }
 }
 
-static const char *contradiction(const struct bitmap_args *args)
+/* What is wrong, or NULL. */
+static const char *contradiction(const struct bitmap_args *args, int operands)
 {
     if (!args->nb_actions)
         return "Need at least one of --add, --remove, --clear, --enable, "
                "--disable, or --merge";
+    if (operands != 2)
+        return "Expecting filename and bitmap name";
     if (args->granularity_text && !args->adds)
         return "granularity only supported with --add";
     if (args->merge_file && !args->merges)
@@ -164,13 +167,13 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         if (status >= 0)
             return status;
     }
-    if (argc - optind != 2)
-        return cli_usage(cli, "Expecting filename and bitmap name");
+    const char *wrong = contradiction(args, argc - optind);
+    if (wrong) {
+        cli_error(cli, "%s", wrong);
+        return 1;
+    }
     args->filename = argv[optind];
     args->name = argv[optind + 1];
-    const char *wrong = contradiction(args);
-    if (wrong)
-        return cli_usage(cli, "%s", wrong);
     args->merge_source.untrusted = args->source.untrusted;
     return source_options_check(cli, &args->source);
 }

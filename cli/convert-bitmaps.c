@@ -58,7 +58,7 @@ int convert_bitmaps_check_source(const struct cli *cli,
     int rc = get_info(cli, source, &info);
     if (rc < 0)
         return rc;
-    if (!info->is_qcow2) {
+    if (!info->is_qcow2 || info->version < 3) {
         cli_error(cli, "Source lacks bitmap support");
         rc = -ENOTSUP;
     } else {
