@@ -4,15 +4,16 @@
  *
  * The disk is divided into slots, smaller than a cluster, each with a lock of
  * the test's own that makes a change and its entry in the model one step;
- * neighbouring slots of one cluster meet inside the library.  In the second
- * part threads write to the very same places without any lock: afterwards each
- * sector is from one of them.
+ * neighbouring slots of one cluster meet inside the library.  One thread also
+ * takes and deletes internal snapshots meanwhile.  In the second part threads
+ * write to the very same places without any lock: afterwards each sector is
+ * from one of them.
  */
 #include "sim.h"
 
 #include <pthread.h>
 
-enum { THREADS = 12, SLOT = 1536, NB_SLOTS = 512, SIZE = SLOT * NB_SLOTS };
+enum { THREADS = 16, SLOT = 1536, NB_SLOTS = 512, SIZE = SLOT * NB_SLOTS };
 
 struct world {
     uint64_t seed, ops;
@@ -22,6 +23,7 @@ struct world {
     uint8_t model[NB_SLOTS];        /* every byte of the slot */
     atomic_bool failed;
     bool shared;                    /* part two: no locks */
+    bool snapshot;                  /* there is one; thread 0's */
 };
 
 struct worker {
@@ -65,18 +67,36 @@ static int read_slot(struct worker *t, uint64_t slot)
                     (unsigned long long)slot, buf[0], want);
 }
 
+/* Small counters overflow. */
+static int change_snapshot(struct worker *t)
+{
+    struct world *w = t->world;
+
+    if (w->kind->refcount_bits < 8)
+        return 0;
+    int rc = w->snapshot
+           ? lam_image_snapshot_delete(w->image, "s", &t->err)
+           : lam_image_snapshot_create(w->image, "s", &t->err);
+    if (rc == 0)
+        w->snapshot = !w->snapshot;
+    return rc;
+}
+
 static int step_locked(struct worker *t)
 {
     struct world *w = t->world;
     uint64_t slot = sim_below(&t->random, NB_SLOTS);
     uint64_t what = sim_below(&t->random, 64);
+    uint64_t writes = t->number < 4 ? 48 : 12;
     uint8_t value = (uint8_t)(what < 8 ? 0 : 1 + sim_below(&t->random, 255));
 
     if (what == 63)
         return lam_image_flush(w->image, &t->err);
+    if (what > 58 && t->number == 0)
+        return change_snapshot(t);
     pthread_mutex_lock(&w->locks[slot]);
-    int rc = what < 48 ? write_slot(t, slot, value) : read_slot(t, slot);
-    if (rc == 0 && what < 48)
+    int rc = what < writes ? write_slot(t, slot, value) : read_slot(t, slot);
+    if (rc == 0 && what < writes)
         w->model[slot] = value;
     pthread_mutex_unlock(&w->locks[slot]);
     return rc;
@@ -211,6 +231,8 @@ static void run_seed(uint64_t seed, uint64_t ops)
     open_world(&w, file);
     verify_model(&w);
     assert_int_equal(lam_image_zero(w.image, 0, SIZE, 0, NULL), 0);
+    if (w.snapshot)
+        assert_int_equal(lam_image_snapshot_delete(w.image, "s", NULL), 0);
     w.shared = true;
     run_all(&w);
     verify_sectors(&w);
@@ -223,7 +245,7 @@ static void run_seed(uint64_t seed, uint64_t ops)
 
 static void test_threads(void **state)
 {
-    uint64_t first, end, ops = sim_setting("LAM_OPS", 200);
+    uint64_t first, end, ops = sim_setting("LAM_OPS", 500);
 
     (void)state;
     sim_seeds(LAM_ARRAY_SIZE(sim_kinds), &first, &end);

@@ -42,6 +42,8 @@ int bulk_begin(struct bulk *b, struct qcow2 *q, struct lam_error *err)
     if (rc < 0)
         return rc;
     assert(!q->l2.dirty && q->l1_dirty_from == q->l1_dirty_to);
+    /* Readers, which bulk_commit() waits for, may be waiting for a turn. */
+    flusher_declare_idle(q);
     take_state(b);
     return shadow_init(&b->refs, q, err);
 }

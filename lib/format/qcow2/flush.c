@@ -285,19 +285,27 @@ void flusher_stop(struct qcow2 *q)
 void flusher_resume(struct qcow2 *q)
 {
     LAM_LOCKED(&q->flusher.lock);
-    q->flusher.busy = false;
+    q->flusher.busy = q->flusher.idle = false;
+    pthread_cond_broadcast(&q->flusher.changed);
+}
+
+void flusher_declare_idle(struct qcow2 *q)
+{
+    LAM_LOCKED(&q->flusher.lock);
+    assert(q->flusher.busy);
+    q->flusher.idle = true;
     pthread_cond_broadcast(&q->flusher.changed);
 }
 
 /* True: this thread runs the write-back.  False: a flush that began after the
- * call has ended; its result is in *@rc. */
+ * call has ended, or none is needed; its result is in *@rc. */
 static bool take_turn(struct flusher *f, bool durable, int *rc,
                       struct lam_error *err)
 {
     LAM_LOCKED(&f->lock);
     uint64_t ticket = f->started + 1;
 
-    while (f->busy && f->done < ticket)
+    while (f->busy && f->done < ticket && (durable || !f->idle))
         pthread_cond_wait(&f->changed, &f->lock);
     if (durable && f->done >= ticket) {
         *rc = f->result;
@@ -305,8 +313,12 @@ static bool take_turn(struct flusher *f, bool durable, int *rc,
             *err = f->error;
         return false;
     }
-    while (f->busy)
+    while (f->busy && (durable || !f->idle))
         pthread_cond_wait(&f->changed, &f->lock);
+    if (f->busy) {
+        *rc = 0;                    /* there is nothing to make clean */
+        return false;
+    }
     f->busy = true;
     if (durable)
         f->started++;

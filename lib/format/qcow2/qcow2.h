@@ -89,6 +89,8 @@ struct flusher {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool busy;
+    bool idle;                  /* ... with nothing to write, by who stopped
+                                   write-backs while nobody changes a table */
     uint64_t started, done;     /* numbers of flushes */
     int result;                 /* of the last one done */
     struct lam_error error;
@@ -234,6 +236,10 @@ int qcow2_flush(void *format, struct lam_error *err);
 /* Keep write-backs out, and let them in again. */
 void flusher_stop(struct qcow2 *q);
 void flusher_resume(struct qcow2 *q);
+
+/* Stopped, and until the others go on nothing can become dirty: a reader that
+ * wants room in the cache need not wait for its turn. */
+void flusher_declare_idle(struct qcow2 *q);
 
 /* Last write-back: releases included, dirty bit cleared. */
 int qcow2_write_back_last(struct qcow2 *q, struct lam_error *err);
