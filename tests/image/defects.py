@@ -676,6 +676,89 @@ def bitmap_in_use(img):
     img.put32(img.at(BM_DIRECTORY, 12), 3)
 
 
+def _second_bitmap(img, entry):
+    """Another entry of the directory, 32 bytes."""
+    at = img.at(BM_DIRECTORY, 32)
+    img.data[at:at + 32] = entry
+    img.put32(120, 2)
+    img.put64(128, 64)
+
+
+@defect(bitmap=True)
+def bitmap_same_name(img):
+    """Two bitmaps of one name, and of one table and one data cluster."""
+    _second_bitmap(img, img.data[img.at(BM_DIRECTORY):img.at(BM_DIRECTORY, 32)])
+
+
+@defect(bitmap=True)
+def bitmap_same_table(img):
+    """Two bitmaps that share a table and data."""
+    _second_bitmap(img, img.data[img.at(BM_DIRECTORY):img.at(BM_DIRECTORY, 24)]
+                   + b"b1".ljust(8, b"\0"))
+
+
+@defect(bitmap=True)
+def bitmap_name_nul(img):
+    """A NUL in the name of a bitmap."""
+    img.data[img.at(BM_DIRECTORY, 25)] = 0
+
+
+@defect(bitmap=True)
+def bitmap_name_empty(img):
+    """A bitmap without a name."""
+    img.data[img.at(BM_DIRECTORY, 19)] = 0
+    img.put64(128, 24)
+
+
+@defect(bitmap=True)
+def bitmap_name_long(img):
+    """A name that is longer than the directory."""
+    img.data[img.at(BM_DIRECTORY, 18)] = 0xff
+
+
+@defect(bitmap=True)
+def bitmap_no_table(img):
+    """A bitmap whose table is at offset 0."""
+    img.put64(img.at(BM_DIRECTORY), 0)
+
+
+@defect(bitmap=True)
+def bitmap_empty_table(img):
+    """A bitmap table of no entries."""
+    img.put32(img.at(BM_DIRECTORY, 8), 0)
+
+
+@defect(bitmap=True)
+def bitmap_table_long(img):
+    """A table of 2^27 entries, of which the file has a cluster."""
+    img.put32(img.at(BM_DIRECTORY, 8), 1 << 27)
+
+
+@defect(bitmap=True)
+def bitmap_ones_at_offset(img):
+    """A table entry with an offset and the all-ones flag."""
+    img.put64(img.at(BM_TABLE), BM_DATA * img.cs | 1)
+
+
+@defect(bitmap=True)
+def bitmap_data_is_l1(img):
+    """Bitmap data in the cluster of the L1 table."""
+    img.put64(img.at(BM_TABLE), struct.unpack_from(">Q", img.data, 40)[0])
+
+
+@defect(bitmap=True)
+def bitmap_data_is_directory(img):
+    """Bitmap data in the cluster of the directory, an in_use bitmap."""
+    img.put64(img.at(BM_TABLE), BM_DIRECTORY * img.cs)
+    img.put32(img.at(BM_DIRECTORY, 12), 3)
+
+
+@defect(bitmap=True)
+def bitmap_directory_is_table(img):
+    """The directory in the cluster of the bitmap's table."""
+    img.put64(136, BM_TABLE * img.cs)
+
+
 @defect(bitmap=True)
 def bitmap_count(img):
     """More bitmaps in the header than in the directory."""

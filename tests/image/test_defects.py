@@ -121,6 +121,26 @@ def test_writing(name, lamella_asan, tmp_path):
         pytest_fail('the header has been overwritten')
 
 
+@pytest.mark.parametrize('name', [name for name in CASES if 'bitmap' in name])
+def test_bitmaps(name, lamella_asan, tmp_path):
+    """Nor does changing bitmaps do harm, where it can be done."""
+    image = tmp_path / 'bad.qcow2'
+    content = CASES[name]()
+    for arguments in (['--add', image, 'new'], ['--clear', image, 'b0'],
+                      ['--disable', image, 'b0'], ['--remove', image, 'b0'],
+                      ['--add', '--merge', 'b0', '-g', '512', image, 'new']):
+        image.write_bytes(content)
+        argv = [*lamella_asan.img, 'bitmap', *arguments]
+        done = call(argv)
+        if SANITIZER.search(done.stderr) or done.returncode not in ORDINARY:
+            pytest_fail('%s: exit status %d\n%s' % (
+                arguments, done.returncode, done.stderr[-3000:]))
+        if done.returncode == 0:
+            judge(argv, call([*lamella_asan.img, 'check', image]), CHECK)
+        elif image.read_bytes() != content and '--merge' not in arguments:
+            pytest_fail('%s failed and changed the image' % arguments)
+
+
 @pytest.mark.parametrize('name', CASES)
 def test_bounded(name, lamella, tmp_path):
     """Within the limits that callers set around qemu-img."""
