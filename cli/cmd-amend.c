@@ -3,13 +3,12 @@
  * cmd-amend.c - `amend`: change an image's version and features in place.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "option.h"
 #include "progress.h"
+#include "source-option.h"
 
 static const char synopsis[] =
     "amend [-f FMT | --image-opts] [-t CACHE] [--force] [-p] [-q]\n"
@@ -66,19 +65,15 @@ struct amend_args {
     bool has_options, ask_help, progress, quiet;
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_FORCE, OPT_UNTRUSTED };
+enum { OPT_FORCE = OPT_OWN };
 
 static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
+    SOURCE_LONG_OPTIONS,
     { "options", required_argument, NULL, 'o' },
-    { "format", required_argument, NULL, 'f' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
     { "cache", required_argument, NULL, 't' },
     { "progress", no_argument, NULL, 'p' },
     { "quiet", no_argument, NULL, 'q' },
     { "force", no_argument, NULL, OPT_FORCE },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
     { NULL, 0, NULL, 0 },
 };
 
@@ -109,16 +104,6 @@ static int take_cache(const struct cli *cli, struct amend_args *args,
     return 1;
 }
 
-static int take_object(const struct cli *cli, const char *text)
-{
-    struct lam_error err = LAM_ERROR_INIT;
-
-    if (object_option(cli, text, &err) == 0)
-        return -1;
-    cli_report(cli, &err);
-    return 1;
-}
-
 /* -1: go on; else the exit status. */
 static int take_option(const struct cli *cli, int c, struct amend_args *args)
 {
@@ -127,9 +112,6 @@ static int take_option(const struct cli *cli, int c, struct amend_args *args)
         return cli_help(cli, synopsis, help);
     case 'o':
         return take_options(cli, args, optarg);
-    case 'f':
-        args->source.format = optarg;
-        return -1;
     case 't':
         return take_cache(cli, args, optarg);
     case 'p':
@@ -138,18 +120,10 @@ static int take_option(const struct cli *cli, int c, struct amend_args *args)
     case 'q':
         args->quiet = true;
         return -1;
-    case OPT_IMAGE_OPTS:
-        args->source.image_opts = true;
-        return -1;
     case OPT_FORCE:
         return -1;
-    case OPT_UNTRUSTED:
-        args->source.untrusted = true;
-        return -1;
-    case OPT_OBJECT:
-        return take_object(cli, optarg);
     default:
-        return cli_try_help(cli);
+        return source_option(cli, c, &args->source);
     }
 }
 
@@ -176,11 +150,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         return 1;
     }
     args->filename = argv[optind];
-    if (args->source.image_opts && args->source.format) {
-        cli_error(cli, "--image-opts and --format are mutually exclusive");
-        return 1;
-    }
-    return -1;
+    return source_options_check(cli, &args->source);
 }
 
 /* ------------------------------------------------------- what is to become */

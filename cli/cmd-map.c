@@ -4,13 +4,12 @@
  * data, and where in its file.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "option.h"
 #include "print.h"
+#include "source-option.h"
 
 static const char synopsis[] =
     "map [-f FMT | --image-opts] [-s OFFSET] [-l LENGTH] [-U]\n"
@@ -45,18 +44,12 @@ struct map_args {
     bool json;
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_OUTPUT, OPT_UNTRUSTED };
-
 static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
-    { "format", required_argument, NULL, 'f' },
+    SOURCE_LONG_OPTIONS,
+    SHARE_LONG_OPTION,
+    OUTPUT_LONG_OPTION,
     { "start-offset", required_argument, NULL, 's' },
     { "max-length", required_argument, NULL, 'l' },
-    { "force-share", no_argument, NULL, 'U' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "output", required_argument, NULL, OPT_OUTPUT },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
     { NULL, 0, NULL, 0 },
 };
 
@@ -75,30 +68,16 @@ static int take_option(const struct cli *cli, int c, struct map_args *args)
     switch (c) {
     case 'h':
         return cli_help(cli, synopsis, help);
-    case 'f':
-        args->source.format = optarg;
-        return -1;
     case 's':
         return check_rc(cli, parse_size_named(optarg, "start offset",
                                               &args->start, &err), &err);
     case 'l':
         return check_rc(cli, parse_size_named(optarg, "max length",
                                               &args->length, &err), &err);
-    case 'U':
-        args->source.force_share = true;
-        return -1;
-    case OPT_IMAGE_OPTS:
-        args->source.image_opts = true;
-        return -1;
-    case OPT_UNTRUSTED:
-        args->source.untrusted = true;
-        return -1;
     case OPT_OUTPUT:
         return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
-    case OPT_OBJECT:
-        return check_rc(cli, object_option(cli, optarg, &err), &err);
     default:
-        return cli_try_help(cli);
+        return source_option(cli, c, &args->source);
     }
 }
 
@@ -113,14 +92,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         if (status >= 0)
             return status;
     }
-    if (optind != argc - 1)
-        return cli_usage(cli, "Expecting one image file name");
-    args->filename = argv[optind];
-    if (args->source.image_opts && args->source.format) {
-        cli_error(cli, "--image-opts and --format are mutually exclusive");
-        return 1;
-    }
-    return -1;
+    return source_operand(cli, argc, argv, &args->source, &args->filename);
 }
 
 /* ---------------------------------------------------------------- the chain */
