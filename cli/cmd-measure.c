@@ -164,6 +164,7 @@ static int target_options(const struct cli *cli, struct measure_args *args,
                              &err) < 0)
         return report(cli, &err);
     target->size = args->bytes;
+    target->encryption.keyring = cli->keyring;
     return 0;
 }
 

@@ -278,6 +278,25 @@ static int luks_create(struct lam_io *io, struct lam_io *data,
                                             o->iter_time, err);
 }
 
+static int luks_measure(const struct lam_create_options *options,
+                        struct format_measure *out, struct lam_error *err)
+{
+    struct luks_volume v lam_cleanup(luks_volume_deinit) = { 0 };
+    const char *passphrase;
+    int rc = luks_volume_plan(&v, &options->encryption, "", &passphrase, err);
+
+    if (rc == 0 && options->size > INT64_MAX - luks_volume_bytes(&v))
+        rc = lam_fail(err, EFBIG, "The requested file size is too large: %"
+                      PRIu64 " bytes", options->size);
+    if (rc < 0)
+        return rc;
+    *out = (struct format_measure){
+        .metadata = luks_volume_bytes(&v),
+        .data = align_up(options->size, CRYPT_SECTOR),
+    };
+    return 0;
+}
+
 const struct format_ops format_luks = {
     .name = "luks",
     .probe = luks_probe,
@@ -296,4 +315,5 @@ const struct format_ops format_luks = {
     .key_slot = luks_key_slot,
     .info = luks_info,
     .create = luks_create,
+    .measure = luks_measure,
 };

@@ -388,14 +388,9 @@ static uint64_t file_length(const struct layout *l)
 static int preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
                        enum lam_preallocation mode, struct lam_error *err)
 {
-    if (!length)
+    if (mode == LAM_PREALLOC_METADATA && !io->limits.is_block_device)
         return 0;
-    if (mode == LAM_PREALLOC_FULL)
-        return lam_io_zero(io, offset, length, 0, err);
-    if (io->limits.is_block_device)
-        return lam_io_zero(io, offset, length, LAM_ZERO_UNMAP, err);
-    return mode == LAM_PREALLOC_FALLOC
-               ? lam_io_allocate(io, offset, length, err) : 0;
+    return lam_io_preallocate(io, offset, length, mode, err);
 }
 
 static int preallocate_all(struct lam_io *io, struct lam_io *data,

@@ -5,6 +5,10 @@
  */
 #include "format/qcow2/create.h"
 
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "format/luks/volume.h"
 #include "format/qcow2/geometry.h"
 
 /* Clusters of refcount blocks and table that count @others and themselves. */
@@ -34,9 +38,27 @@ static int check_size(const struct qcow2_geometry *g, uint64_t size,
                     "larger cluster size)");
 }
 
+/* Bytes of the LUKS header and its key material. */
+static int measure_luks(const struct lam_create_options *o, uint64_t *bytes,
+                        struct lam_error *err)
+{
+    struct luks_volume v lam_cleanup(luks_volume_deinit) = { 0 };
+    const char *passphrase;
+
+    *bytes = 0;
+    if (!o->encryption.format || strcmp(o->encryption.format, "luks"))
+        return 0;
+    int rc = luks_volume_plan(&v, &o->encryption, "encrypt.", &passphrase,
+                              err);
+    if (rc == 0)
+        *bytes = luks_volume_bytes(&v);
+    return rc;
+}
+
 int qcow2_measure(const struct lam_create_options *o,
                   struct format_measure *out, struct lam_error *err)
 {
+    uint64_t luks;
     int rc = qcow2_check_widths(o, err);
 
     if (rc == 0 && o->version < 3 && o->refcount_bits != 16)
@@ -50,6 +72,8 @@ int qcow2_measure(const struct lam_create_options *o,
                             (unsigned)__builtin_ctz(o->refcount_bits),
                             o->extended_l2);
     rc = check_size(&g, o->size, err);
+    if (rc == 0)
+        rc = measure_luks(o, &luks, err);
     if (rc < 0)
         return rc;
     uint64_t data = div_up(o->size, g.cluster_size);
@@ -59,7 +83,7 @@ int qcow2_measure(const struct lam_create_options *o,
 
     out->cluster_size = g.cluster_size;
     out->data = data << g.cluster_bits;
-    out->metadata = (1 + l1 + l2 + refcount_clusters(&g, others)) <<
-                    g.cluster_bits;
+    out->metadata = (1 + l1 + l2 + refcount_clusters(&g, others) +
+                     div_up(luks, g.cluster_size)) << g.cluster_bits;
     return 0;
 }
