@@ -121,6 +121,22 @@ static int check_loop(const struct cli *cli, const struct layers *layers,
     return 0;
 }
 
+static void warn(const struct cli *cli, const struct lam_image_info *info)
+{
+    static const char *const why[] = {
+        "a program lacking bitmap support modified this file, so all bitmaps "
+        "are now considered inconsistent",
+        "This qcow2 v2 image contains bitmaps, but they may have been modified "
+        "by a program without persistent bitmap support; so now they must all "
+        "be considered inconsistent",
+    };
+
+    if (info->bitmaps_lost)
+        cli_warning(cli, "%s\nSome clusters may be leaked, run '%s check -r' "
+                    "on the image file to fix.", why[info->version < 3],
+                    cli->program);
+}
+
 static int add_layer(const struct cli *cli, struct layers *layers,
                      const char *name, const struct source_options *source)
 {
@@ -143,7 +159,7 @@ static int add_layer(const struct cli *cli, struct layers *layers,
     if (rc < 0)
         cli_report(cli, &err);
     else
-        layers->count++;
+        warn(cli, items[layers->count++]);
     lam_image_close(image, NULL);
     return rc;
 }

@@ -413,6 +413,9 @@ struct lam_image_info {
     size_t nb_snapshots;
     struct lam_bitmap_info *bitmaps;
     size_t nb_bitmaps;
+    bool bitmaps_lost;          /* there are some, but a program that knows
+                                   none has written to the image since: they
+                                   go with the next change */
     struct lam_encryption_info *encryption; /* NULL: none */
 };
 

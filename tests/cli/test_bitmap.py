@@ -265,13 +265,16 @@ def test_recording(texts, our_img, lamella, tmp_path, seed):
         lamella.run('check', '-q', image)
 
 
-def test_dead_extension(texts, lamella, stock, tmp_path):
+def test_dead_extension(texts, our_img, lamella, stock, tmp_path):
     """A program without bitmaps has written: they are gone with our first
     change, and their clusters leak."""
     image = shutil.copy(stock / 'b.qcow2', tmp_path / 'x.qcow2')
     with open(image, 'r+b') as file:
         file.seek(88)
         file.write(bytes(8))
+    theirs, mine = (outcome(tool, ['info', image.name], tmp_path) for tool in
+                    (texts.img[0], our_img))
+    assert theirs.err and theirs.err == mine.err.rstrip('\n')
     lamella.io_run(image, 'read 0 512')
     assert struct.pack('>I', 0x23852875) in image.read_bytes()[:1024]
     lamella.io_run(image, 'write 0 512')

@@ -62,11 +62,19 @@ void bitmaps_count_recording(struct bitmap_set *set)
 
 /* --------------------------------------------------------------- directory */
 
+/* Table entries for the disk as it is; at least one. */
+static uint64_t entries_needed(const struct qcow2 *q, unsigned granularity_bits)
+{
+    uint64_t bytes = bitmap_bytes(q->size, granularity_bits);
+
+    return max_u64(div_up(bytes, q->g.cluster_size), 1);
+}
+
 static int check_size(const struct qcow2 *q, const struct bitmap_entry *e,
                       struct lam_error *err)
 {
     uint64_t bytes = bitmap_bytes(q->size, e->granularity_bits);
-    uint64_t needed = div_up(bytes, q->g.cluster_size);
+    uint64_t needed = entries_needed(q, e->granularity_bits);
 
     if (e->flags & BITMAP_IN_USE)
         return 0;
@@ -106,7 +114,10 @@ static int take_entry(void *opaque, const struct bitmap_entry *e,
     b->recording = e->flags & BITMAP_AUTO;
     b->inconsistent = e->flags & BITMAP_IN_USE;
     b->table_offset = e->table_offset;
-    b->table_entries = e->table_entries;
+    /* What a table has beyond that may be anything: it is not ours to drop. */
+    b->table_entries = (uint32_t)min_u64(e->table_entries,
+                                         entries_needed(q,
+                                                        b->granularity_bits));
     set->items[set->count++] = b;
     return 0;
 }

@@ -189,6 +189,7 @@ int bitmaps_info(struct lam_io *io, const struct qcow2_header *h,
 {
     uint64_t file_length;
 
+    info->bitmaps_lost = h->has_bitmaps && !header_has_bitmaps(h);
     if (!header_has_bitmaps(h))
         return 0;
     int rc = lam_io_size(io, &file_length, err);
