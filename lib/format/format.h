@@ -24,6 +24,7 @@ struct format_open {
     bool writable;
     bool metadata_only;         /* header, for info */
     bool for_check;
+    enum lam_overlap_check overlap_check;
     bool repairing;             /* by check itself, which has the image to
                                    itself: the dirty and the corrupt bit do
                                    not matter */

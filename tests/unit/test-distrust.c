@@ -41,10 +41,6 @@ static const struct {
     { "table not aligned", 512, 0, 0, 0, 1, 1, REFUSED },
     { "cluster is the header's", 0, 0, QCOW2_COPIED, QCOW2_OFFSET_MASK, 1, 1,
       ELSEWHERE },                  /* offset 0 means unallocated */
-    { "cluster is the refcount table's", 0, 0, CLUSTER, QCOW2_OFFSET_MASK, 1,
-      1, REFUSED },
-    { "cluster is the L1 table's", 0, 0, L1, QCOW2_OFFSET_MASK, 1, 1,
-      REFUSED },
 };
 
 static struct qcow2 *open_image(struct lam_io *io)

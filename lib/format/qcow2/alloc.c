@@ -94,7 +94,12 @@ static int load_slice(struct qcow2 *q, uint64_t host, struct slice **out,
         *out = s;
         return 0;
     }
-    int rc = cache_take(c, host, false, &s);
+    int rc = overlap_check(q, OVERLAP_REFCOUNT_BLOCK,
+                           align_down(host, q->g.cluster_size),
+                           q->g.cluster_size, err);
+    if (rc < 0)
+        return rc;
+    rc = cache_take(c, host, false, &s);
     if (rc == -EBUSY) {
         /* Where they cannot be written (a full disk) the cache grows: the
          * clusters of a failed write must be given back nevertheless. */
@@ -397,6 +402,9 @@ int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
         *got = 1;               /* perhaps the last one of a device */
     rc = alloc_check_place(q, first, *got, err);
     if (rc == 0)
+        rc = overlap_check(q, 0, first << q->g.cluster_bits,
+                           *got << q->g.cluster_bits, err);
+    if (rc == 0)
         rc = reserve(q, first, *got, err);
     if (rc < 0)
         return rc;
@@ -424,6 +432,9 @@ int alloc_contiguous(struct qcow2 *q, uint64_t want, uint64_t *host,
             return rc;
         if (n == want && first) {
             rc = alloc_check_place(q, first, want, err);
+            if (rc == 0)
+                rc = overlap_check(q, 0, first << q->g.cluster_bits,
+                                   want << q->g.cluster_bits, err);
             *host = first << q->g.cluster_bits;
             return rc < 0 ? rc : reserve(q, first, want, err);
         }
@@ -450,6 +461,8 @@ static bool extend_payloads(struct qcow2 *q, uint64_t length)
 
         if (alloc_check_place(q, last, 1, NULL) < 0 ||
             count_free(q, last, 1, &n, NULL) < 0 || n == 0 ||
+            overlap_check(q, 0, last << q->g.cluster_bits, q->g.cluster_size,
+                          NULL) < 0 ||
             reserve(q, last, 1, NULL) < 0)
             return false;
         if (q->alloc.hint == last)
@@ -516,6 +529,7 @@ void alloc_set_block(struct qcow2 *q, uint64_t i, uint64_t block)
     struct allocator *a = &q->alloc;
 
     a->table[i] = block;
+    overlap_add(q, block);
     if (block)
         a->next_block = max_u64(a->next_block, i + 1);
     if (a->dirty_from == a->dirty_to) {

@@ -155,6 +155,7 @@ static void install(struct bulk *b)
     pthread_rwlock_unlock(&q->lock);
     shadow_discard(&b->refs);
     shadow_install(&b->refs);
+    overlap_reload(q);
 }
 
 int bulk_commit(struct bulk *b, struct lam_error *err)

@@ -41,6 +41,9 @@ int grow_add_block(struct qcow2 *q, uint64_t at, struct lam_error *err)
         return grow_table(q, i + 1, err);
     rc = alloc_check_place(q, at, 1, err);
     if (rc == 0)
+        rc = overlap_check(q, 0, at << q->g.cluster_bits, q->g.cluster_size,
+                           err);
+    if (rc == 0)
         rc = write_block(q, at, at, at + 1, err);
     if (rc == 0)
         alloc_set_block(q, i, at << q->g.cluster_bits);
@@ -72,6 +75,10 @@ static int region_write(struct qcow2 *q, const struct region *r,
 {
     uint64_t used_end = r->start + r->blocks + r->others;
     int rc = alloc_check_place(q, r->start, r->blocks + r->others, err);
+
+    if (rc == 0)
+        rc = overlap_check(q, 0, r->start << q->g.cluster_bits,
+                           (r->blocks + r->others) << q->g.cluster_bits, err);
 
     for (uint64_t i = 0; rc == 0 && i < r->blocks; i++) {
         uint64_t from = r->start + i * q->g.refblock_entries;

@@ -183,6 +183,8 @@ static int open_tables(struct qcow2 *q, const struct format_open *o,
     if (rc == 0 && writable) {
         rc = alloc_open(q, o->refcount_cache_size, err);
         if (rc == 0)
+            rc = overlap_load(q, o->overlap_check, err);
+        if (rc == 0)
             rc = bitmaps_open(q, err);
         if (rc == 0)
             qcow2_set_state(q, QCOW2_WRITABLE);
@@ -245,6 +247,7 @@ static void qcow2_free(struct qcow2 *q)
     release_free_list(q->durable);
     release_free_list(q->draining);
     alloc_close(q);
+    overlap_deinit(&q->overlap);
     cache_deinit(&q->l2);
     codec_pool_deinit(&q->codecs);
     bitmaps_deinit(&q->bitmaps);

@@ -30,6 +30,7 @@
 #include "format/qcow2/entry.h"
 #include "format/qcow2/header.h"
 #include "format/qcow2/l2.h"
+#include "format/qcow2/overlap.h"
 
 enum qcow2_state {
     QCOW2_READ_ONLY,
@@ -120,6 +121,7 @@ struct qcow2 {
 
     pthread_mutex_t alloc_lock;
     struct allocator alloc;
+    struct overlap overlap;         /* under alloc_lock */
     struct release_batch *written;  /* drop on disk, but for a barrier */
     struct release_batch *durable;  /* drop on disk */
     struct release_batch *draining; /* old requests are ending */

@@ -255,7 +255,10 @@ int shadow_alloc(struct shadow *s, uint64_t want, bool exact, uint64_t *host,
     }
     if (!exact && alloc_check_place(s->q, first, *got, NULL) < 0)
         *got = 1;               /* perhaps the last one of a device */
-    int rc = take_run(s, first, *got, err);
+    int rc = overlap_check(s->q, 0, first << s->q->g.cluster_bits,
+                           *got << s->q->g.cluster_bits, err);
+    if (rc == 0)
+        rc = take_run(s, first, *got, err);
     if (rc == 0 && moving)
         s->cursor = first + *got;
     *host = first << s->q->g.cluster_bits;

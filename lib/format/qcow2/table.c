@@ -142,7 +142,12 @@ static int verify_entries(struct qcow2 *q, uint8_t *copy, uint64_t offset,
 
         if (!entry_copied(e.word) || !host || (e.word & QCOW2_COMPRESSED))
             continue;
-        int rc = check_copied(q, offset + (i << q->g.cluster_bits), host,
+        /* Written to in place from now on. */
+        int rc = overlap_check(q, 0, align_down(host, q->g.cluster_size),
+                               q->g.cluster_size, err);
+        if (rc < 0)
+            return rc;
+        rc = check_copied(q, offset + (i << q->g.cluster_bits), host,
                               "cluster", &shared, err);
         if (rc < 0)
             return rc;
@@ -160,7 +165,10 @@ static int verify_table(struct qcow2 *q, uint64_t offset, uint64_t table,
 
     if (entry_offset(*l1) != table || !entry_copied(*l1))
         return 0;
-    int rc = check_copied(q, offset, table, "L2 table", &shared, err);
+    int rc = overlap_check(q, OVERLAP_ACTIVE_L2, table, q->g.cluster_size,
+                           err);
+    if (rc == 0)
+        rc = check_copied(q, offset, table, "L2 table", &shared, err);
     if (rc < 0 || !shared)
         return rc;
     pthread_rwlock_wrlock(&q->lock);
@@ -276,6 +284,7 @@ void l1_mark_dirty(struct qcow2 *q, uint64_t i)
 void l2_link_table(struct qcow2 *q, uint64_t i, uint64_t table,
                    struct release_batch *old)
 {
+    overlap_add(q, table);
     pthread_rwlock_wrlock(&q->lock);
     q->l1[i] = table | QCOW2_COPIED;
     l1_mark_dirty(q, i);
