@@ -194,6 +194,13 @@ enum lam_overlap_check {
                                    has to read the L1 tables for */
 };
 
+/* What becomes of a write whose bytes are all zero. */
+enum lam_detect_zeroes {
+    LAM_DETECT_ZEROES_OFF,      /* it is written like any other */
+    LAM_DETECT_ZEROES_ON,       /* the range is zeroed, as by lam_image_zero() */
+    LAM_DETECT_ZEROES_UNMAP,    /* ... and freed, with LAM_OPEN_UNMAP */
+};
+
 struct lam_open_options {
     const char *format;         /* "raw", "qcow2", ...; NULL: look at it */
     unsigned flags;             /* LAM_OPEN_... */
@@ -202,15 +209,16 @@ struct lam_open_options {
     unsigned max_depth;         /* layers in a chain; 0: the default, 1,024 */
     const char *snapshot;       /* read this internal snapshot (name or id) */
     uint64_t l2_cache_size;     /* bytes; 0: default */
-    uint64_t refcount_cache_size;
+    uint64_t refcount_cache_size;   /* the name's options come before both */
     const struct lam_keyring *keyring;  /* secrets; may go after opening */
     const char *key_secret;     /* the one for the top image, if it is
                                    encrypted; or said by the name's options */
+    enum lam_detect_zeroes detect_zeroes;   /* of the top image */
 };
 
 #define LAM_OPEN_OPTIONS_INIT                                               \
     { NULL, 0, LAM_CACHE_WRITEBACK, LAM_POLICY_SIBLINGS, 0, NULL, 0, 0, NULL,\
-      NULL }
+      NULL, LAM_DETECT_ZEROES_OFF }
 
 /*
  * lam_image_open() - open an image and everything its header names.

@@ -31,6 +31,10 @@ struct format_open {
     bool unmap;                 /* free host space on discard */
     const char *snapshot;       /* or NULL */
     uint64_t l2_cache_size, refcount_cache_size;    /* bytes, 0: default */
+    uint64_t cache_size;        /* for both together; 0: not said */
+    uint64_t l2_entry_size;     /* bytes of an L2 slice; 0: default */
+    enum lam_setting lazy_refcounts;    /* while it is open; KEEP: as the
+                                           header says */
     uint64_t raw_offset;        /* raw: where in the file the disk starts */
     uint64_t raw_size;          /* raw: its size; 0: up to the file's end */
     const struct lam_keyring *keyring;      /* or NULL */

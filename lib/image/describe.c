@@ -28,8 +28,7 @@ static const char *const tuning_common[] = {
     "node-name", "auto-read-only", "force-share",
 };
 static const char *const tuning_qcow2[] = {
-    "l2-cache-size", "refcount-cache-size", "cache-size", "l2-cache-entry-size",
-    "cache-clean-interval", "lazy-refcounts", "overlap-check",
+    "overlap-check",
     "overlap-check.template", "overlap-check.main-header",
     "overlap-check.active-l1", "overlap-check.active-l2",
     "overlap-check.refcount-table", "overlap-check.refcount-block",
@@ -104,16 +103,43 @@ static int parse_bytes(const char *text, uint64_t *out)
     return 0;
 }
 
-static int take_bytes(struct parser *p, const char *prefix, const char *key,
-                      uint64_t *out, struct lam_error *err)
+/* *@given, unless that is NULL: it is there. */
+static int take_bytes_given(struct parser *p, const char *prefix,
+                            const char *key, uint64_t *out, bool *given,
+                            struct lam_error *err)
 {
     const struct keyitem *item = keylist_find(p->keys, prefix, key);
+    if (given)
+        *given = item;
     if (!item)
         return 0;
     if (!item->value || parse_bytes(item->value, out) < 0)
         return lam_fail(err, EINVAL, "Parameter '%s' expects a non-negative "
                         "number below 2^64", key);
     return 0;
+}
+
+static int take_bytes(struct parser *p, const char *prefix, const char *key,
+                      uint64_t *out, struct lam_error *err)
+{
+    return take_bytes_given(p, prefix, key, out, NULL, err);
+}
+
+static int set_detect_zeroes(struct node *n, const char *mode,
+                             struct lam_error *err)
+{
+    static const char *const modes[] = {
+        [LAM_DETECT_ZEROES_OFF] = "off", [LAM_DETECT_ZEROES_ON] = "on",
+        [LAM_DETECT_ZEROES_UNMAP] = "unmap",
+    };
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(modes); i++)
+        if (!strcmp(mode, modes[i])) {
+            n->has_detect_zeroes = true;
+            n->detect_zeroes = (enum lam_detect_zeroes)i;
+            return 0;
+        }
+    return lam_fail(err, EINVAL, "invalid parameter value: %s", mode);
 }
 
 /* What images and files have in common; said at either, it counts for both. */
@@ -139,9 +165,9 @@ static int take_common(struct parser *p, const char *prefix, struct node *n,
             return lam_fail(err, EINVAL, "Invalid discard option");
         n->unmap = on ? NODE_ON : NODE_OFF;
     }
-    if (detect && strcmp(detect, "off"))
-        return lam_fail(err, ENOTSUP, "detect-zeroes '%s' is not supported",
-                        detect);
+    rc = detect ? set_detect_zeroes(n, detect, err) : 0;
+    if (rc < 0)
+        return rc;
     drop_options(p, prefix, tuning_common, LAM_ARRAY_SIZE(tuning_common));
     return 0;
 }
@@ -285,6 +311,88 @@ static int parse_data_file(struct parser *p, const char *prefix, struct node *n,
                           err);
 }
 
+/* Entries that nobody has used for so long are dropped by the genuine tool, in
+ * seconds; ours keeps to the size alone. */
+static int check_clean_interval(struct parser *p, const char *prefix,
+                                struct lam_error *err)
+{
+    const struct keyitem *item = keylist_find(p->keys, prefix,
+                                              "cache-clean-interval");
+    char *end;
+
+    if (!item)
+        return 0;
+    const char *text = item->value ? item->value : "";
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end)
+        return lam_fail(err, EINVAL, "Parameter 'cache-clean-interval' expects "
+                        "a number");
+    if (errno || value > UINT32_MAX)
+        return lam_fail(err, EINVAL, "Cache clean interval too big");
+    return 0;
+}
+
+/* Sizes of the caches; format document 17. */
+static int parse_caches(struct parser *p, const char *prefix, struct node *n,
+                        struct lam_error *err)
+{
+    struct node_caches *c = &n->caches;
+    int rc = take_bytes_given(p, prefix, "cache-size", &c->total,
+                              &c->has_total, err);
+
+    if (rc == 0)
+        rc = take_bytes_given(p, prefix, "l2-cache-size", &c->l2, &c->has_l2,
+                              err);
+    if (rc == 0)
+        rc = take_bytes_given(p, prefix, "refcount-cache-size", &c->refcount,
+                              &c->has_refcount, err);
+    if (rc == 0)
+        rc = take_bytes(p, prefix, "l2-cache-entry-size", &c->l2_entry, err);
+    if (rc == 0)
+        rc = check_clean_interval(p, prefix, err);
+    if (rc < 0 || !c->has_total)
+        return rc;
+    if (c->has_l2 && c->l2 > c->total)
+        return lam_fail(err, EINVAL, "l2-cache-size may not exceed cache-size");
+    if (c->has_refcount && c->refcount > c->total)
+        return lam_fail(err, EINVAL, "refcount-cache-size may not exceed "
+                        "cache-size");
+    if (c->has_l2 && c->has_refcount)
+        return lam_fail(err, EINVAL, "cache-size, l2-cache-size and "
+                        "refcount-cache-size may not be set at the same time");
+    return 0;
+}
+
+/* "overlap-check", or "overlap-check.template" as the long form has it.  The
+ * switches of single classes are taken and do nothing. */
+static int take_overlap_check(struct parser *p, const char *prefix,
+                              struct node *n, struct lam_error *err)
+{
+    static const char *const names[] = {
+        [LAM_OVERLAP_CACHED] = "cached",
+        [LAM_OVERLAP_NONE] = "none",
+        [LAM_OVERLAP_CONSTANT] = "constant",
+        [LAM_OVERLAP_ALL] = "all",
+    };
+    lam_autofree char *value = NULL;
+    int rc = take_string(p, prefix, "overlap-check", &value, err);
+
+    if (rc == 0)
+        rc = take_string(p, prefix, "overlap-check.template", &value, err);
+    if (rc < 0 || !value)
+        return rc;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(names); i++) {
+        if (!strcmp(value, names[i])) {
+            n->overlap_check = (enum lam_overlap_check)i;
+            return 0;
+        }
+    }
+    return lam_fail(err, EINVAL, "Unsupported value '%s' for qcow2 option "
+                    "'overlap-check'. Allowed are any of the following: none, "
+                    "constant, cached, all", value);
+}
+
 static int parse_format_options(struct parser *p, const char *prefix,
                                 struct node *n, struct lam_error *err)
 {
@@ -299,7 +407,12 @@ static int parse_format_options(struct parser *p, const char *prefix,
             rc = take_bytes(p, prefix, "size", &n->raw_size, err);
     } else if (qcow2) {
         drop_options(p, prefix, tuning_qcow2, LAM_ARRAY_SIZE(tuning_qcow2));
-        rc = parse_backing(p, prefix, n, err);
+        rc = parse_caches(p, prefix, n, err);
+        if (rc == 0)
+            rc = take_switch(p, prefix, "lazy-refcounts", &n->lazy_refcounts,
+                             err);
+        if (rc == 0)
+            rc = parse_backing(p, prefix, n, err);
         if (rc == 0)
             rc = parse_data_file(p, prefix, n, err);
         if (rc == 0)
@@ -308,6 +421,8 @@ static int parse_format_options(struct parser *p, const char *prefix,
         if (rc == 0)
             rc = take_string(p, prefix, "encrypt.format", &n->encrypt_format,
                              err);
+        if (rc == 0)
+            rc = take_overlap_check(p, prefix, n, err);
     }
     if (luks) {
         rc = take_string(p, prefix, "key-secret", &n->key_secret, err);

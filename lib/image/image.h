@@ -35,6 +35,7 @@ struct lam_image {
     bool metadata_only;
     bool for_check;                 /* open for check and repair only */
     bool unmap;                     /* discard and LAM_ZERO_UNMAP count */
+    enum lam_detect_zeroes detect_zeroes;
     bool flush_writes;              /* writethrough: each write is flushed */
 
     /* Zeroing part of a unit looks at the rest of it and then takes it whole:

@@ -167,6 +167,32 @@ int layer_new(struct lam_io *io, const char *name, const char *path,
     return 0;
 }
 
+/* A size that is said for both together goes to the one that is not said. */
+static void set_caches(struct format_open *o,
+                       const struct lam_open_options *options,
+                       const struct node *node)
+{
+    o->l2_cache_size = options->l2_cache_size;
+    o->refcount_cache_size = options->refcount_cache_size;
+    if (!node)
+        return;
+    const struct node_caches *c = &node->caches;
+    if (c->has_l2)
+        o->l2_cache_size = max_u64(c->l2, 1);
+    if (c->has_refcount)
+        o->refcount_cache_size = max_u64(c->refcount, 1);
+    if (c->has_total && c->has_l2)
+        o->refcount_cache_size = max_u64(c->total - c->l2, 1);
+    else if (c->has_total && c->has_refcount)
+        o->l2_cache_size = max_u64(c->total - c->refcount, 1);
+    else if (c->has_total)
+        o->cache_size = max_u64(c->total, 1);
+    o->l2_entry_size = c->l2_entry;
+    o->lazy_refcounts = node->lazy_refcounts == NODE_UNSET ? LAM_SETTING_KEEP
+                      : node->lazy_refcounts == NODE_ON ? LAM_SETTING_ON
+                      : LAM_SETTING_OFF;
+}
+
 int layer_attach_format(struct lam_image *image,
                         const struct lam_open_options *options,
                         const struct node *node, bool top,
@@ -177,10 +203,9 @@ int layer_attach_format(struct lam_image *image,
         .writable = image->writable,
         .metadata_only = options->flags & LAM_OPEN_METADATA,
         .for_check = top && options->flags & LAM_OPEN_CHECK,
+        .overlap_check = node ? node->overlap_check : LAM_OVERLAP_CACHED,
         .unmap = image->unmap,
         .snapshot = top ? options->snapshot : NULL,
-        .l2_cache_size = options->l2_cache_size,
-        .refcount_cache_size = options->refcount_cache_size,
         .raw_offset = node ? node->raw_offset : 0,
         .raw_size = node ? node->raw_size : 0,
         .keyring = options->keyring,
@@ -188,6 +213,7 @@ int layer_attach_format(struct lam_image *image,
                     : top ? options->key_secret : NULL,
         .encrypt_format = node ? node->encrypt_format : NULL,
     };
+    set_caches(&o, options, node);
     if (options->flags & LAM_OPEN_TRUST_EOF)
         image->io->eof_unit = UINT64_MAX;
     image->for_check = o.for_check;
@@ -259,6 +285,8 @@ static int fill_layer(const struct layer_request *r, struct lam_image *image,
     image->writable = is_writable(r, r->node);
     image->metadata_only = o->flags & LAM_OPEN_METADATA;
     image->unmap = wants_unmap(o, r->node);
+    image->detect_zeroes = r->node->has_detect_zeroes ? r->node->detect_zeroes
+                         : o->detect_zeroes;
     image->flush_writes = o->cache == LAM_CACHE_WRITETHROUGH
         || o->cache == LAM_CACHE_DIRECTSYNC;
     int rc = choose_format(r, image, err);

@@ -24,8 +24,17 @@ struct node {
     uint64_t window_offset, window_size;    /* of a raw node below another
                                                format */
     enum node_switch read_only, direct, no_flush, unmap;
+    bool has_detect_zeroes;
+    enum lam_detect_zeroes detect_zeroes;
+    struct node_caches {        /* of driver qcow2 */
+        bool has_total, has_l2, has_refcount;
+        uint64_t total, l2, refcount;   /* bytes */
+        uint64_t l2_entry;      /* bytes of a slice; 0: not said */
+    } caches;
+    enum node_switch lazy_refcounts;
     char *key_secret;           /* id of the secret; NULL: not said */
     char *encrypt_format;       /* "luks", "aes"; NULL: not said */
+    enum lam_overlap_check overlap_check;
     bool no_backing;            /* "backing": null */
     struct node *backing;       /* instead of what the header names */
     struct node *data_file;     /* likewise */

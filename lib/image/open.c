@@ -219,6 +219,7 @@ int image_open_io(struct lam_io *io, const char *format,
     image->writable = options->flags & LAM_OPEN_WRITE;
     image->metadata_only = options->flags & LAM_OPEN_METADATA;
     image->unmap = options->flags & LAM_OPEN_UNMAP;
+    image->detect_zeroes = options->detect_zeroes;
     image->ops = format_find(format);
     rc = image->ops ? 0 : lam_fail(err, ENOTSUP, "Unknown driver '%s'", format);
     if (rc == 0)

@@ -15,6 +15,7 @@
 
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "base/zeroes.h"
 #include "image/chain.h"
 #include "image/encrypted.h"
 
@@ -309,6 +310,21 @@ int image_end_write(struct lam_image *image, unsigned flags,
         ? lam_image_flush(image, err) : 0;
 }
 
+static bool is_zero_write(const struct lam_image *image, const void *buf,
+                          uint64_t length, unsigned flags)
+{
+    return image->detect_zeroes != LAM_DETECT_ZEROES_OFF &&
+           !(flags & LAM_WRITE_COMPRESSED) && length &&
+           memory_is_zero(buf, length);
+}
+
+static unsigned detected_flags(const struct lam_image *image, unsigned flags)
+{
+    return (flags & LAM_WRITE_FUA) |
+           (image->detect_zeroes == LAM_DETECT_ZEROES_UNMAP ? LAM_ZERO_UNMAP
+                                                            : 0);
+}
+
 int lam_image_write(struct lam_image *image, const void *buf,
                     uint64_t length, uint64_t offset, unsigned flags,
                     struct lam_error *err)
@@ -320,6 +336,9 @@ int lam_image_write(struct lam_image *image, const void *buf,
         rc = guard_first_sector(image, buf, length, offset, err);
     if (rc < 0)
         return rc;
+    if (is_zero_write(image, buf, length, flags))
+        return lam_image_zero(image, offset, length,
+                              detected_flags(image, flags), err);
 
     image_lock_write(image, offset, length);
     rc = flags & LAM_WRITE_COMPRESSED

@@ -49,6 +49,8 @@ int alloc_open(struct qcow2 *q, uint64_t budget, struct lam_error *err)
 
     if (!budget)
         budget = max_u64(4 * q->g.cluster_size, DEFAULT_BUDGET);
+    if (budget < 8 * slice)
+        slice = min_u64(slice, 4 * LAM_KIB);
     int rc = load_table(q, err);
     if (rc == 0)
         rc = cache_init(&q->alloc.cache, (size_t)slice, budget, err);

@@ -98,17 +98,62 @@ static int load_snapshot_l1(struct qcow2 *q, const char *name,
     return rc;
 }
 
-/* L2 slices that cover the whole disk, but no more than 32 MiB of them. */
-static int init_l2_cache(struct qcow2 *q, uint64_t budget,
+struct cache_budgets { uint64_t l2, refcount; };    /* bytes; 0: default */
+
+/* All L2 tables, if they fit, and at least four refcount blocks. */
+static struct cache_budgets share_cache(const struct qcow2 *q,
+                                        const struct format_open *o)
+{
+    struct cache_budgets b = { o->l2_cache_size, o->refcount_cache_size };
+    uint64_t all = l1_needed(&q->g, q->size) * q->g.cluster_size;
+    uint64_t blocks = 4 * q->g.cluster_size;
+
+    if (!o->cache_size)
+        return b;
+    if (o->cache_size >= blocks && o->cache_size - blocks >= all) {
+        b.l2 = all;
+        b.refcount = o->cache_size - all;
+    } else {
+        b.refcount = max_u64(min_u64(blocks, o->cache_size / 2), 1);
+        b.l2 = max_u64(o->cache_size - b.refcount, 1);
+    }
+    return b;
+}
+
+/*
+ * L2 slices that cover the whole disk, but no more than 32 MiB of them.  Where
+ * they cannot cover it they are small, so that what lies scattered finds room.
+ */
+static int init_l2_cache(struct qcow2 *q, uint64_t budget, uint64_t entry_size,
                          struct lam_error *err)
 {
     const struct qcow2_geometry *g = &q->g;
+    uint64_t all = l1_needed(g, q->size) * g->cluster_size;
     uint64_t slice = min_u64(g->cluster_size, 64 * LAM_KIB);
 
     if (!budget)
-        budget = min_u64(32 * LAM_MIB,
-                         l1_needed(g, q->size) * g->cluster_size);
+        budget = min_u64(32 * LAM_MIB, all);
+    if (budget < all)
+        slice = min_u64(slice, 4 * LAM_KIB);
+    if (entry_size)
+        slice = entry_size;
+    if (slice < QCOW2_SECTOR || slice > g->cluster_size ||
+        !is_power_of_two(slice))
+        return lam_fail(err, EINVAL, "L2 cache entry size must be a power of "
+                        "two between %d and the cluster size (%" PRIu64 ")",
+                        QCOW2_SECTOR, g->cluster_size);
     return cache_init(&q->l2, (size_t)slice, budget, err);
+}
+
+static int set_lazy(struct qcow2 *q, enum lam_setting lazy,
+                    struct lam_error *err)
+{
+    if (lazy == LAM_SETTING_ON && q->header.version < 3)
+        return lam_fail(err, EINVAL, "Lazy refcounts require a qcow2 image "
+                        "with at least qemu 1.1 compatibility level");
+    if (lazy != LAM_SETTING_KEEP)
+        q->lazy = lazy == LAM_SETTING_ON;
+    return 0;
 }
 
 static void init_geometry(struct qcow2 *q)
@@ -170,6 +215,7 @@ static int repair_dirty(struct qcow2 *q, struct lam_error *err)
 static int open_tables(struct qcow2 *q, const struct format_open *o,
                        struct lam_error *err)
 {
+    struct cache_budgets budgets = share_cache(q, o);
     bool writable = o->writable && !o->for_check;
     int rc = writable && !o->repairing ? repair_dirty(q, err) : 0;
 
@@ -179,9 +225,11 @@ static int open_tables(struct qcow2 *q, const struct format_open *o,
            : load_l1(q, q->header.l1_offset, q->header.l1_size, err);
 
     if (rc == 0)
-        rc = init_l2_cache(q, o->l2_cache_size, err);
+        rc = init_l2_cache(q, budgets.l2, o->l2_entry_size, err);
+    if (rc == 0)
+        rc = set_lazy(q, o->lazy_refcounts, err);
     if (rc == 0 && writable) {
-        rc = alloc_open(q, o->refcount_cache_size, err);
+        rc = alloc_open(q, budgets.refcount, err);
         if (rc == 0)
             rc = overlap_load(q, o->overlap_check, err);
         if (rc == 0)
