@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""check -r on every damaged image, beside the genuine tool.
+
+The genuine check finds no more after our repair than after its own, the guest
+reads what it read before, and a second repair has nothing left to do.
+"""
+import hashlib
+import json
+import re
+import subprocess
+
+import pytest
+
+from defects import DATA_FILE, DEFECTS, make
+from harness import pytest_fail
+from header_fields import CUTS, FIELDS, cut, with_field
+
+SANITIZER = re.compile(r'Sanitizer|runtime error:|AddressSan|LeakSan')
+REPAIRS = ['leaks', 'all']
+DONE = (0, 1, 2, 3)
+
+# Where the genuine tool leaves less behind, on purpose: a pattern, and why.
+WE_LEAVE = [
+    (r'l1_at_zero|l1_beyond_eof|l1_unaligned|l2_table_beyond_eof|'
+     r'subcluster_compressed|snapshot_l1',
+     'a table or an entry cannot be trusted: what it may refer to stays'),
+    (r'bitmap_(data|table)_beyond_eof|bitmap_same_table',
+     'the genuine tool drops or rewrites the bitmap when it opens the image'),
+    (r'snapshot_extra_long|snapshot_count|snapshot_table_beyond_eof|'
+     r'data_file_snapshot',
+     'the genuine tool throws snapshots or parts of them away'),
+]
+
+
+def call(argv, cwd):
+    return subprocess.run([str(arg) for arg in argv], cwd=cwd, timeout=60,
+                          stdin=subprocess.DEVNULL, text=True,
+                          errors='replace', stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+
+
+def put_image(name, tmp_path, content=None):
+    (tmp_path / DATA_FILE).write_bytes(bytes(1 << 20))
+    image = tmp_path / 'bad.qcow2'
+    image.write_bytes(content or make(name))
+    return image
+
+
+def findings(reference, image):
+    """(corruptions, leaks) of the genuine check, None if it cannot be had."""
+    done = call([*reference.img, 'check', '--output=json', '-f', 'qcow2',
+                 image], image.parent)
+    if done.returncode == 1 or not done.stdout:
+        return None
+    report = json.loads(done.stdout)
+    return report.get('corruptions', 0), report.get('leaks', 0)
+
+
+def contents(lamella, image):
+    out = image.parent / 'out.raw'
+    done = call([*lamella.img, 'convert', '-f', 'qcow2', '-O', 'raw', image,
+                 out], image.parent)
+    digest = None
+    if done.returncode == 0:
+        digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    if out.exists():
+        out.unlink()
+    return digest
+
+
+def repair(tools, image, what):
+    return call([*tools.img, 'check', '-f', 'qcow2', '-r', what, image],
+                image.parent)
+
+
+def excused(name):
+    return any(re.match(pattern, name) for pattern, _ in WE_LEAVE)
+
+
+@pytest.mark.parametrize('what', REPAIRS)
+@pytest.mark.parametrize('name', DEFECTS)
+def test_beside_the_genuine_tool(name, what, reference, lamella, tmp_path):
+    image = put_image(name, tmp_path)
+    repair(reference, image, what)
+    theirs = findings(reference, image)
+
+    image = put_image(name, tmp_path)
+    before = contents(lamella, image)
+    done = repair(lamella, image, what)
+    ours = findings(reference, image)
+    if before and contents(lamella, image) != before:
+        pytest_fail('the guest reads something else\n' + done.stderr)
+    if theirs and not excused(name) and \
+            (not ours or ours[0] > theirs[0] or ours[1] > theirs[1]):
+        pytest_fail('(corruptions, leaks) %s instead of %s\n%s%s' % (
+            ours, theirs, done.stdout, done.stderr))
+
+
+@pytest.mark.parametrize('what', REPAIRS)
+@pytest.mark.parametrize('name', DEFECTS)
+def test_nothing_is_left_to_do(name, what, lamella, tmp_path):
+    image = put_image(name, tmp_path)
+    first = repair(lamella, image, what)
+    after = image.read_bytes()
+    second = repair(lamella, image, what)
+    if 'found and repaired' in second.stdout:
+        pytest_fail('repaired again:\n%s--- first\n%s' % (
+            second.stdout + second.stderr, first.stdout + first.stderr))
+    if image.read_bytes() != after or \
+            first.returncode != second.returncode:
+        pytest_fail('the second repair differs')
+
+
+@pytest.mark.parametrize('name', [
+    'cluster_twice', 'leak_two', 'refblock_missing', 'refblock_unaligned',
+    'refcount_zero_data', 'l2_zero_unaligned', 'snapshot_extra_short',
+    'copied_set_shared', 'bitmap_leak'])
+def test_clean_afterwards(name, reference, lamella, tmp_path):
+    """Also with both bits set, which are gone then."""
+    content = bytearray(make(name))
+    content[79] |= 3
+    image = put_image(name, tmp_path, content)
+    done = repair(lamella, image, 'all')
+    if done.returncode or findings(reference, image) != (0, 0):
+        pytest_fail(done.stdout + done.stderr)
+    if image.read_bytes()[79] & 3:
+        pytest_fail('the dirty or the corrupt bit is still there')
+
+
+@pytest.mark.parametrize('name', ['cluster_twice', 'refblock_missing',
+                                  'leak_two', 'refcount_low_shared'])
+def test_opening_a_dirty_image(name, reference, lamella, tmp_path):
+    content = bytearray(make(name))
+    content[79] |= 1
+    image = put_image(name, tmp_path, content)
+    done = call([*lamella.img, 'io', '-f', 'qcow2', '-c', 'read 0 512',
+                 image], tmp_path)
+    if done.returncode or findings(reference, image) != (0, 0) or \
+            image.read_bytes()[79] & 1:
+        pytest_fail('not repaired\n' + done.stdout + done.stderr)
+
+
+def hostile():
+    cases = {name: lambda name=name: make(name) for name in DEFECTS}
+    cases.update({'header-' + name: lambda name=name: with_field(name)
+                  for name in FIELDS})
+    cases.update({'cut-at-%d' % length: lambda length=length: cut(length)
+                  for length in CUTS})
+    return cases
+
+
+HOSTILE = hostile()
+
+
+@pytest.mark.parametrize('name', HOSTILE)
+def test_no_crash(name, lamella_asan, tmp_path):
+    for what in REPAIRS:
+        image = put_image(name, tmp_path, HOSTILE[name]())
+        done = repair(lamella_asan, image, what)
+        if SANITIZER.search(done.stderr) or done.returncode not in DONE:
+            pytest_fail('exit status %d\n%s' % (done.returncode,
+                                                done.stderr[-3000:]))
