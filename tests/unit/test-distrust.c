@@ -29,7 +29,9 @@ static const struct {
 } cases[] = {
     { "as it was", 0, 0, 0, 0, 1, 1, IN_PLACE },
     { "cluster without COPIED", 0, 0, 0, QCOW2_COPIED, 1, 1, ELSEWHERE },
-    { "table without COPIED", 0, QCOW2_COPIED, 0, 0, 1, 1, ELSEWHERE },
+    { "table without COPIED", 0, QCOW2_COPIED, 0, 0, 1, 1, IN_PLACE },
+    { "table without COPIED, shared", 0, QCOW2_COPIED, 0, 0, 1, 2, ELSEWHERE },
+    { "table shared, cluster not", 0, 0, 0, 0, 1, 2, ELSEWHERE },
     { "cluster shared", 0, 0, 0, 0, 2, 1, ELSEWHERE },
     { "table shared, cluster too", 0, 0, 0, 0, 2, 2, ELSEWHERE },
     { "cluster free", 0, 0, 0, 0, 0, 1, REFUSED },

@@ -222,8 +222,11 @@ int l2_load_verified(struct qcow2 *q, uint64_t host, uint64_t offset,
 /* -------------------------------------------------------------- own tables */
 
 /* The copy is ours alone, but what it points to may be shared: COPIED follows
- * the refcounts.  Under alloc_lock. */
-static int renew_copied(struct qcow2 *q, uint8_t *table, struct lam_error *err)
+ * the refcounts.  What a table that is @shared points to is shared, even where
+ * it has been counted once: nothing of it is written in place.  Under
+ * alloc_lock. */
+static int renew_copied(struct qcow2 *q, uint8_t *table, bool shared,
+                        struct lam_error *err)
 {
     for (uint64_t i = 0; i < q->g.l2_entries && !q->data_file; i++) {
         struct qcow2_l2_entry e = l2_get(&q->g, table, i);
@@ -234,7 +237,9 @@ static int renew_copied(struct qcow2 *q, uint8_t *table, struct lam_error *err)
         int rc = refcount_read(q, host_cluster(&q->g, host), &value, err);
         if (rc < 0)
             return rc;
-        e.word = value == 1 ? e.word | QCOW2_COPIED : e.word & ~QCOW2_COPIED;
+        e.word &= ~QCOW2_COPIED;
+        if (value == 1 && !shared)
+            e.word |= QCOW2_COPIED;
         l2_put(&q->g, table, i, e);
     }
     return 0;
@@ -245,10 +250,14 @@ static int renew_copied(struct qcow2 *q, uint8_t *table, struct lam_error *err)
 static int fill_table(struct qcow2 *q, uint64_t old, uint8_t *table,
                       struct lam_error *err)
 {
+    uint64_t references;
+
     if (!old)
         return 0;
-    int rc = lam_io_read(q->io, table, q->g.cluster_size, old, err);
-    return rc < 0 ? rc : renew_copied(q, table, err);
+    int rc = refcount_read(q, host_cluster(&q->g, old), &references, err);
+    if (rc == 0)
+        rc = lam_io_read(q->io, table, q->g.cluster_size, old, err);
+    return rc < 0 ? rc : renew_copied(q, table, references > 1, err);
 }
 
 static int write_new_table(struct qcow2 *q, uint64_t old, uint64_t *host,

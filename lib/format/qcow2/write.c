@@ -71,7 +71,7 @@ static uint64_t touched_subclusters(const struct qcow2_geometry *g,
 }
 
 /* What a write of @guest needs in the cluster at @cluster. */
-static enum write_kind classify(const struct qcow2 *q, bool owned,
+static enum write_kind classify(const struct qcow2 *q,
                                 struct qcow2_l2_entry e, uint64_t cluster,
                                 struct range guest)
 {
@@ -79,7 +79,7 @@ static enum write_kind classify(const struct qcow2 *q, bool owned,
 
     if (type != QCOW2_NORMAL && type != QCOW2_ZERO_ALLOC)
         return WRITE_ALLOCATE;
-    if (!owned || !(entry_copied(e.word) || q->data_file))
+    if (!entry_copied(e.word) && !q->data_file)
         return WRITE_ALLOCATE;
     if (!q->g.extended_l2)
         return type == QCOW2_NORMAL ? WRITE_IN_PLACE : WRITE_UPDATE;
@@ -90,8 +90,7 @@ static enum write_kind classify(const struct qcow2 *q, bool owned,
 /* Entries from the asked cluster on; all UNALLOCATED if there is no table. */
 struct entries {
     const struct qcow2 *q;
-    const uint8_t *slice;       /* or NULL */
-    bool owned;
+    const uint8_t *slice;       /* of a table that is ours; or NULL */
 };
 
 static struct qcow2_l2_entry entry_at(const struct entries *t, uint64_t guest)
@@ -117,7 +116,7 @@ static int plan_run(const struct entries *t, struct range guest,
 
         if (rc < 0 && at == first)
             return rc;
-        enum write_kind kind = classify(q, t->owned, e, at, guest);
+        enum write_kind kind = classify(q, e, at, guest);
         if (at == first) {
             p->kind = kind;
             p->host = entry_offset(e.word);
@@ -203,7 +202,8 @@ static void plan_cow(const struct entries *t, uint64_t offset,
     }
 }
 
-/* -EAGAIN: the slice at at->host is wanted.  Under lock, shared. */
+/* -EAGAIN: the slice at at->host is wanted, or a table of our own: the plan is
+ * made from what others find, too, who write in place without a claim. */
 static int make_plan(struct qcow2 *q, struct range guest, struct l2_place *at,
                      struct write_plan *p, struct lam_error *err)
 {
@@ -212,9 +212,9 @@ static int make_plan(struct qcow2 *q, struct range guest, struct l2_place *at,
 
     if (rc < 0)
         return rc;
-    if (at->table && !at->slice)
+    if (at->table && (!at->owned || !at->slice))
         return -EAGAIN;
-    struct entries t = { q, at->slice ? at->slice->data : NULL, at->owned };
+    struct entries t = { q, at->slice ? at->slice->data : NULL };
     guest.length = min_u64(guest.length,
                            cover - (guest.offset & (cover - 1)));
     *p = (struct write_plan){ 0 };
@@ -267,7 +267,9 @@ static int begin_plan(struct qcow2 *q, struct range guest,
         }
         if (rc != -EAGAIN)
             return rc;
-        rc = l2_load_verified(q, at.host, guest.offset, &pinned, err);
+        rc = at.owned
+           ? l2_load_verified(q, at.host, guest.offset, &pinned, err)
+           : l2_own_table(q, guest.offset, err);
         if (rc < 0)
             return rc;
     }
