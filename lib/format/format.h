@@ -165,6 +165,9 @@ struct format_ops {
     int (*discard)(void *format, uint64_t offset, uint64_t length,
                    struct lam_error *err);
     int (*flush)(void *format, struct lam_error *err);
+    /* After -ENOSPC: makes free what waits to be freed; -ENOSPC if that is
+     * nothing.  Between no enter and leave of the caller's.  Or NULL. */
+    int (*reclaim)(void *format, struct lam_error *err);
     /*
      * @below_end: where the backing file ends, 0 if there is none.  Growing,
      * what it has in whole clusters beyond the old end must not show: that

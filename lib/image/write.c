@@ -174,6 +174,23 @@ static int transfer(struct lam_image *image, const struct format_allocation *a,
     return write_whole(image, a, &head, data, &tail, err);
 }
 
+/* Once for each request: what has been dropped and waits for the next flush is
+ * not what a full disk may fail for. */
+static bool reclaim(struct lam_image *image, int rc, bool *tried,
+                    struct lam_error *err)
+{
+    struct lam_error local = LAM_ERROR_INIT;
+
+    if (rc != -ENOSPC || *tried || !image->ops->reclaim)
+        return false;
+    *tried = true;
+    if (image->ops->reclaim(image->format, &local) < 0)
+        return false;
+    if (err)
+        *err = local;
+    return true;
+}
+
 /* The next piece of a write; *@done is its length. */
 static int write_piece(struct lam_image *image, const void *data,
                        uint64_t length, uint64_t offset, uint64_t *done,
@@ -199,11 +216,15 @@ static int write_piece(struct lam_image *image, const void *data,
 static int write_pieces(struct lam_image *image, const void *buf,
                         uint64_t length, uint64_t offset, struct lam_error *err)
 {
+    bool tried = false;
+
     while (length > 0) {
         uint64_t done = 0;
         uint64_t token = image_enter(image);
         int rc = write_piece(image, buf, length, offset, &done, err);
         image_leave(image, token);
+        if (reclaim(image, rc, &tried, err))
+            continue;
         if (rc < 0)
             return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
                                     image->name, offset);
@@ -253,11 +274,13 @@ static int write_compressed(struct lam_image *image, const uint8_t *buf,
                         " %" PRIu64, length, offset, cluster);
 
     lam_autofree uint8_t *padded = NULL;
+    bool tried = false;
     while (length > 0) {
         uint64_t n = min_u64(length, cluster);
         const uint8_t *data = buf;
         if (n < cluster) {
-            padded = calloc(1, cluster);
+            if (!padded)
+                padded = calloc(1, cluster);
             if (!padded)
                 return lam_fail(err, ENOMEM, "no memory for a cluster of %"
                                 PRIu64 " bytes", cluster);
@@ -266,6 +289,8 @@ static int write_compressed(struct lam_image *image, const uint8_t *buf,
         uint64_t token = image_enter(image);
         int rc = ops->write_compressed(image->format, offset, data, err);
         image_leave(image, token);
+        if (reclaim(image, rc, &tried, err))
+            continue;
         if (rc < 0)
             return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
                                     image->name, offset);

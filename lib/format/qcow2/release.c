@@ -11,7 +11,9 @@
 
 #include "format/qcow2/alloc.h"
 
-enum { MAX_PENDING = 1 << 16 };     /* ranges */
+/* Ranges, and so many bytes count as one more: what waits to be freed takes
+ * memory here and space on the host. */
+enum { MAX_PENDING = 1 << 16, PENDING_BYTES = 1 << 14 };
 
 void epoch_init(struct epoch *e)
 {
@@ -64,6 +66,13 @@ void epoch_drain(struct epoch *e)
         pthread_cond_wait(&e->ended, &e->lock);
 }
 
+void epoch_wait_old(struct epoch *e)
+{
+    LAM_LOCKED(&e->lock);
+    while (e->active[!e->current])
+        pthread_cond_wait(&e->ended, &e->lock);
+}
+
 /* ----------------------------------------------------------------- batches */
 
 struct release_batch *release_new(size_t capacity)
@@ -110,7 +119,10 @@ void release_pend(struct qcow2 *q, struct release_batch *batch)
         free(batch);
         return;
     }
-    q->nb_pending += batch->count;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        bytes += batch->items[i].length;
+    q->nb_pending += batch->count + bytes / PENDING_BYTES;
     batch->next = q->pending;
     q->pending = batch;
 }
@@ -177,4 +189,29 @@ void release_reap(struct qcow2 *q)
             epoch_turn(&q->epoch);
         }
     }
+}
+
+static bool anything_to_free(struct qcow2 *q)
+{
+    LAM_LOCKED(&q->alloc_lock);
+    return atomic_load(&q->nb_pending) || q->written || q->durable ||
+           q->draining;
+}
+
+int qcow2_reclaim(void *format, struct lam_error *err)
+{
+    struct qcow2 *q = format;
+
+    if (!anything_to_free(q))
+        return -ENOSPC;
+    int rc = qcow2_write_back(q, true, err);
+    if (rc < 0)
+        return rc;
+    /* What is draining, and what has become durable meanwhile. */
+    for (int i = 0; i < 2; i++) {
+        epoch_wait_old(&q->epoch);
+        LAM_LOCKED(&q->alloc_lock);
+        release_reap(q);
+    }
+    return 0;
 }

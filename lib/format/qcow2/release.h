@@ -26,6 +26,9 @@ void epoch_leave(struct epoch *e, uint64_t token);
  * later do not hold it up. */
 void epoch_drain(struct epoch *e);
 
+/* Until all requests have ended that hold up what is draining. */
+void epoch_wait_old(struct epoch *e);
+
 /* An empty batch with room for @capacity ranges. */
 struct release_batch *release_new(size_t capacity);
 
@@ -46,5 +49,10 @@ void release_free_list(struct release_batch *list);
 
 /* Free what nobody can need any more.  Under alloc_lock. */
 void release_reap(struct qcow2 *q);
+
+/* For a disk that is full: write back, and wait for the requests that began
+ * before, of which the caller's must not be one.  -ENOSPC, says nothing, if
+ * there is nothing to be had that way.  No lock held, no claim. */
+int qcow2_reclaim(void *format, struct lam_error *err);
 
 #endif

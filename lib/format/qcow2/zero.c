@@ -285,10 +285,14 @@ static int zero_some(struct qcow2 *q, enum zero_kind kind, struct range *r,
     }
     length = min_u64(length, range_end(claim.range) - r->offset);
     struct range part = range_make(r->offset, length);
+    /* A table that is being replaced must not be reused under our hands.
+     * Whoever waits for all requests to end has all claims first. */
+    uint64_t token = epoch_enter(&q->epoch);
     int rc = kind == ZERO_FORGET ? 0 : bitmaps_mark(q, part.offset, part.length,
                                                     err);
     if (rc == 0)
         rc = zero_claimed(q, kind, part, err);
+    epoch_leave(&q->epoch, token);
     claim_drop(&q->inflight, &claim);
     if (rc == LOOK_INFLATE)
         return inflate_and_zero(q, part, err);
