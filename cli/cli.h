@@ -23,8 +23,8 @@ struct cli {
  */
 typedef int cmd_fn(const struct cli *cli, int argc, char **argv);
 
-cmd_fn cmd_amend, cmd_bitmap, cmd_check, cmd_compare, cmd_convert, cmd_create,
-       cmd_info,
+cmd_fn cmd_amend, cmd_bench, cmd_bitmap, cmd_check, cmd_compare, cmd_convert,
+       cmd_create, cmd_info,
        cmd_io, cmd_map, cmd_measure, cmd_resize, cmd_snapshot;
 
 /* "PROGRAM: message\n" on stderr. */

@@ -18,6 +18,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     { "amend", cmd_amend, "Change an image's version and features in place" },
+    { "bench", cmd_bench, "Time many requests of one kind" },
     { "bitmap", cmd_bitmap, "Change a persistent dirty bitmap of an image" },
     { "check", cmd_check, "Check the metadata of an image" },
     { "compare", cmd_compare, "Check if two images have the same contents" },

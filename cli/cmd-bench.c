@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmd-bench.c - `bench`: how long many requests of one kind take.
+ *
+ * As many threads as requests may be under way draw the next request's offset
+ * one after another.  What is timed is the requests, not opening and closing.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "source-option.h"
+
+static const char synopsis[] =
+    "bench [-f FMT | --image-opts] [-t CACHE] [-c COUNT] [-d DEPTH]\n"
+    "        [-o OFFSET] [-s BUFFER_SIZE] [-S STEP_SIZE] [-i AIO] [-n] [-q] "
+    "[-U]\n"
+    "        [-w [--pattern PATTERN] [--flush-interval INTERVAL "
+    "[--no-drain]]]\n"
+    "        FILENAME";
+
+static const char help[] =
+    "Send requests at regular offsets and tell how long they took.\n\n"
+    "Options:\n"
+    "  -c, --count COUNT              number of requests (default: 75000)\n"
+    "  -d, --depth DEPTH              requests under way at once (default: "
+    "64),\n"
+    "                                 a thread each\n"
+    "  -s, --buffer-size BUFFER_SIZE  bytes a request (default: 4096)\n"
+    "  -o, --offset OFFSET            of the first request (default: 0)\n"
+    "  -S, --step-size STEP_SIZE      from one request to the next (default:\n"
+    "                                 BUFFER_SIZE); begins anew at the end\n"
+    "  -w, --write                    write; the default is to read\n"
+    "      --pattern PATTERN          the byte to write (default: 0)\n"
+    "      --flush-interval INTERVAL  flush after so many requests\n"
+    "      --no-drain                 the others go on during a flush\n"
+    "  -f, --format FMT               the image's format (default: look at "
+    "it)\n"
+    "      --image-opts               FILENAME is a list "
+    "\"driver=...,file.filename=...\"\n"
+    "  -t, --cache CACHE              none, writeback (default), "
+    "writethrough,\n"
+    "                                 directsync or unsafe\n"
+    "  -i, --aio AIO                  threads, native or io_uring: accepted\n"
+    "  -n, --native                   accepted\n"
+    "  -q, --quiet                    print nothing but errors\n"
+    "  -U, --force-share              take no lock: the image may be in use\n"
+    "      --object OBJECT            define a secret\n"
+    "      --untrusted                open no file that the image's header "
+    "names\n"
+    "  -h, --help                     print this help\n\n"
+    "Exit status: 0 done, 1 failed.\n\n"
+    "Example:\n"
+    "  bench -w -c 10000 -d 1 -S 64k --pattern 165 -f qcow2 disk.qcow2\n";
+
+struct bench_args {
+    struct source_options source;
+    const char *filename;
+    enum lam_cache_mode cache;
+    uint64_t count, depth, size, step, offset, interval;
+    uint8_t pattern;
+    bool write, no_drain, quiet;
+};
+
+enum { OPT_PATTERN = OPT_OWN, OPT_INTERVAL, OPT_NO_DRAIN };
+
+static const struct option long_options[] = {
+    SOURCE_LONG_OPTIONS,
+    SHARE_LONG_OPTION,
+    { "count", required_argument, NULL, 'c' },
+    { "depth", required_argument, NULL, 'd' },
+    { "buffer-size", required_argument, NULL, 's' },
+    { "step-size", required_argument, NULL, 'S' },
+    { "offset", required_argument, NULL, 'o' },
+    { "cache", required_argument, NULL, 't' },
+    { "aio", required_argument, NULL, 'i' },
+    { "native", no_argument, NULL, 'n' },
+    { "write", no_argument, NULL, 'w' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "pattern", required_argument, NULL, OPT_PATTERN },
+    { "flush-interval", required_argument, NULL, OPT_INTERVAL },
+    { "no-drain", no_argument, NULL, OPT_NO_DRAIN },
+    { NULL, 0, NULL, 0 },
+};
+
+/* ------------------------------------------------------------- command line */
+
+/* -1: go on; else the exit status. */
+static int take_number(const struct cli *cli, const char *what, uint64_t least,
+                       uint64_t most, uint64_t *out)
+{
+    char *end;
+
+    errno = 0;
+    unsigned long long value = strtoull(optarg, &end, 0);
+    if (end == optarg || *end || errno || *optarg == '-' || value < least ||
+        value > most) {
+        cli_error(cli, "Invalid %s specified. Must be between %" PRIu64
+                  " and %" PRIu64 ".", what, least, most);
+        return 1;
+    }
+    *out = value;
+    return -1;
+}
+
+static int take_size(const struct cli *cli, const char *what, uint64_t least,
+                     uint64_t most, uint64_t *out)
+{
+    if (parse_size_named(optarg, what, out, NULL) == 0 && *out >= least &&
+        *out <= most)
+        return -1;
+    cli_error(cli, "Invalid %s specified. Must be between %" PRIu64 " and %"
+              PRIu64 ".", what, least, most);
+    return 1;
+}
+
+static int take_cache(const struct cli *cli, struct bench_args *args)
+{
+    if (lam_cache_mode_parse(optarg, &args->cache, NULL) == 0)
+        return -1;
+    cli_error(cli, "Invalid cache mode");
+    return 1;
+}
+
+static int take_aio(const struct cli *cli)
+{
+    if (!strcmp(optarg, "threads") || !strcmp(optarg, "native") ||
+        !strcmp(optarg, "io_uring"))
+        return -1;
+    cli_error(cli, "Invalid aio option: %s", optarg);
+    return 1;
+}
+
+/* What takes a number or a name. */
+static int take_value(const struct cli *cli, int c, struct bench_args *args)
+{
+    uint64_t byte;
+    int status;
+
+    switch (c) {
+    case 'c':
+        return take_number(cli, "request count", 1, INT_MAX, &args->count);
+    case 'd':
+        return take_number(cli, "queue depth", 1, INT_MAX, &args->depth);
+    case 's':
+        return take_size(cli, "buffer size", 1, INT_MAX, &args->size);
+    case 'S':
+        return take_size(cli, "step size", 1, INT_MAX, &args->step);
+    case 'o':
+        return take_size(cli, "offset", 0, INT64_MAX, &args->offset);
+    case 't':
+        return take_cache(cli, args);
+    case 'i':
+        return take_aio(cli);
+    case OPT_PATTERN:
+        status = take_number(cli, "pattern byte", 0, 255, &byte);
+        args->pattern = status < 0 ? (uint8_t)byte : 0;
+        return status;
+    case OPT_INTERVAL:
+        return take_number(cli, "flush interval", 0, INT_MAX, &args->interval);
+    default:
+        return source_option(cli, c, &args->source);
+    }
+}
+
+static int take_option(const struct cli *cli, int c, struct bench_args *args)
+{
+    switch (c) {
+    case 'h':
+        return cli_help(cli, synopsis, help);
+    case 'w':
+        args->write = true;
+        return -1;
+    case 'n':
+        return -1;
+    case 'q':
+        args->quiet = true;
+        return -1;
+    case OPT_NO_DRAIN:
+        args->no_drain = true;
+        return -1;
+    default:
+        return take_value(cli, c, args);
+    }
+}
+
+static int check_args(const struct cli *cli, const struct bench_args *args)
+{
+    const char *wrong = NULL;
+
+    if (!args->write && args->interval)
+        wrong = "--flush-interval is only available in write tests";
+    else if (args->interval && args->interval < args->depth)
+        wrong = "Flush interval can't be smaller than depth";
+    if (wrong)
+        cli_error(cli, "%s", wrong);
+    return wrong ? 1 : -1;
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct bench_args *args)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hc:d:f:i:no:qs:S:t:wU", long_options,
+                            NULL)) != -1) {
+        int status = take_option(cli, c, args);
+        if (status >= 0)
+            return status;
+    }
+    int status = source_operand(cli, argc, argv, &args->source,
+                                &args->filename);
+    return status >= 0 ? status : check_args(cli, args);
+}
+
+/* ------------------------------------------------------------- the requests */
+
+struct bench {
+    const struct bench_args *args;
+    struct lam_image *image;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint64_t left;              /* requests not begun */
+    uint64_t running;
+    uint64_t flushed;           /* what was left at the last flush */
+    uint64_t offset, end;       /* of the next one; the last that fits */
+    bool flushing;
+    int rc;
+    struct lam_error err;       /* of the first that failed */
+};
+
+static void note(struct bench *b, int rc, const struct lam_error *err)
+{
+    if (rc < 0 && b->rc == 0) {
+        b->rc = rc;
+        b->err = *err;
+    }
+}
+
+/* Under the lock, which is let go meanwhile. */
+static void flush(struct bench *b)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    b->flushed = b->left;
+    b->flushing = true;
+    pthread_mutex_unlock(&b->lock);
+    int rc = lam_image_flush(b->image, &err);
+    pthread_mutex_lock(&b->lock);
+    b->flushing = false;
+    note(b, rc, &err);
+    pthread_cond_broadcast(&b->changed);
+}
+
+static void wait_turn(struct bench *b)
+{
+    const struct bench_args *args = b->args;
+    bool drain = !args->no_drain;
+
+    while (args->interval && b->left && b->rc == 0) {
+        if (b->flushing && drain)
+            pthread_cond_wait(&b->changed, &b->lock);
+        else if (b->left % args->interval || b->left == b->flushed)
+            return;
+        else if (b->running && drain)
+            pthread_cond_wait(&b->changed, &b->lock);
+        else
+            flush(b);
+    }
+}
+
+/* False: there is none left. */
+static bool begin(struct bench *b, uint64_t *offset)
+{
+    pthread_mutex_lock(&b->lock);
+    wait_turn(b);
+    bool more = b->left && b->rc == 0;
+    if (more) {
+        b->left--;
+        b->running++;
+        *offset = b->offset;
+        b->offset += b->args->step;
+        if (b->offset > b->end)
+            b->offset %= b->end + 1;
+    }
+    pthread_mutex_unlock(&b->lock);
+    return more;
+}
+
+static void end(struct bench *b, int rc, const struct lam_error *err)
+{
+    pthread_mutex_lock(&b->lock);
+    b->running--;
+    note(b, rc, err);
+    if (b->args->interval)
+        pthread_cond_broadcast(&b->changed);
+    pthread_mutex_unlock(&b->lock);
+}
+
+static void *run_thread(void *opaque)
+{
+    struct bench *b = opaque;
+    const struct bench_args *args = b->args;
+    struct lam_error err = LAM_ERROR_INIT;
+    uint64_t offset;
+    void *buf = NULL;
+
+    if (posix_memalign(&buf, 4096, args->size)) {
+        pthread_mutex_lock(&b->lock);
+        note(b, option_fail(&err, ENOMEM, "no memory for a buffer"), &err);
+        pthread_mutex_unlock(&b->lock);
+        return NULL;
+    }
+    memset(buf, args->pattern, args->size);
+    while (begin(b, &offset)) {
+        int rc = args->write
+               ? lam_image_write(b->image, buf, args->size, offset, 0, &err)
+               : lam_image_read(b->image, buf, args->size, offset, &err);
+        end(b, rc, &err);
+    }
+    free(buf);
+    return NULL;
+}
+
+/* One thread at least; if there cannot be as many as asked for, fewer. */
+static int run_threads(struct bench *b)
+{
+    uint64_t n = b->args->depth < b->args->count ? b->args->depth
+                                                 : b->args->count;
+    uint64_t started = 0;
+    pthread_t *threads = calloc(n, sizeof *threads);
+
+    while (threads && started + 1 < n &&
+           pthread_create(&threads[started], NULL, run_thread, b) == 0)
+        started++;
+    run_thread(b);
+    while (started > 0)
+        pthread_join(threads[--started], NULL);
+    free(threads);
+    return b->rc;
+}
+
+static void announce(const struct bench_args *args)
+{
+    printf("Sending %" PRIu64 " %s requests, %" PRIu64 " bytes each, %" PRIu64
+           " in parallel (starting at offset %" PRIu64 ", step size %" PRIu64
+           ")\n", args->count, args->write ? "write" : "read", args->size,
+           args->depth, args->offset, args->step);
+    if (args->interval)
+        printf("Sending flush every %" PRIu64 " requests\n", args->interval);
+    fflush(stdout);
+}
+
+static int bench(const struct cli *cli, const struct bench_args *args,
+                 struct lam_image *image)
+{
+    uint64_t size = lam_image_size(image);
+    struct bench b = {
+        .args = args, .image = image, .left = args->count,
+        .flushed = args->count, .offset = args->offset,
+        .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER,
+        .err = LAM_ERROR_INIT,
+    };
+    struct timespec from, to;
+
+    if (args->size > size) {
+        cli_error(cli, "a request of %" PRIu64 " bytes does not fit the disk, "
+                  "%" PRIu64, args->size, size);
+        return 1;
+    }
+    b.end = size - args->size;
+    if (b.offset > b.end)
+        b.offset %= b.end + 1;
+    if (!args->quiet)
+        announce(args);
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    if (run_threads(&b) < 0) {
+        cli_report(cli, &b.err);
+        return 1;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    if (!args->quiet)
+        printf("Run completed in %3.3f seconds.\n",
+               (double)(to.tv_sec - from.tv_sec) +
+               (double)(to.tv_nsec - from.tv_nsec) / 1e9);
+    return 0;
+}
+
+static int open_image(const struct cli *cli, const struct bench_args *args,
+                      struct lam_image **image)
+{
+    struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    o.format = args->source.format;
+    o.cache = args->cache;
+    o.keyring = cli->keyring;
+    o.policy = args->source.untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
+    o.flags = (args->write ? LAM_OPEN_WRITE | LAM_OPEN_UNMAP : 0) |
+              (args->source.force_share ? LAM_OPEN_FORCE_SHARE : 0) |
+              (args->source.image_opts ? LAM_OPEN_IMAGE_OPTS : 0);
+    int rc = lam_image_open(args->filename, &o, image, &err);
+    if (rc < 0)
+        cli_report(cli, &err);
+    else if (args->write && !args->source.format && !args->source.image_opts)
+        warn_guessed(args->filename, *image);
+    return rc;
+}
+
+int cmd_bench(const struct cli *cli, int argc, char **argv)
+{
+    struct bench_args args = { .count = 75000, .depth = 64, .size = 4096,
+                               .cache = LAM_CACHE_WRITEBACK };
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image;
+    int status = parse_args(cli, argc, argv, &args);
+
+    if (status >= 0)
+        return status;
+    if (!args.step)
+        args.step = args.size;
+    if (open_image(cli, &args, &image) < 0)
+        return 1;
+    status = bench(cli, &args, image);
+    if (lam_image_close(image, &err) < 0) {
+        cli_report(cli, &err);
+        status = 1;
+    }
+    return cli_finish(cli, status);
+}
