@@ -393,35 +393,6 @@ static int take_overlap_check(struct parser *p, const char *prefix,
                     "constant, cached, all", value);
 }
 
-/* "overlap-check", or "overlap-check.template" as the long form has it.  The
- * switches of single classes are taken and do nothing. */
-static int take_overlap_check(struct parser *p, const char *prefix,
-                              struct node *n, struct lam_error *err)
-{
-    static const char *const names[] = {
-        [LAM_OVERLAP_CACHED] = "cached",
-        [LAM_OVERLAP_NONE] = "none",
-        [LAM_OVERLAP_CONSTANT] = "constant",
-        [LAM_OVERLAP_ALL] = "all",
-    };
-    lam_autofree char *value = NULL;
-    int rc = take_string(p, prefix, "overlap-check", &value, err);
-
-    if (rc == 0)
-        rc = take_string(p, prefix, "overlap-check.template", &value, err);
-    if (rc < 0 || !value)
-        return rc;
-    for (size_t i = 0; i < LAM_ARRAY_SIZE(names); i++) {
-        if (!strcmp(value, names[i])) {
-            n->overlap_check = (enum lam_overlap_check)i;
-            return 0;
-        }
-    }
-    return lam_fail(err, EINVAL, "Unsupported value '%s' for qcow2 option "
-                    "'overlap-check'. Allowed are any of the following: none, "
-                    "constant, cached, all", value);
-}
-
 static int parse_format_options(struct parser *p, const char *prefix,
                                 struct node *n, struct lam_error *err)
 {
@@ -450,8 +421,6 @@ static int parse_format_options(struct parser *p, const char *prefix,
         if (rc == 0)
             rc = take_string(p, prefix, "encrypt.format", &n->encrypt_format,
                              err);
-        if (rc == 0)
-            rc = take_overlap_check(p, prefix, n, err);
         if (rc == 0)
             rc = take_overlap_check(p, prefix, n, err);
     }

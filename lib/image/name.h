@@ -35,7 +35,6 @@ struct node {
     char *key_secret;           /* id of the secret; NULL: not said */
     char *encrypt_format;       /* "luks", "aes"; NULL: not said */
     enum lam_overlap_check overlap_check;
-    enum lam_overlap_check overlap_check;
     bool no_backing;            /* "backing": null */
     struct node *backing;       /* instead of what the header names */
     struct node *data_file;     /* likewise */
