@@ -137,8 +137,8 @@ def test_names(our_img, our_lamella):
     assert done.stderr.startswith('lamella: ')
 
 
-@pytest.mark.parametrize('command', ['check', 'compare', 'convert', 'create',
-                                     'info', 'map'])
+@pytest.mark.parametrize('command', ['amend', 'check', 'compare', 'convert',
+                                     'create', 'info', 'map'])
 def test_help(our_img, our_lamella, command):
     for program in (our_img, our_lamella):
         done = run(program, command, '--help')
