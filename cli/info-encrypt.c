@@ -48,10 +48,10 @@ static void fill_luks(struct json_object *object,
     add_string(object, "hash-alg", e->hash_alg);
     add_string(object, "cipher-alg", e->cipher_alg);
     add_string(object, "uuid", e->uuid);
-    if (with_format)
-        add_string(object, "format", e->format);
     if (e->ivgen_hash_alg)
         add_string(object, "ivgen-hash-alg", e->ivgen_hash_alg);
+    if (with_format)
+        add_string(object, "format", e->format);
     add_string(object, "cipher-mode", e->cipher_mode);
     json_object_object_add(object, "slots", slots_json(e));
     add_number(object, "payload-offset", e->payload_offset);
@@ -96,10 +96,10 @@ static void print_luks(FILE *out, const struct lam_encryption_info *e,
             e->cipher_alg, indent, "");
     print_escaped(out, e->uuid);
     putc('\n', out);
-    if (with_format)
-        fprintf(out, "%*sformat: %s\n", indent, "", e->format);
     if (e->ivgen_hash_alg)
         fprintf(out, "%*sivgen hash alg: %s\n", indent, "", e->ivgen_hash_alg);
+    if (with_format)
+        fprintf(out, "%*sformat: %s\n", indent, "", e->format);
     fprintf(out, "%*scipher mode: %s\n%*sslots:\n", indent, "", e->cipher_mode,
             indent, "");
     for (size_t i = 0; i < LAM_KEY_SLOTS; i++)

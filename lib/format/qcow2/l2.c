@@ -90,7 +90,7 @@ static int scan_state(struct scan *s, enum lam_extent_state state,
 
     if (host && s->ctx->data_file)
         e.flags |= LAM_EXTENT_DATA_FILE;
-    if (state == LAM_EXTENT_DATA && s->ctx->encrypted)
+    if (host && s->ctx->encrypted)
         e.flags |= LAM_EXTENT_ENCRYPTED;
     return scan_add(s, &e, err);
 }

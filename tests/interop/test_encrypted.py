@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""Encrypted images: genuine tools make and write them, lamella reads; and the
+reverse."""
+import random
+import subprocess
+
+import pytest
+
+from harness import KiB, MiB, build_dir, run
+
+SIZE = 3 * MiB
+SECRET = ['--object', 'secret,id=s0,data=swordfish']
+IO_COMMANDS = ['write -P 1 0 1M', 'write -P 2 1000 3000', 'write -P 3 65535 2',
+               'write -P 4 1048577 70000', 'write -z 2M 64k',
+               'write -z 300000 5000', 'discard 1M 64k', 'flush']
+
+
+def has_encryption():
+    done = subprocess.run([build_dir() + '/lamella', 'create', '-q', '-f',
+                           'luks', '-o', 'key-secret=none', '/dev/null', '1M'],
+                          stderr=subprocess.PIPE, text=True)
+    return 'No secret' in done.stderr
+
+
+@pytest.fixture(autouse=True)
+def needs_libcrypto(lamella):
+    if not has_encryption():
+        pytest.skip('lamella was built without libcrypto')
+
+
+def create_options(fmt, options):
+    """-o for @options, which are named as LUKS images name them."""
+    prefix = 'encrypt.' if fmt == 'qcow2' else ''
+    chosen = ['encrypt.format=luks'] if fmt == 'qcow2' else []
+    chosen += [prefix + 'key-secret=s0', prefix + 'iter-time=1']
+    for option in options:
+        own = option.split('=')[0] in ('cluster_size', 'extended_l2', 'compat',
+                                       'preallocation', 'data_file')
+        chosen.append(option if own else prefix + option)
+    return ['-o', ','.join(chosen)]
+
+
+def node(fmt, path, secret='s0'):
+    key = 'encrypt.key-secret' if fmt == 'qcow2' else 'key-secret'
+    return 'driver=%s,%s=%s,file.filename=%s' % (fmt, key, secret, path)
+
+
+def contents(tools, fmt, path, tmp_path):
+    out = tmp_path / ('%s.out' % tools.name)
+    tools.run('convert', *SECRET, '--image-opts', '-O', 'raw', node(fmt, path),
+              out)
+    data = out.read_bytes()
+    out.unlink()
+    return data
+
+
+def write(tools, fmt, path):
+    commands = [part for command in IO_COMMANDS for part in ('-c', command)]
+    run(*tools.io, *SECRET, '--image-opts', node(fmt, path), *commands)
+
+
+CASES = [
+    ('luks', []),
+    ('luks', ['cipher-alg=aes-128', 'cipher-mode=cbc', 'ivgen-alg=plain']),
+    ('luks', ['cipher-alg=aes-256', 'cipher-mode=cbc', 'ivgen-alg=essiv',
+              'ivgen-hash-alg=sha256']),
+    ('luks', ['cipher-alg=aes-192', 'hash-alg=sha512']),
+    ('luks', ['cipher-mode=ctr', 'hash-alg=sha1']),
+    ('luks', ['cipher-alg=aes-128', 'cipher-mode=ecb', 'hash-alg=md5']),
+    ('qcow2', []),
+    ('qcow2', ['compat=0.10']),
+    ('qcow2', ['cluster_size=512', 'cipher-mode=cbc', 'ivgen-alg=essiv']),
+    ('qcow2', ['extended_l2=on', 'cluster_size=2M']),
+    ('qcow2', ['preallocation=metadata']),
+]
+
+
+@pytest.mark.parametrize('fmt, options', CASES,
+                         ids=[' '.join([f, *o]) for f, o in CASES])
+@pytest.mark.parametrize('ours_first', [False, True], ids=['theirs', 'ours'])
+def test_both_ways(fmt, options, ours_first, reference, lamella, tmp_path):
+    maker, other = (lamella, reference) if ours_first else (reference, lamella)
+    source, image = tmp_path / 'source.raw', tmp_path / 'image'
+    source.write_bytes(random.Random(1).randbytes(SIZE - 5 * 512) +
+                       bytes(5 * 512))
+    maker.run('convert', *SECRET, '-f', 'raw', '-O', fmt,
+              *create_options(fmt, options), source, image)
+    assert contents(other, fmt, image, tmp_path) == source.read_bytes()
+    for tools in (maker, other):
+        write(tools, fmt, image)
+        assert contents(lamella, fmt, image, tmp_path) == \
+            contents(reference, fmt, image, tmp_path)
+    if fmt == 'qcow2':
+        reference.run('check', *SECRET, '--image-opts', node(fmt, image))
+        lamella.run('check', image)
+    for output in ('human', 'json'):
+        assert lamella.run('info', '--output=' + output, image) == \
+            reference.run('info', '--output=' + output, image)
+        shown = [run(*tools.img, 'map', '--output=' + output, *SECRET,
+                     '--image-opts', node(fmt, image), status=None)
+                 for tools in (lamella, reference)]
+        if not any('preallocation' in option for option in options):
+            assert shown[0].stdout == shown[1].stdout
+        assert shown[0].returncode == shown[1].returncode
+
+
+def test_old_encryption_is_read(reference, lamella, tmp_path):
+    image = tmp_path / 'old.qcow2'
+    reference.run('create', '-q', *SECRET, '-f', 'qcow2', '-o',
+                  'encrypt.format=aes,encrypt.key-secret=s0', image, SIZE)
+    write(reference, 'qcow2', image)
+    assert contents(lamella, 'qcow2', image, tmp_path) == \
+        contents(reference, 'qcow2', image, tmp_path)
+    assert lamella.run('info', image) == reference.run('info', image)
+    done = run(*lamella.io, *SECRET, '--image-opts', node('qcow2', image),
+               '-c', 'write 0 512', status=1)
+    assert 'can be read only' in done.stderr
+
+
+def test_compressed_clusters_are_in_clear(reference, lamella, tmp_path):
+    """The genuine tool writes them so; nobody can tell them from others."""
+    image = tmp_path / 'mixed.qcow2'
+    reference.run('create', '-q', *SECRET, '-f', 'qcow2',
+                  *create_options('qcow2', []), image, SIZE)
+    run(*reference.io, *SECRET, '--image-opts', node('qcow2', image), '-c',
+        'write -c -P 7 64k 64k', '-c', 'write -P 8 128k 64k')
+    expected = bytes(64 * KiB) + b'\7' * (64 * KiB) + b'\10' * (64 * KiB)
+    assert contents(lamella, 'qcow2', image,
+                    tmp_path)[:len(expected)] == expected
+    # Part of it zeroed: what becomes of the rest is encrypted.
+    run(*lamella.io, *SECRET, '--image-opts', node('qcow2', image), '-c',
+        'write -z 64k 4k')
+    assert contents(reference, 'qcow2', image, tmp_path) == \
+        contents(lamella, 'qcow2', image, tmp_path)
+
+
+def test_backing_file_and_overlay(reference, lamella, tmp_path):
+    """Each layer by its own passphrase, named in its node."""
+    base, top = tmp_path / 'base.luks', tmp_path / 'top.qcow2'
+    reference.run('create', '-q', *SECRET, '-f', 'luks',
+                  *create_options('luks', []), base, SIZE)
+    run(*reference.io, *SECRET, '--image-opts', node('luks', base), '-c',
+        'write -P 5 0 3M')
+    second = ['--object', 'secret,id=s1,data=hunter2']
+    lamella.run('create', '-q', *SECRET, '-f', 'qcow2', '-u', '-b', base,
+                '-F', 'luks', *create_options('qcow2', []), top, SIZE)
+    chain = node('qcow2', top) + ',backing.driver=luks,backing.key-secret=s0' \
+        ',backing.file.filename=%s' % base
+    run(*lamella.io, *SECRET, *second, '--image-opts', chain, '-c',
+        'write -P 6 100000 1000')
+    for tools in (lamella, reference):
+        run(*tools.io, *SECRET, '--image-opts', chain, '-c',
+            'read -P 5 0 100000', '-c', 'read -P 6 100000 1000', '-c',
+            'read -P 5 101000 200000')
+
+
+@pytest.mark.parametrize('name, secret, status', [
+    ('right', 'secret,id=s0,data=swordfish', 0),
+    ('base64', 'secret,id=s0,data=c3dvcmRmaXNo,format=base64', 0),
+    ('wrong', 'secret,id=s0,data=Swordfish', 1),
+    ('empty', 'secret,id=s0,data=', 1),
+    ('none', 'secret,id=s1,data=swordfish', 1),
+])
+def test_passphrases(name, secret, status, reference, lamella, tmp_path):
+    image = tmp_path / 'a.luks'
+    lamella.run('create', '-q', *SECRET, '-f', 'luks',
+                *create_options('luks', []), image, '64k')
+    done = [run(*tools.img, 'map', '--output=json', '--object', secret,
+                '--image-opts', node('luks', image), status=status)
+            for tools in (lamella, reference)]
+    assert done[0].stdout == done[1].stdout
+    assert done[0].stderr.split(': ')[1:] == done[1].stderr.split(': ')[1:]
