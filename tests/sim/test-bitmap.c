@@ -10,6 +10,8 @@
  */
 #include "sim.h"
 
+#include <errno.h>
+
 #include "format/qcow2/bitmap.h"
 
 enum { SECTORS = 640, GROWN = 720, SECTOR = 512, MAX_OPS = 512, NAMES = 4,
@@ -409,9 +411,104 @@ static void test_crash(void **state)
         run_seed(seed, ops);
 }
 
+/* ------------------------------------------------------- a failing disk */
+
+/* What may fail, in an image that has "quiet", disabled, the first 64 KiB of it
+ * dirty, and "a", which records.  The first failure, or 0. */
+static int script(struct lam_image *image)
+{
+    static const uint8_t bytes[65536] = { 1 };
+    const int results[] = {
+        lam_image_write(image, bytes, sizeof bytes, 4096, 0, NULL),
+        lam_image_bitmap_add(image, "b", 0, 0, NULL),
+        lam_image_bitmap_merge(image, "b", image, "quiet", NULL),
+        lam_image_flush(image, NULL),
+        lam_image_truncate(image, GROWN * SECTOR, 0, NULL),
+        lam_image_bitmap_disable(image, "a", NULL),
+        lam_image_bitmap_clear(image, "a", NULL),
+        lam_image_bitmap_remove(image, "b", NULL),
+        lam_image_close(image, NULL),
+    };
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(results); i++)
+        if (results[i] < 0)
+            return results[i];
+    return 0;
+}
+
+static void prepare(struct crash *c)
+{
+    static const uint8_t bytes[65536] = { 1 };
+
+    open_session(c);
+    assert_int_equal(lam_image_bitmap_add(c->image, "quiet", 512, 0, NULL), 0);
+    assert_int_equal(lam_image_write(c->image, bytes, sizeof bytes, 0, 0,
+                                     NULL), 0);
+    assert_int_equal(lam_image_bitmap_disable(c->image, "quiet", NULL), 0);
+    assert_int_equal(lam_image_bitmap_add(c->image, "a", 512, 0, NULL), 0);
+    assert_int_equal(lam_image_close(c->image, NULL), 0);
+}
+
+/* Every bitmap that is not in use can be read, and the quiet one is intact. */
+static void check_after_fault(struct crash *c, size_t n)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_check_result r;
+    struct lam_image_info *info;
+    struct lam_io *io;
+    uint64_t start, length;
+    bool dirty;
+    char when[40];
+
+    snprintf(when, sizeof when, "failure %zu", n);
+    int rc = sim_check(c->disk, &r, &dirty, &err);
+    SIM_CHECK(rc == 0 && !(r.corruptions | r.check_errors), n,
+              "%s: %llu corruptions", when, (unsigned long long)r.corruptions);
+    assert_int_equal(lam_io_record_new(c->disk, &io, NULL), 0);
+    struct lam_image *image = open_on(c, io, false, when);
+    assert_int_equal(lam_image_info(image, &info, NULL), 0);
+    for (size_t i = 0; i < info->nb_bitmaps; i++) {
+        const struct lam_bitmap_info *b = &info->bitmaps[i];
+        if (b->in_use)
+            continue;
+        rc = lam_image_bitmap_next(image, b->name, 0, &start, &length, &err);
+        SIM_CHECK(rc == 0, n, "%s: %s", when, err.message);
+        SIM_CHECK(strcmp(b->name, "quiet") || length == 65536, n, "%s: %s has "
+                  "%llu bytes", when, b->name, (unsigned long long)length);
+    }
+    SIM_CHECK(info->nb_bitmaps >= 2, n, "%s: bitmaps are gone", when);
+    lam_image_info_free(info);
+    lam_image_close(image, NULL);
+}
+
+static void test_fault(void **state)
+{
+    static const int errors[] = { EIO, ENOSPC };
+    bool hit = true;
+
+    (void)state;
+    for (size_t n = 0; hit; n++) {
+        hit = false;
+        for (size_t i = 0; i < 2 * LAM_ARRAY_SIZE(errors); i++) {
+            struct crash c = { .kind = &sim_kinds[3] };
+
+            c.disk = create(&c);
+            assert_int_equal(lam_io_record_new(c.disk, &c.record, NULL), 0);
+            prepare(&c);
+            open_session(&c);
+            lam_io_record_fail(c.record, n, errors[i / 2], i % 2);
+            hit |= script(c.image) < 0;
+            check_after_fault(&c, n);
+            lam_io_close(c.record);
+            lam_io_close(c.disk);
+        }
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_crash) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_crash),
+                                         cmocka_unit_test(test_fault) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
