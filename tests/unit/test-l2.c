@@ -227,7 +227,7 @@ static void runs_are_what_single_entries_are(void **state)
     for (unsigned round = 0; round < 2000; round++) {
         bool extended = round & 1, data_file = round & 2;
         struct qcow2_geometry g = qcow2_geometry_make(16, 4, extended);
-        struct l2_context ctx = { &g, 3, data_file };
+        struct l2_context ctx = { &g, 3, data_file, false };
         struct lam_extents fast = LAM_EXTENTS_INIT, slow = LAM_EXTENTS_INIT;
         uint8_t table[N * 16];
         uint64_t last = 0x500000;
@@ -285,7 +285,7 @@ static void a_failure_leaves_the_list(void **state)
 {
     (void)state;
     struct qcow2_geometry g = qcow2_geometry_make(16, 4, false);
-    struct l2_context ctx = { &g, 3, false };
+    struct l2_context ctx = { &g, 3, false, false };
     struct lam_extents out = LAM_EXTENTS_INIT;
     static const uint64_t words[] = { 0, 0, 0x50000, 0x60200 };
     uint8_t table[sizeof words];
@@ -306,7 +306,7 @@ static void runs_stop_at_the_top(void **state)
 {
     (void)state;
     struct qcow2_geometry g = qcow2_geometry_make(16, 4, false);
-    struct l2_context ctx = { &g, 3, false };
+    struct l2_context ctx = { &g, 3, false, false };
     struct lam_extents out = LAM_EXTENTS_INIT;
     uint8_t table[16];
 
@@ -327,7 +327,7 @@ static void copied_within_a_run(void **state)
 
     l2_put(&g, table, 1, (struct qcow2_l2_entry){ QCOW2_COPIED, 0 });
     for (int data_file = 0; data_file < 2; data_file++) {
-        struct l2_context ctx = { &g, 3, data_file };
+        struct l2_context ctx = { &g, 3, data_file, false };
         struct lam_extents out = LAM_EXTENTS_INIT;
 
         assert_int_equal(l2_extents(&ctx, table, CS, 2 * CS, &out, NULL),

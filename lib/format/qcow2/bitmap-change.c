@@ -144,7 +144,7 @@ static struct qcow2_bitmap *take_out(struct bitmap_set *set, size_t i)
 static int add_in(struct qcow2 *q, const char *name, uint64_t granularity,
                   bool recording, struct lam_error *err)
 {
-    struct qcow2_bitmap *b;
+    struct qcow2_bitmap *b = NULL;
 
     if (!granularity)
         granularity = max_u64(4 * LAM_KIB, min_u64(64 * LAM_KIB,
@@ -223,7 +223,7 @@ static int qcow2_bitmap_remove(void *format, const char *name,
 static int enable_in(struct qcow2 *q, const char *name, bool recording,
                      struct lam_error *err)
 {
-    struct qcow2_bitmap *b;
+    struct qcow2_bitmap *b = NULL;
     int rc = find_usable(q, name, &b, err);
 
     if (rc < 0 || b->recording == recording)
@@ -287,7 +287,7 @@ static int replace(struct qcow2 *q, struct qcow2_bitmap *b, struct bits *bits,
 
 static int clear_in(struct qcow2 *q, const char *name, struct lam_error *err)
 {
-    struct qcow2_bitmap *b;
+    struct qcow2_bitmap *b = NULL;
     struct bits empty;
     int rc = find_usable(q, name, &b, err);
 
@@ -336,7 +336,7 @@ static int add_runs(struct bits *bits, unsigned granularity_bits,
 static int merge_in(struct qcow2 *q, const char *name,
                     struct format_bitmap_source *source, struct lam_error *err)
 {
-    struct qcow2_bitmap *b;
+    struct qcow2_bitmap *b = NULL;
     struct bits merged;
     int rc = find_usable(q, name, &b, err);
 
@@ -377,7 +377,7 @@ static int qcow2_bitmap_next(void *format, const char *name, uint64_t offset,
                              struct range *run, struct lam_error *err)
 {
     struct qcow2 *q = format;
-    struct qcow2_bitmap *b;
+    struct qcow2_bitmap *b = NULL;
     uint64_t first, n;
     int rc = bitmaps_open(q, err);
 
