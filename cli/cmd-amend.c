@@ -27,7 +27,8 @@ static const char help[] =
     "                         directsync or unsafe\n"
     "  -p, --progress         show progress\n"
     "  -q, --quiet            print nothing but errors\n"
-    "      --force            accepted: nothing here is unsafe\n"
+    "      --force            overwrite a key slot in use, erase the last "
+    "one\n"
     "      --object OBJECT    define a secret: \"secret,id=ID,...\"\n"
     "      --untrusted        open no file that the image's header names\n"
     "  -h, --help             print this help\n\n"
@@ -62,7 +63,14 @@ struct amend_args {
     struct source_options source;
     const char *filename;
     struct keyvals options;
-    bool has_options, ask_help, progress, quiet;
+    bool has_options, ask_help, progress, quiet, force;
+};
+
+/* What the -o list says. */
+struct request {
+    struct lam_amend_options image;
+    struct lam_key_slot_options keys;
+    bool has_keys, has_state;
 };
 
 enum { OPT_FORCE = OPT_OWN };
@@ -121,10 +129,18 @@ static int take_option(const struct cli *cli, int c, struct amend_args *args)
         args->quiet = true;
         return -1;
     case OPT_FORCE:
+        args->force = true;
         return -1;
     default:
         return source_option(cli, c, &args->source);
     }
+}
+
+static int no_amendment(const struct cli *cli, const char *format)
+{
+    cli_error(cli, "Format driver '%s' does not support option amendment",
+              format);
+    return 1;
 }
 
 static int parse_args(const struct cli *cli, int argc, char **argv,
@@ -140,8 +156,9 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
     }
     if (!args->has_options)
         return cli_usage(cli, "Must specify options (-o)");
-    if (args->ask_help && args->source.format &&
-        !strcmp(args->source.format, "qcow2")) {
+    if (args->ask_help && args->source.format) {
+        if (strcmp(args->source.format, "qcow2"))
+            return no_amendment(cli, args->source.format);
         fputs(options_help, stdout);
         return cli_finish(cli, 0);
     }
@@ -219,6 +236,51 @@ static bool is_creation_option(const char *key)
     return false;
 }
 
+static int take_state(const struct keyval *item, struct request *r,
+                      struct lam_error *err)
+{
+    r->has_state = true;
+    r->keys.active = !strcmp(item->value, "active");
+    if (r->keys.active || !strcmp(item->value, "inactive"))
+        return 0;
+    return option_fail(err, EINVAL, "Parameter '%s' does not accept value '%s'",
+                       item->key, item->value);
+}
+
+static int take_number(const struct keyval *item, uint64_t limit,
+                       uint64_t *value, struct lam_error *err)
+{
+    if (parse_u64_size(item->value, value) == 0 && *value <= limit)
+        return 0;
+    return option_fail(err, EINVAL, "Parameter '%s' expects a number",
+                       item->key);
+}
+
+/* @key is without the "encrypt." that qcow2 has in front; 1: none of these. */
+static int take_key_item(const struct keyval *item, const char *key,
+                         struct request *r, struct lam_error *err)
+{
+    uint64_t slot = 0;
+    int rc = 0;
+
+    if (!strcmp(key, "state")) {
+        rc = take_state(item, r, err);
+    } else if (!strcmp(key, "new-secret")) {
+        r->keys.new_secret = *item->value ? item->value : NULL;
+    } else if (!strcmp(key, "old-secret")) {
+        r->keys.old_secret = item->value;
+    } else if (!strcmp(key, "iter-time")) {
+        rc = take_number(item, UINT32_MAX, &r->keys.iter_time, err);
+    } else if (!strcmp(key, "keyslot")) {
+        rc = take_number(item, INT32_MAX, &slot, err);
+        r->keys.slot = (int)slot;
+    } else {
+        return 1;
+    }
+    r->has_keys = true;
+    return rc;
+}
+
 static int take_item(const struct keyval *item, struct lam_amend_options *o,
                      struct lam_error *err)
 {
@@ -241,29 +303,62 @@ static int take_item(const struct keyval *item, struct lam_amend_options *o,
     if (!strcmp(key, "backing_file") || !strcmp(key, "backing_fmt"))
         return option_fail(err, ENOTSUP, "Cannot amend the backing file\n"
                            "You can use 'qemu-img rebase' instead.");
-    if (!strncmp(key, "encrypt.", 8) && !is_creation_option(key))
-        return option_fail(err, ENOTSUP, "Can't amend encryption options: not "
-                           "available yet");
     if (is_creation_option(key))
         return option_fail(err, EINVAL, "Invalid parameter '%s'\nThis option "
                            "is only supported for image creation", key);
     return option_fail(err, EINVAL, "Invalid parameter '%s'", key);
 }
 
-static int amend(struct lam_image *image, const struct amend_args *args,
-                 struct progress *progress, struct lam_error *err)
+static int take_items(const struct keyvals *list, bool luks, struct request *r,
+                      struct lam_error *err)
 {
-    struct lam_amend_options options = LAM_AMEND_OPTIONS_INIT;
     int rc = 0;
 
-    if (strcmp(lam_image_format(image), "qcow2"))
+    for (size_t i = 0; rc == 0 && i < list->count; i++) {
+        const struct keyval *item = &list->items[i];
+
+        rc = 1;
+        if (luks)
+            rc = take_key_item(item, item->key, r, err);
+        else if (!strncmp(item->key, "encrypt.", 8))
+            rc = take_key_item(item, item->key + 8, r, err);
+        if (rc > 0 && luks)
+            rc = option_fail(err, EINVAL, "Invalid parameter '%s'", item->key);
+        else if (rc > 0)
+            rc = take_item(item, &r->image, err);
+    }
+    if (rc == 0 && r->has_keys && !r->has_state)
+        rc = option_fail(err, EINVAL, "Parameter '%sstate' is missing",
+                         luks ? "" : "encrypt.");
+    return rc;
+}
+
+static int amend(const struct cli *cli, struct lam_image *image,
+                 const struct amend_args *args, struct progress *progress,
+                 struct lam_error *err)
+{
+    struct request r = { LAM_AMEND_OPTIONS_INIT, LAM_KEY_SLOT_OPTIONS_INIT,
+                         false, false };
+    bool luks = !strcmp(lam_image_format(image), "luks");
+    bool qcow2 = !strcmp(lam_image_format(image), "qcow2");
+
+    if (!luks && !qcow2)
         return option_fail(err, ENOTSUP, "Format driver '%s' does not support "
                            "option amendment", lam_image_format(image));
-    for (size_t i = 0; rc == 0 && i < args->options.count; i++)
-        rc = take_item(&args->options.items[i], &options, err);
-    options.progress = progress_update;
-    options.progress_opaque = progress;
-    return rc < 0 ? rc : lam_image_amend(image, &options, err);
+    int rc = take_items(&args->options, luks, &r, err);
+    r.image.progress = progress_update;
+    r.image.progress_opaque = progress;
+    r.keys.keyring = cli->keyring;
+    r.keys.force = args->force;
+    if (rc == 0 && r.has_keys) {
+        rc = lam_image_key_slot(image, &r.keys, err);
+        if (rc == -ENOTSUP && qcow2)
+            return option_fail(err, ENOTSUP, "Can't amend encryption options - "
+                               "encryption not present");
+    }
+    if (rc == 0 && qcow2)
+        rc = lam_image_amend(image, &r.image, err);
+    return rc;
 }
 
 static int run(const struct cli *cli, const struct amend_args *args)
@@ -277,7 +372,7 @@ static int run(const struct cli *cli, const struct amend_args *args)
     if (!args->source.format && !args->source.image_opts)
         warn_guessed(args->filename, image);
     struct progress *progress = progress_begin(args->progress && !args->quiet);
-    int rc = amend(image, args, progress, &err);
+    int rc = amend(cli, image, args, progress, &err);
     if (rc == 0)
         rc = lam_image_close(image, &err);
     else
