@@ -183,7 +183,7 @@ static void every_row_of_the_tables(void **state)
         const struct row *r = &rows[i];
         struct qcow2_geometry g = qcow2_geometry_make(16, 4, r->kind & EXT);
         struct l2_context ctx = { &g, r->kind & V2 ? 2 : 3,
-                                  r->kind & DATA_FILE };
+                                  r->kind & DATA_FILE, false };
         struct lam_extents out = LAM_EXTENTS_INIT;
         struct lam_error err = LAM_ERROR_INIT;
         uint8_t table[16];
