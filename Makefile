@@ -21,6 +21,17 @@ check: all
 	@scripts/install-deps build test
 	@tests/run --build $(abspath $(BUILD))
 
+# As long as you like: make soak SECONDS=3600
+soak: $(BUILD)/build.ninja
+	@scripts/install-deps build test
+	@for kind in address,undefined:asan thread:tsan; do \
+	    dir=$(BUILD)/check/$${kind#*:}; \
+	    test -e $$dir/build.ninja || meson setup $$dir -Dtests=enabled \
+	        -Dwerror=true -Db_lundef=false -Db_sanitize=$${kind%:*} && \
+	    ninja -C $$dir || exit 1; \
+	done
+	@tests/soak --build $(abspath $(BUILD)) --seconds $(or $(SECONDS),600)
+
 bench: all
 	@scripts/install-deps build test demo
 	@bench/run --build $(abspath $(BUILD))
@@ -31,4 +42,4 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all demo check bench install clean
+.PHONY: all demo check soak bench install clean

@@ -212,7 +212,8 @@ struct fault {
 
 #define FAULT_CHECK(ok, f, fmt, ...)                                         \
     SIM_CHECK(ok, (f)->seed, "kind %s, %s at operation %llu: " fmt,          \
-              (f)->kind->name, (f)->trouble.mode->name, (unsigned long long)(f)->n,  \
+              (f)->kind->name, (f)->trouble.mode->name,                       \
+              (unsigned long long)(f)->n,                                    \
               __VA_ARGS__)
 
 static void fill_sectors(uint8_t *p, uint32_t count, uint32_t value)
