@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: MIT
 """check beside the genuine tools."""
 import json
+import os
+import sys
 
 import pytest
 
-from differential import assert_same, assert_understood, outcome
+from differential import assert_same, assert_understood, mention, outcome
+from harness import pytest_fail
 from images import DAMAGED, GOOD
+
+sys.path.append(os.path.join(os.path.dirname(__file__), '..', 'image'))
+from defects import make                                    # noqa: E402
 
 OPTIONS = [[], ['-q'], ['--output=json'], ['-q', '--output=json'],
            ['-f', 'qcow2'], ['-U'], ['-T', 'none']]
@@ -42,6 +48,31 @@ def test_command_line(texts, our_img, images, line):
 @pytest.mark.parametrize('name', GOOD + list(DAMAGED))
 def test_older(older, our_img, images, name):
     assert_understood(older, our_img, ['check', '--output=json', name], images)
+
+
+REPAIRED = ['cluster_twice', 'leak_two', 'l1_twice', 'l2_zero_unaligned',
+            'refcount_zero_data', 'refblock_missing', 'copied_missing_l1',
+            'data_at_eof', 'l1_cleared', 'l2_unaligned', 'corrupt_bit',
+            'refcount_low_shared', 'subcluster_unaligned_unused', 'valid_v2']
+
+
+@pytest.mark.parametrize('options', [[], ['-q'], ['--output=json']],
+                         ids=['text', 'quiet', 'json'])
+@pytest.mark.parametrize('what', ['leaks', 'all'])
+@pytest.mark.parametrize('name', REPAIRED)
+def test_repair(texts, our_img, tmp_path, name, what, options):
+    args = ['check', '-f', 'qcow2', '-r', what, *options, 'w.qcow2']
+    done = []
+    for tool in (texts.img[0], our_img):
+        (tmp_path / 'w.qcow2').write_bytes(make(name))
+        done.append(outcome(tool, args, tmp_path))
+    if done[0] != done[1]:
+        pytest_fail(mention(args, *done))
+
+
+def test_repair_needs_the_image_alone(texts, our_img, images):
+    assert_same(texts, our_img, ['check', '-U', '-r', 'all', 'leak.qcow2'],
+                images)
 
 
 def test_missing_backing_file(our_img, images):

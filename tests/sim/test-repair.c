@@ -103,8 +103,9 @@ static void expect_clean(const struct subject *s, struct lam_io *disk,
     int rc = sim_check(disk, &r, &dirty, &err);
 
     SIM_CHECK(rc == 0, s->seed, "%s: check: %s", when, err.message);
-    SIM_CHECK(!dirty && !r.corruptions && !r.check_errors && !r.leaks, s->seed,
-              "kind %s, %s: dirty %d, %llu corruptions, %llu leaks, %llu errors",
+    SIM_CHECK(!dirty && !r.corruptions && !r.check_errors && !r.leaks,
+              s->seed, "kind %s, %s: dirty %d, %llu corruptions, %llu leaks, "
+              "%llu errors",
               s->kind->name, when, dirty, (unsigned long long)r.corruptions,
               (unsigned long long)r.leaks, (unsigned long long)r.check_errors);
 }
