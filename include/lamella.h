@@ -197,7 +197,7 @@ enum lam_overlap_check {
 /* What becomes of a write whose bytes are all zero. */
 enum lam_detect_zeroes {
     LAM_DETECT_ZEROES_OFF,      /* it is written like any other */
-    LAM_DETECT_ZEROES_ON,       /* the range is zeroed, as by lam_image_zero() */
+    LAM_DETECT_ZEROES_ON,       /* the range is zeroed: lam_image_zero() */
     LAM_DETECT_ZEROES_UNMAP,    /* ... and freed, with LAM_OPEN_UNMAP */
 };
 
