@@ -154,7 +154,7 @@ static const struct name_case option_cases[] = {
     { "x", NULL, "Must specify either driver or file", 0, 0 },
     { "=x", NULL, "Invalid parameter", 0, 0 },
     { "driver=raw,,x,file.filename=x", NULL, "Unknown driver 'raw,x'", 0, 0 },
-    { "driver=raw,file.filename=x,detect-zeroes=on", NULL, "not supported",
+    { "driver=raw,file.filename=x,detect-zeroes=x", NULL, "invalid parameter",
       0, 0 },
 };
 
