@@ -257,6 +257,11 @@ int cmd_check(const struct cli *cli, int argc, char **argv)
 
     if (status >= 0)
         return status;
+    if (args.repair && args.source.force_share) {
+        cli_error(cli, "Could not open '%s': force-share=on can only be used "
+                  "with read-only images", args.filename);
+        return STATUS_FAILED;
+    }
     unsigned flags = LAM_OPEN_CHECK | LAM_OPEN_NO_BACKING |
                      (args.repair ? LAM_OPEN_WRITE : 0);
     if (source_open(cli, args.filename, &args.source, flags, &image) < 0)

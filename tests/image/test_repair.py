@@ -42,7 +42,7 @@ def call(argv, cwd):
 def put_image(name, tmp_path, content=None):
     (tmp_path / DATA_FILE).write_bytes(bytes(1 << 20))
     image = tmp_path / 'bad.qcow2'
-    image.write_bytes(content or make(name))
+    image.write_bytes(make(name) if content is None else content)
     return image
 
 
