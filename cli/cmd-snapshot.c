@@ -144,6 +144,11 @@ int cmd_snapshot(const struct cli *cli, int argc, char **argv)
     if (status >= 0)
         return status;
     bool reads = !args.action || args.action == 'l';
+    if (!reads && args.source.force_share) {
+        cli_error(cli, "Could not open '%s': force-share=on can only be used "
+                  "with read-only images", args.filename);
+        return 1;
+    }
     unsigned flags = LAM_OPEN_NO_BACKING |
                      (reads ? 0 : LAM_OPEN_WRITE | LAM_OPEN_UNMAP);
     if (source_open(cli, args.filename, &args.source, flags, &image) < 0)

@@ -15,7 +15,7 @@
 #include "sim.h"
 
 enum { SECTOR = 512, SECTORS = 1024, GROWN = 1536, MAX_SNAPSHOTS = 5,
-       MAX_CHANGES = 64, POINTS = 10 };
+       MAX_CHANGES = 64, POINTS = 6 };
 
 struct disk {
     uint32_t sectors;
@@ -77,7 +77,7 @@ static void check_clean(const struct test *t, struct lam_io *io,
 {
     struct lam_check_result r;
     struct lam_error err = LAM_ERROR_INIT;
-    bool dirty = false;
+    bool dirty;
 
     int rc = sim_check(io, &r, &dirty, &err);
     SIM_CHECK(rc == 0, t->seed, "%s: check: %s", when, err.message);
@@ -461,10 +461,10 @@ static void run_seed(uint64_t seed, uint64_t ops)
 
 static void test_snapshots(void **state)
 {
-    uint64_t first, end, ops = sim_setting("LAM_OPS", 60);
+    uint64_t first, end, ops = sim_setting("LAM_OPS", 40);
 
     (void)state;
-    sim_seeds(2 * LAM_ARRAY_SIZE(sim_kinds), &first, &end);
+    sim_seeds(LAM_ARRAY_SIZE(sim_kinds), &first, &end);
     for (uint64_t seed = first; seed < end; seed++)
         run_seed(seed, ops);
 }
