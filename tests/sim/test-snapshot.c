@@ -77,7 +77,7 @@ static void check_clean(const struct test *t, struct lam_io *io,
 {
     struct lam_check_result r;
     struct lam_error err = LAM_ERROR_INIT;
-    bool dirty;
+    bool dirty = false;
 
     int rc = sim_check(io, &r, &dirty, &err);
     SIM_CHECK(rc == 0, t->seed, "%s: check: %s", when, err.message);
