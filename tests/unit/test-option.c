@@ -167,8 +167,7 @@ static const struct { const char *format, *list, *message; } wrong[] = {
     { "qcow2", "backing_fmt=x",
       "Parameter 'backing-fmt' does not accept value 'x'" },
     { "qcow2", "encrypt.format=luks,encrypt.key-secret=s", NULL },
-    { "qcow2", "encrypt.format=foo",
-      "Parameter 'format' does not accept value 'foo'" },
+    { "qcow2", "encrypt.foo=1", "Invalid parameter 'encrypt.foo'" },
     { "qcow2", "size=x,size=1M", "Parameter 'size' expects a non-negative "
       "number below 2^64\nOptional suffix k, M, G, T, P or E means kilo-, "
       "mega-, giga-, tera-, peta-\nand exabytes, respectively." },
