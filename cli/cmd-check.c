@@ -52,9 +52,9 @@ struct check_args {
 };
 
 static const struct option long_options[] = {
+    OUTPUT_LONG_OPTION,
     SOURCE_LONG_OPTIONS,
     SHARE_LONG_OPTION,
-    OUTPUT_LONG_OPTION,
     { "quiet", no_argument, NULL, 'q' },
     { "cache", required_argument, NULL, 'T' },
     { "repair", required_argument, NULL, 'r' },

@@ -39,9 +39,9 @@ struct info_args {
 };
 
 static const struct option long_options[] = {
+    OUTPUT_LONG_OPTION,
     SOURCE_LONG_OPTIONS,
     SHARE_LONG_OPTION,
-    OUTPUT_LONG_OPTION,
     { "backing-chain", no_argument, NULL, 'b' },
     { NULL, 0, NULL, 0 },
 };

@@ -45,9 +45,9 @@ struct map_args {
 };
 
 static const struct option long_options[] = {
+    OUTPUT_LONG_OPTION,
     SOURCE_LONG_OPTIONS,
     SHARE_LONG_OPTION,
-    OUTPUT_LONG_OPTION,
     { "start-offset", required_argument, NULL, 's' },
     { "max-length", required_argument, NULL, 'l' },
     { NULL, 0, NULL, 0 },

@@ -44,9 +44,9 @@ struct measure_args {
 };
 
 static const struct option long_options[] = {
+    OUTPUT_LONG_OPTION,
     SOURCE_LONG_OPTIONS,
     SHARE_LONG_OPTION,
-    OUTPUT_LONG_OPTION,
     { "target-format", required_argument, NULL, 'O' },
     { "options", required_argument, NULL, 'o' },
     { "size", required_argument, NULL, 's' },

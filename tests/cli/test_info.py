@@ -99,7 +99,7 @@ def test_encrypted(our_img, reference, tmp_path):
     info = json.loads(done.out)
     assert done.status == 0 and info['encrypted'] is True
     done = outcome(our_img, ['map', 'l.qcow2'], tmp_path)
-    assert done.status == 1 and 'encryption' in done.err
+    assert done.status == 1 and 'encrypt.key-secret' in done.err
 
 
 def test_loop(our_img, reference, tmp_path):
