@@ -2,16 +2,17 @@
 /*
  * test-snapshot-threads.c - snapshots of an image that others write to.
  *
- * Each write fills one slot of the writer's own, smaller than a cluster, with
- * one value, so that in a snapshot every slot has one: a write is in it or is
- * not. Neighbouring slots of one cluster belong to different writers.  And
- * what a snapshot shows right after it was made is what it shows in the end,
- * although the writers never stopped.
+ * Each write fills one slot of the writer's own, smaller than a cluster, with one
+ * value, so that in a snapshot every slot has one: a write is in it or is not.
+ * Neighbouring slots of one cluster belong to different writers.  And what a
+ * snapshot shows right after it was made is what it shows in the end, although
+ * the writers never stopped.
  */
 #include "sim.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 
 enum { WRITERS = 6, SLOT = 1536, NB_SLOTS = 252, SIZE = SLOT * NB_SLOTS,
        SNAPSHOTS = 6 };
@@ -22,6 +23,7 @@ struct world {
     struct lam_io *file;
     struct lam_image *image;
     atomic_bool end, failed;
+    atomic_ulong steps;             /* of all writers */
 };
 
 struct writer {
@@ -32,6 +34,27 @@ struct writer {
     struct lam_error err;
 };
 
+static struct lam_io_ops slow_ops;
+static ssize_t (*fast_writev)(struct lam_io *io, const struct iovec *iov,
+                              int iovcnt, uint64_t offset);
+
+/* Between the decision where to write and the write others get their turn. */
+static ssize_t slow_writev(struct lam_io *io, const struct iovec *iov,
+                           int iovcnt, uint64_t offset)
+{
+    for (unsigned i = 0; i < 3; i++)
+        sched_yield();
+    return fast_writev(io, iov, iovcnt, offset);
+}
+
+static void make_slow(struct lam_io *io)
+{
+    fast_writev = io->ops->writev;
+    slow_ops = *io->ops;
+    slow_ops.writev = slow_writev;
+    io->ops = &slow_ops;
+}
+
 static struct lam_image *open_on(struct world *w, bool writable,
                                  const char *snapshot)
 {
@@ -41,8 +64,10 @@ static struct lam_image *open_on(struct world *w, bool writable,
     struct lam_io *io;
 
     assert_int_equal(lam_io_record_new(w->file, &io, NULL), 0);
-    if (writable)
+    if (writable) {
+        make_slow(io);
         o.flags = LAM_OPEN_WRITE | LAM_OPEN_UNMAP;
+    }
     o.l2_cache_size = o.refcount_cache_size = 1;
     o.snapshot = snapshot;
     int rc = image_open_io(io, "qcow2", &o, NULL, &image, &err);
@@ -71,9 +96,12 @@ static void *run_writer(void *opaque)
 {
     struct writer *t = opaque;
 
-    while (!atomic_load(&t->world->end) && !atomic_load(&t->world->failed))
+    while (!atomic_load(&t->world->end) && !atomic_load(&t->world->failed)) {
         if (step(t) < 0)
             atomic_store(&t->world->failed, true);
+        else
+            atomic_fetch_add(&t->world->steps, 1);
+    }
     return NULL;
 }
 
@@ -127,6 +155,15 @@ static void stop(struct world *w, struct writer *writers)
                   w->kind->name, i, writers[i].err.message);
 }
 
+/* Let the writers do something. */
+static void let_write(struct world *w)
+{
+    unsigned long until = atomic_load(&w->steps) + 100;
+
+    while (atomic_load(&w->steps) < until && !atomic_load(&w->failed))
+        sched_yield();
+}
+
 static void change(struct world *w, int rc, const struct lam_error *err,
                    const char *what)
 {
@@ -142,6 +179,7 @@ static void use_snapshots(struct world *w, uint8_t **kept)
 
     for (unsigned i = 0; i < SNAPSHOTS; i++) {
         snprintf(name, sizeof name, "s%u", i);
+        let_write(w);
         change(w, lam_image_snapshot_create(w->image, name, &err), &err, name);
         kept[i] = contents(w, name);
         if (i == SNAPSHOTS / 2)
