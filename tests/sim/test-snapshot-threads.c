@@ -2,8 +2,9 @@
 /*
  * test-snapshot-threads.c - snapshots of an image that others write to.
  *
- * Each write fills one slot of the writer's own, smaller than a cluster, with one
- * value, so that in a snapshot every slot has one: a write is in it or is not.
+ * Each write fills one slot of the writer's own, smaller than a cluster, with
+ * one value, so that in a snapshot every slot has one: a write is in it or
+ * is not.
  * Neighbouring slots of one cluster belong to different writers.  And what a
  * snapshot shows right after it was made is what it shows in the end, although
  * the writers never stopped.
