@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""Internal snapshots by each tool on images of the other, and by both in turn.
+
+A model keeps the bytes of the disk and of every snapshot; the genuine check
+finds nothing after each step, whoever made it, and each snapshot reads by both
+as it was when it was made.
+"""
+import random
+import re
+
+import pytest
+
+from harness import GENUINE, KiB, MiB
+from workload import Shape, Workload, assert_same, guest_bytes, io_script
+
+SHAPES = [
+    Shape('default'),
+    Shape('v2', 'compat=0.10'),
+    Shape('512', size=600 * KiB, cluster=512),
+    Shape('4k-refcount64', 'refcount_bits=64', size=2 * MiB, cluster=4 * KiB),
+    Shape('2M', size=21 * MiB, cluster=2 * MiB),
+    Shape('zstd', 'compression_type=zstd'),
+    Shape('lazy', 'lazy_refcounts=on'),
+    Shape('extended-16k', 'extended_l2=on', cluster=16 * KiB),
+]
+
+
+def listed(tools, image):
+    """Id, name and sizes; the same whoever lists them."""
+    text = tools.run('snapshot', '-l', image)
+    return [re.sub(r' +', ' ', line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize('seed', [1, 2])
+@pytest.mark.parametrize('shape', SHAPES, ids=[s.name for s in SHAPES])
+def test_in_turn(shape, seed, genuine, lamella, tmp_path):
+    image = tmp_path / 'image.qcow2'
+    rng = random.Random(seed)
+    work = Workload(seed, shape)
+    snapshots = {}
+    genuine.run(*shape.create_args(image), image, shape.size)
+    for number in range(12):
+        tools = rng.choice([genuine, lamella])
+        io_script(rng.choice([genuine, lamella]), image, work.commands(12))
+        action = rng.choice(['create', 'create', 'apply', 'delete'])
+        if action == 'create' or not snapshots:
+            name = 's%d' % number
+            tools.run('snapshot', '-c', name, image)
+            snapshots[name] = bytes(work.model)
+        elif action == 'apply':
+            name = rng.choice(sorted(snapshots))
+            tools.run('snapshot', '-a', name, image)
+            work.model[:] = snapshots[name]
+        else:
+            name = rng.choice(sorted(snapshots))
+            tools.run('snapshot', '-d', name, image)
+            del snapshots[name]
+        genuine.run('check', '-q', '-f', 'qcow2', image)
+        lamella.run('check', '-q', '-f', 'qcow2', image)
+        assert listed(genuine, image) == listed(lamella, image)
+        assert_same(guest_bytes(lamella, image, tmp_path), work.model,
+                    '%s by %s' % (action, tools.name))
+    for name, content in snapshots.items():
+        for tools in genuine, lamella:
+            assert_same(guest_bytes(tools, image, tmp_path, '-l', name),
+                        content, '%s read by %s' % (name, tools.name))
+
+
+@pytest.mark.parametrize('makes,goes_back', [(0, 1), (1, 0), (1, 1)])
+def test_other_size(makes, goes_back, genuine, lamella, tmp_path):
+    tools = [genuine, lamella]
+    image = tmp_path / 'image.qcow2'
+    genuine.run('create', '-q', '-f', 'qcow2', image, '3M')
+    io_script(genuine, image, ['write -q -P 1 1M 2M'])
+    tools[makes].run('snapshot', '-c', 'small', image)
+    genuine.run('resize', '-q', '-f', 'qcow2', image, '2G')
+    io_script(genuine, image, ['write -q -P 2 2M 2M', 'write -q -P 3 1G 64k'])
+    tools[makes].run('snapshot', '-c', 'large', image)
+    for name, size in ('small', 3 * MiB), ('large', 2048 * MiB):
+        tools[goes_back].run('snapshot', '-a', name, image)
+        for one in tools:
+            one.run('check', '-q', '-f', 'qcow2', image)
+            assert '(%d bytes)' % size in one.run('info', image)
+    io_script(genuine, image, ['read -q -P 1 1M 1M', 'read -q -P 2 2M 2M',
+                               'read -q -P 3 1G 64k'])
