@@ -12,15 +12,22 @@
 #include "io/record.h"
 #include "io/transfer.h"
 
-struct record {
-    struct lam_io io;
-    struct lam_io *inner;
+/* What happened to one object, or to several. */
+struct sequence {
     pthread_mutex_t lock;       /* guards all below */
+    unsigned users, objects;
     struct record_event *events;
     size_t count, capacity;
     size_t until_failure;       /* SIZE_MAX: none */
     int failure;
     bool sticky;
+};
+
+struct record {
+    struct lam_io io;
+    struct lam_io *inner;
+    struct sequence *sequence;  /* shared */
+    unsigned object;
 };
 
 static struct record *record_of(struct lam_io *io)
@@ -29,45 +36,48 @@ static struct record *record_of(struct lam_io *io)
 }
 
 /* Is this the operation that has to fail?  0 or -errno. */
-static int next_failure(struct record *r)
+static int next_failure(struct sequence *q)
 {
-    if (r->until_failure == SIZE_MAX)
+    if (q->until_failure == SIZE_MAX)
         return 0;
-    if (r->until_failure) {
-        r->until_failure--;
+    if (q->until_failure) {
+        q->until_failure--;
         return 0;
     }
-    if (!r->sticky)
-        r->until_failure = SIZE_MAX;
-    return -r->failure;
+    if (!q->sticky)
+        q->until_failure = SIZE_MAX;
+    return -q->failure;
 }
 
 /* Room for one more, so that what has happened can always be noted. */
-static int make_room(struct record *r)
+static int make_room(struct sequence *q)
 {
-    if (r->count < r->capacity)
+    if (q->count < q->capacity)
         return 0;
-    size_t capacity = r->capacity ? 2 * r->capacity : 64;
+    size_t capacity = q->capacity ? 2 * q->capacity : 64;
     struct record_event *events =
-        reallocarray(r->events, capacity, sizeof *events);
+        reallocarray(q->events, capacity, sizeof *events);
     if (!events)
         return -ENOMEM;
-    r->events = events;
-    r->capacity = capacity;
+    q->events = events;
+    q->capacity = capacity;
     return 0;
 }
 
 static int begin(struct record *r)
 {
-    int rc = next_failure(r);
-    return rc < 0 ? rc : make_room(r);
+    int rc = next_failure(r->sequence);
+    return rc < 0 ? rc : make_room(r->sequence);
 }
 
 static void note(struct record *r, enum record_kind kind, uint64_t offset,
                  uint64_t length, uint8_t *data)
 {
-    r->events[r->count++] = (struct record_event){
-        .kind = kind, .offset = offset, .length = length, .data = data
+    struct sequence *q = r->sequence;
+
+    q->events[q->count++] = (struct record_event){
+        .kind = kind, .object = r->object, .offset = offset,
+        .length = length, .data = data
     };
 }
 
@@ -96,7 +106,7 @@ static ssize_t record_writev(struct lam_io *io, const struct iovec *iov,
                              int iovcnt, uint64_t offset)
 {
     struct record *r = record_of(io);
-    LAM_LOCKED(&r->lock);
+    LAM_LOCKED(&r->sequence->lock);
     int rc = begin(r);
     if (rc < 0)
         return rc;
@@ -114,7 +124,7 @@ static ssize_t record_writev(struct lam_io *io, const struct iovec *iov,
 static int record_flush(struct lam_io *io)
 {
     struct record *r = record_of(io);
-    LAM_LOCKED(&r->lock);
+    LAM_LOCKED(&r->sequence->lock);
     int rc = begin(r);
     if (rc == 0)
         rc = r->inner->ops->flush(r->inner);
@@ -132,7 +142,7 @@ static int record_size(struct lam_io *io, uint64_t *size)
 static int record_truncate(struct lam_io *io, uint64_t size)
 {
     struct record *r = record_of(io);
-    LAM_LOCKED(&r->lock);
+    LAM_LOCKED(&r->sequence->lock);
     if (!r->inner->ops->truncate)
         return -ENOTSUP;
     int rc = begin(r);
@@ -152,7 +162,7 @@ static int change_range(struct lam_io *io, range_fn *call,
                         uint64_t length)
 {
     struct record *r = record_of(io);
-    LAM_LOCKED(&r->lock);
+    LAM_LOCKED(&r->sequence->lock);
     if (!call)
         return -EOPNOTSUPP;
     int rc = begin(r);
@@ -190,7 +200,7 @@ static int record_discard(struct lam_io *io, uint64_t offset, uint64_t length)
 static int record_allocate(struct lam_io *io, uint64_t offset, uint64_t length)
 {
     struct record *r = record_of(io);
-    LAM_LOCKED(&r->lock);
+    LAM_LOCKED(&r->sequence->lock);
     if (!r->inner->ops->allocate)
         return -EOPNOTSUPP;
     int rc = begin(r);
@@ -214,13 +224,24 @@ static int record_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                : 0;
 }
 
+static void sequence_put(struct sequence *q)
+{
+    pthread_mutex_lock(&q->lock);
+    unsigned left = --q->users;
+    pthread_mutex_unlock(&q->lock);
+    if (left)
+        return;
+    for (size_t i = 0; i < q->count; i++)
+        free(q->events[i].data);
+    free(q->events);
+    pthread_mutex_destroy(&q->lock);
+    free(q);
+}
+
 static void record_close(struct lam_io *io)
 {
     struct record *r = record_of(io);
-    for (size_t i = 0; i < r->count; i++)
-        free(r->events[i].data);
-    free(r->events);
-    pthread_mutex_destroy(&r->lock);
+    sequence_put(r->sequence);
     lam_io_deinit(io);
     free(r);
 }
@@ -240,8 +261,26 @@ static const struct lam_io_ops record_ops = {
     .close = record_close,
 };
 
-int lam_io_record_new(struct lam_io *inner, struct lam_io **out,
-                      struct lam_error *err)
+static struct sequence *sequence_new(void)
+{
+    struct sequence *q = calloc(1, sizeof *q);
+    if (!q)
+        return NULL;
+    pthread_mutex_init(&q->lock, NULL);
+    q->until_failure = SIZE_MAX;
+    return q;
+}
+
+static unsigned sequence_enter(struct sequence *q)
+{
+    LAM_LOCKED(&q->lock);
+    q->users++;
+    return q->objects++;
+}
+
+/* @with: NULL, or whose sequence it is. */
+static int record_new(struct lam_io *inner, struct lam_io *with,
+                      struct lam_io **out, struct lam_error *err)
 {
     lam_autofree struct record *r = calloc(1, sizeof *r);
     if (!r)
@@ -249,9 +288,13 @@ int lam_io_record_new(struct lam_io *inner, struct lam_io **out,
     int rc = lam_io_init(&r->io, &record_ops, inner->name, err);
     if (rc < 0)
         return rc;
-    pthread_mutex_init(&r->lock, NULL);
+    r->sequence = with ? record_of(with)->sequence : sequence_new();
+    if (!r->sequence) {
+        lam_io_deinit(&r->io);
+        return lam_fail(err, ENOMEM, "no memory for a recording");
+    }
+    r->object = sequence_enter(r->sequence);
     r->inner = inner;
-    r->until_failure = SIZE_MAX;
     r->io.limits = inner->limits;
     r->io.writable = inner->writable;
     r->io.unmap = inner->unmap;
@@ -261,19 +304,37 @@ int lam_io_record_new(struct lam_io *inner, struct lam_io **out,
     return 0;
 }
 
+int lam_io_record_new(struct lam_io *inner, struct lam_io **out,
+                      struct lam_error *err)
+{
+    return record_new(inner, NULL, out, err);
+}
+
+int lam_io_record_join(struct lam_io *inner, struct lam_io *with,
+                       struct lam_io **out, struct lam_error *err)
+{
+    assert(with->ops == &record_ops);
+    return record_new(inner, with, out, err);
+}
+
 const struct record_event *lam_io_record_events(const struct lam_io *io,
                                                 size_t *count)
 {
     const struct record *r = (const struct record *)io;
-    *count = r->count;
-    return r->events;
+    *count = r->sequence->count;
+    return r->sequence->events;
+}
+
+unsigned lam_io_record_object(const struct lam_io *io)
+{
+    return ((const struct record *)io)->object;
 }
 
 void lam_io_record_fail(struct lam_io *io, size_t nth, int errnum, bool sticky)
 {
-    struct record *r = record_of(io);
-    LAM_LOCKED(&r->lock);
-    r->until_failure = nth;
-    r->failure = errnum;
-    r->sticky = sticky;
+    struct sequence *q = record_of(io)->sequence;
+    LAM_LOCKED(&q->lock);
+    q->until_failure = nth;
+    q->failure = errnum;
+    q->sticky = sticky;
 }

@@ -26,9 +26,11 @@ static bool happens(uint64_t *state, uint64_t of_16)
     return next_random(state) % 16 < of_16;
 }
 
-static size_t behind_last_flush(const struct record_event *events, size_t n)
+static size_t behind_last_flush(const struct record_event *events, size_t n,
+                                unsigned object)
 {
-    while (n && events[n - 1].kind != RECORD_FLUSH)
+    while (n && (events[n - 1].kind != RECORD_FLUSH ||
+                 events[n - 1].object != object))
         n--;
     return n;
 }
@@ -119,23 +121,52 @@ static int apply_unsynced(struct lam_io *disk, const struct record_event *e,
     return apply(disk, e, err);
 }
 
-static int replay(struct lam_io *disk, const struct record_event *events,
-                  size_t count, uint64_t seed, struct lam_error *err)
+/* How likely it is that an event was synced: few, about half or most were. */
+static uint64_t chance(uint64_t *state)
 {
-    uint64_t state = seed;
-    size_t unsynced = behind_last_flush(events, count);
-    /* Few, about half or most of the unsynced ones made it. */
     static const unsigned odds[] = { 2, 8, 8, 14 };
-    unsigned chance = odds[next_random(&state) % LAM_ARRAY_SIZE(odds)];
-    for (size_t i = 0; i < count; i++) {
-        int rc = 0;
-        if (!seed || i < unsynced)
+    return odds[next_random(state) % LAM_ARRAY_SIZE(odds)];
+}
+
+static int replay(struct lam_io *disk, const struct lam_io *io, size_t count,
+                  struct record_pick pick, struct lam_error *err)
+{
+    size_t all;
+    const struct record_event *events = lam_io_record_events(io, &all);
+    unsigned object = lam_io_record_object(io);
+    uint64_t state = pick.value + object * UINT64_C(0xd1342543de82ef95);
+    size_t unsynced = behind_last_flush(events, count, object);
+    uint64_t of_16 = chance(&state);
+    int rc = 0;
+
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        if (events[i].object != object)
+            continue;
+        if (pick.how == RECORD_SEEDED && i >= unsynced)
+            rc = happens(&state, of_16)
+               ? apply_unsynced(disk, &events[i], &state, err) : 0;
+        else if (pick.how == RECORD_ALL || i < unsynced ||
+                 (pick.how == RECORD_ONLY) == (i == pick.value))
             rc = apply(disk, &events[i], err);
-        else if (happens(&state, chance))
-            rc = apply_unsynced(disk, &events[i], &state, err);
-        if (rc < 0)
-            return rc;
     }
+    return rc;
+}
+
+int lam_io_record_rebuild(const struct lam_io *io, size_t nb_events,
+                          struct record_pick pick, const void *base,
+                          uint64_t base_length, struct lam_io **out,
+                          struct lam_error *err)
+{
+    struct lam_io *disk;
+    int rc = lam_io_memory_new(base, base_length, &disk, err);
+    if (rc < 0)
+        return rc;
+    rc = replay(disk, io, nb_events, pick, err);
+    if (rc < 0) {
+        lam_io_close(disk);
+        return rc;
+    }
+    *out = disk;
     return 0;
 }
 
@@ -143,18 +174,7 @@ int lam_io_record_replay(const struct lam_io *io, size_t nb_events,
                          uint64_t seed, const void *base, uint64_t base_length,
                          struct lam_io **out, struct lam_error *err)
 {
-    size_t count;
-    const struct record_event *events = lam_io_record_events(io, &count);
-    assert(nb_events <= count);
-    struct lam_io *disk;
-    int rc = lam_io_memory_new(base, base_length, &disk, err);
-    if (rc < 0)
-        return rc;
-    rc = replay(disk, events, nb_events, seed, err);
-    if (rc < 0) {
-        lam_io_close(disk);
-        return rc;
-    }
-    *out = disk;
-    return 0;
+    struct record_pick pick = { seed ? RECORD_SEEDED : RECORD_ALL, seed };
+    return lam_io_record_rebuild(io, nb_events, pick, base, base_length, out,
+                                 err);
 }

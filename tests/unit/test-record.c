@@ -181,6 +181,73 @@ static void unsynced_writes(void **state)
     tear_down(&f);
 }
 
+static uint8_t byte_after(struct lam_io *io, size_t events,
+                          struct record_pick pick, const uint8_t *base,
+                          uint64_t offset)
+{
+    struct lam_io *disk;
+    uint8_t byte;
+    assert_int_equal(lam_io_record_rebuild(io, events, pick, base, BASE, &disk,
+                                           NULL), 0);
+    assert_int_equal(lam_io_read(disk, &byte, 1, offset, NULL), 0);
+    lam_io_close(disk);
+    return byte;
+}
+
+/* One sequence, and each object has barriers of its own. */
+static void two_objects(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct lam_io *inner, *other;
+    size_t count;
+    set_up(&f);
+    assert_int_equal(lam_io_memory_new(f.base, BASE, &inner, NULL), 0);
+    assert_int_equal(lam_io_record_join(inner, f.io, &other, NULL), 0);
+    assert_int_equal(lam_io_write(f.io, "a", 1, 0, NULL), 0);       /* 0 */
+    assert_int_equal(lam_io_write(other, "b", 1, 0, NULL), 0);      /* 1 */
+    assert_int_equal(lam_io_flush(other, NULL), 0);                 /* 2 */
+    assert_int_equal(lam_io_write(other, "c", 1, 1, NULL), 0);      /* 3 */
+    assert_int_equal(lam_io_write(f.io, "d", 1, 1, NULL), 0);       /* 4 */
+    assert_int_equal(lam_io_write(f.io, "e", 1, 2, NULL), 0);       /* 5 */
+    const struct record_event *events = lam_io_record_events(f.io, &count);
+    assert_int_equal(count, 6);
+    assert_int_equal(events[1].object, 1);
+    assert_int_equal(events[4].object, 0);
+
+    static const struct {
+        struct record_pick pick;
+        char want[4], others[3];        /* '.': what was there before */
+    } cases[] = {
+        { { RECORD_ALL, 0 }, "ade", "bc" },
+        { { RECORD_ALL_BUT, 4 }, "a.e", "bc" },
+        { { RECORD_ALL_BUT, 3 }, "ade", "b." },
+        { { RECORD_ONLY, 4 }, ".d.", "b." },
+        { { RECORD_ONLY, 3 }, "...", "bc" },
+        { { RECORD_ALL_BUT, 1 }, "ade", "bc" },     /* it was synced */
+    };
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
+        for (size_t k = 0; k < 3; k++) {
+            char c = cases[i].want[k];
+            assert_int_equal(byte_after(f.io, 6, cases[i].pick, f.base, k),
+                             c == '.' ? 0xbb : c);
+        }
+        for (size_t k = 0; k < 2; k++) {
+            char c = cases[i].others[k];
+            assert_int_equal(byte_after(other, 6, cases[i].pick, f.base, k),
+                             c == '.' ? 0xbb : c);
+        }
+    }
+    lam_io_record_fail(other, 1, EIO, true);
+    assert_int_equal(lam_io_write(f.io, "x", 1, 0, NULL), 0);
+    assert_int_equal(lam_io_write(other, "x", 1, 0, NULL), -EIO);
+    assert_int_equal(lam_io_write(f.io, "x", 1, 0, NULL), -EIO);
+    lam_io_close(f.io);
+    lam_io_close(other);
+    lam_io_close(inner);
+    lam_io_close(f.inner);
+}
+
 static void fails_on_demand(void **state)
 {
     (void)state;
@@ -226,6 +293,7 @@ int main(void)
         cmocka_unit_test(replays_all),
         cmocka_unit_test(same_seed_same_disk),
         cmocka_unit_test(unsynced_writes),
+        cmocka_unit_test(two_objects),
         cmocka_unit_test(fails_on_demand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
