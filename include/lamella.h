@@ -849,6 +849,25 @@ LAM_API int lam_convert_to_fd(struct lam_image *const *sources,
                               struct lam_convert_result *result,
                               struct lam_error *err);
 
+/* ----------------------------------------------------------- before writing */
+
+/*
+ * lam_path_in_use() - does this machine itself use what @path names?
+ *
+ * For a block device: is it, one of its partitions, or the disk that it is a
+ * partition of, mounted, a swap area, part of another device (a volume group,
+ * a RAID), or held exclusively?  For a regular file, and a block device, too:
+ * is a loop device that stands on it so used?  Writing to it would destroy
+ * what is in use.
+ *
+ * Returns 0 if nothing of that kind was found, also where there is no such
+ * file, and -EBUSY with *err saying what uses it, the path included.  Other
+ * programs' locks on images are not looked at: opening does that.  The answer
+ * may be out of date at once; LAM_OPEN_EXCLUSIVE keeps a device from being
+ * mounted while it is open.  Safe from any thread.
+ */
+LAM_API int lam_path_in_use(const char *path, struct lam_error *err);
+
 /* --------------------------------------------------------------- comparison */
 
 enum lam_compare_verdict {
