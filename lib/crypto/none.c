@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * none.c - in place of block.c and hash.c in a build without libcrypto: images
- * that are encrypted are described by `info` and not opened.
+ * none.c - in place of block.c, hash.c and digest.c in a build without
+ * libcrypto: images that are encrypted are described by `info` and not opened.
  */
 #include <string.h>
 
 #include "crypto/block.h"
+#include "crypto/digest.h"
 #include "crypto/hash.h"
 
 static int not_built(struct lam_error *err)
@@ -69,4 +70,37 @@ void crypto_wipe(void *buf, size_t length)
 {
     if (buf)
         explicit_bzero(buf, length);
+}
+
+const char *digest_stream_name(size_t i)
+{
+    (void)i;
+    return NULL;
+}
+
+int digest_stream_new(const char *name, size_t length,
+                      struct digest_stream **out, struct lam_error *err)
+{
+    (void)name, (void)length, (void)out;
+    return lam_fail(err, ENOTSUP, "digests are not supported: built without "
+                    "libcrypto");
+}
+
+void digest_stream_free(struct digest_stream *s)
+{
+    (void)s;
+}
+
+int digest_stream_update(struct digest_stream *s, const void *bytes,
+                         size_t length, struct lam_error *err)
+{
+    (void)s, (void)bytes, (void)length;
+    return not_built(err);
+}
+
+int digest_stream_finish(struct digest_stream *s, uint8_t *out, size_t *size,
+                         struct lam_error *err)
+{
+    (void)s, (void)out, (void)size;
+    return not_built(err);
 }
