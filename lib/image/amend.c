@@ -6,13 +6,13 @@
  * none; they hold whole_units for reading, and none is under way here.
  */
 #include "base/cleanup.h"
+#include "image/graph.h"
 #include "image/write.h"
 
 static int amend_format(struct lam_image *image,
                         const struct lam_amend_options *options,
                         struct lam_error *err)
 {
-    LAM_LOCKED(&image->resize_lock);
     pthread_rwlock_wrlock(&image->whole_units);
     int rc = image->ops->amend(image->format, options, err);
     pthread_rwlock_unlock(&image->whole_units);
@@ -24,14 +24,17 @@ static int amend_size(struct lam_image *image, uint64_t size,
 {
     if (size == LAM_SIZE_KEEP || size == image->size)
         return 0;
-    return lam_image_resize(image, size, LAM_PREALLOC_OFF,
-                            LAM_TRUNCATE_SHRINK, err);
+    int rc = image_resize(image, size, LAM_PREALLOC_OFF, LAM_TRUNCATE_SHRINK,
+                          err);
+    return rc < 0 ? rc : image_flush(image, err);
 }
 
 int lam_image_amend(struct lam_image *image,
                     const struct lam_amend_options *options,
                     struct lam_error *err)
 {
+    LAM_LOCKED(&image->resize_lock);
+    IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
 
     if (rc < 0)
@@ -47,5 +50,5 @@ int lam_image_amend(struct lam_image *image,
         rc = amend_format(image, options, err);
     if (rc == 0 && !size_first)
         rc = amend_size(image, options->size, err);
-    return rc < 0 ? rc : lam_image_flush(image, err);
+    return rc < 0 ? rc : image_flush(image, err);
 }

@@ -7,23 +7,26 @@
  * bitmap changes, so that each is recorded as a whole or not at all.
  */
 #include "base/cleanup.h"
+#include "image/graph.h"
 #include "image/write.h"
+
+/* One change at a time, inside the gate; until the end of the scope. */
+#define CHANGING(image)                                                     \
+    LAM_LOCKED(&(image)->resize_lock);                                      \
+    IMAGE_INSIDE(image)
 
 static int change_begin(struct lam_image *image, struct lam_error *err)
 {
     int rc = image_check_writable(image, err);
 
-    if (rc < 0)
-        return rc;
-    pthread_mutex_lock(&image->resize_lock);
-    pthread_rwlock_wrlock(&image->whole_units);
-    return 0;
+    if (rc == 0)
+        pthread_rwlock_wrlock(&image->whole_units);
+    return rc;
 }
 
 static int change_end(struct lam_image *image, int rc)
 {
     pthread_rwlock_unlock(&image->whole_units);
-    pthread_mutex_unlock(&image->resize_lock);
     return rc;
 }
 
@@ -36,6 +39,7 @@ int lam_image_bitmap_add(struct lam_image *image, const char *name,
                          uint64_t granularity, unsigned flags,
                          struct lam_error *err)
 {
+    CHANGING(image);
     const struct format_bitmap_ops *ops = image->ops->bitmaps;
 
     if (!ops)
@@ -51,6 +55,7 @@ int lam_image_bitmap_add(struct lam_image *image, const char *name,
 int lam_image_bitmap_remove(struct lam_image *image, const char *name,
                             struct lam_error *err)
 {
+    CHANGING(image);
     if (!image->ops->bitmaps)
         return not_found(name, err);
     int rc = change_begin(image, err);
@@ -63,6 +68,7 @@ int lam_image_bitmap_remove(struct lam_image *image, const char *name,
 int lam_image_bitmap_clear(struct lam_image *image, const char *name,
                            struct lam_error *err)
 {
+    CHANGING(image);
     if (!image->ops->bitmaps)
         return not_found(name, err);
     int rc = change_begin(image, err);
@@ -75,6 +81,7 @@ int lam_image_bitmap_clear(struct lam_image *image, const char *name,
 static int enable(struct lam_image *image, const char *name, bool recording,
                   struct lam_error *err)
 {
+    CHANGING(image);
     if (!image->ops->bitmaps)
         return not_found(name, err);
     int rc = change_begin(image, err);
@@ -120,9 +127,9 @@ static int source_next(struct format_bitmap_source *base, uint64_t offset,
     return next(s->image, s->name, offset, run, err);
 }
 
-int lam_image_bitmap_merge(struct lam_image *image, const char *name,
-                           struct lam_image *source, const char *source_name,
-                           struct lam_error *err)
+static int merge(struct lam_image *image, const char *name,
+                 struct lam_image *source, const char *source_name,
+                 struct lam_error *err)
 {
     struct source s = { { source_next }, source, source_name };
     struct range unused;
@@ -144,10 +151,22 @@ int lam_image_bitmap_merge(struct lam_image *image, const char *name,
                                                         &s.base, err));
 }
 
+int lam_image_bitmap_merge(struct lam_image *image, const char *name,
+                           struct lam_image *source, const char *source_name,
+                           struct lam_error *err)
+{
+    CHANGING(image);
+    if (source->graph == image->graph)
+        return merge(image, name, source, source_name, err);
+    IMAGE_INSIDE(source);
+    return merge(image, name, source, source_name, err);
+}
+
 int lam_image_bitmap_next(struct lam_image *image, const char *name,
                           uint64_t offset, uint64_t *start, uint64_t *length,
                           struct lam_error *err)
 {
+    IMAGE_INSIDE(image);
     struct range run = { 0, 0 };
     int rc = next(image, name, offset, &run, err);
 

@@ -12,6 +12,7 @@
 #include <inttypes.h>
 
 #include "base/cleanup.h"
+#include "image/graph.h"
 
 struct ranges {
     struct range *items;
@@ -400,6 +401,7 @@ int lam_image_map(struct lam_image *image, uint64_t offset, uint64_t length,
                   uint32_t depth, unsigned flags, struct lam_extents *out,
                   struct lam_error *err)
 {
+    IMAGE_INSIDE(image);
     int rc = image_check_range(image, offset, length, err);
     if (rc < 0)
         return rc;

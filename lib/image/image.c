@@ -7,6 +7,7 @@
 #include <inttypes.h>
 
 #include "base/cleanup.h"
+#include "image/graph.h"
 #include "image/write.h"
 
 uint64_t lam_image_size(const struct lam_image *image)
@@ -16,21 +17,25 @@ uint64_t lam_image_size(const struct lam_image *image)
 
 const char *lam_image_format(const struct lam_image *image)
 {
+    IMAGE_INSIDE(image);
     return image->ops->name;
 }
 
 const char *lam_image_name(const struct lam_image *image)
 {
+    IMAGE_INSIDE(image);
     return image->name;
 }
 
 uint64_t lam_image_cluster_size(const struct lam_image *image)
 {
+    IMAGE_INSIDE(image);
     return image->ops->cluster_size(image->format);
 }
 
 struct lam_image *lam_image_backing(const struct lam_image *image)
 {
+    IMAGE_INSIDE(image);
     return image->backing;
 }
 
@@ -43,30 +48,6 @@ struct lam_image *image_layer(struct lam_image *image, unsigned depth)
 unsigned image_depth(const struct lam_image *image)
 {
     return image->nb_layers - image->level;
-}
-
-int image_link(struct lam_image *top, struct lam_error *err)
-{
-    unsigned count = 0;
-    for (struct lam_image *i = top; i; i = i->backing)
-        count++;
-
-    struct lam_image **layers = calloc(count, sizeof *layers);
-    if (!layers)
-        return lam_fail(err, ENOMEM, "no memory for a chain of %u images",
-                        count);
-
-    /* A chain that gets a new top was linked before: its own array goes. */
-    if (top->backing && top->backing->level == 0)
-        free(top->backing->layers);
-    unsigned level = 0;
-    for (struct lam_image *i = top; i; i = i->backing) {
-        layers[level] = i;
-        i->layers = layers;
-        i->nb_layers = count;
-        i->level = level++;
-    }
-    return 0;
 }
 
 static int close_layer(struct lam_image *image, struct lam_error *err)
@@ -92,8 +73,10 @@ static int close_chain(struct lam_image *image, struct lam_error *err)
 {
     int rc = 0;
 
-    if (image && image->level == 0)
+    if (image && image->level == 0) {
         free(image->layers);
+        graph_free(image->graph);
+    }
     while (image) {
         struct lam_image *below = image->backing;
         int closed = close_layer(image, rc < 0 ? NULL : err);
@@ -116,7 +99,7 @@ int lam_image_close(struct lam_image *image, struct lam_error *err)
     if (!image->writable || image->metadata_only)
         return close_chain(image, err);
 
-    int flushed = lam_image_flush(image, err);
+    int flushed = image_flush(image, err);
     int closed = close_chain(image, flushed < 0 ? NULL : err);
     return flushed < 0 ? flushed : closed;
 }
@@ -159,6 +142,7 @@ int lam_image_key_slot(struct lam_image *image,
                        const struct lam_key_slot_options *options,
                        struct lam_error *err)
 {
+    IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
     if (rc < 0)
         return rc;
@@ -171,6 +155,7 @@ int lam_image_check(struct lam_image *image, lam_finding_fn *finding,
                     void *opaque, struct lam_check_result *out,
                     struct lam_error *err)
 {
+    IMAGE_INSIDE(image);
     if (!image->ops->check)
         return lam_fail(err, ENOTSUP,
                         "This image format does not support checks");
@@ -182,6 +167,7 @@ int lam_image_repair(struct lam_image *image, unsigned what,
                      lam_finding_fn *finding, void *opaque,
                      struct lam_check_result *out, struct lam_error *err)
 {
+    IMAGE_INSIDE(image);
     if (!image->ops->repair)
         return lam_fail(err, ENOTSUP,
                         "This image format does not support checks");

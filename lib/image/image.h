@@ -4,9 +4,9 @@
  * backing file and an external data file.
  *
  * A chain is a list of struct lam_image linked by @backing.  The image on top
- * owns the others.  Only the top layer is ever written to, and after opening
- * nothing here changes but @size, so that all requests run without a lock of
- * the image layer's own.
+ * owns the others, and is the one that is written to.  Requests run between
+ * entering and leaving the chain's gate (graph.h); inside it nothing here
+ * changes but @size, and they need no other lock of the image layer's own.
  */
 #ifndef LAM_IMAGE_IMAGE_H
 #define LAM_IMAGE_IMAGE_H
@@ -18,7 +18,11 @@
 
 enum { IMAGE_DEFAULT_MAX_DEPTH = 1024 };
 
+struct graph;
+
 struct lam_image {
+    /* What the image is.  All of it changes places when a layer is put above
+     * another (graph.c). */
     char *name;                     /* as opened */
     char *path;                     /* host file, or NULL (memory) */
     char *shown;                    /* what info calls it; NULL: its name */
@@ -28,8 +32,6 @@ struct lam_image {
     struct lam_io *data;            /* external data file, or NULL; owned */
     struct crypt *crypt;            /* data pass through it; or NULL; the
                                        format's */
-    struct lam_image *backing;      /* or NULL; owned */
-    _Atomic uint64_t size;          /* virtual, bytes */
     bool writable;
     bool guessed;                   /* the format was probed, not declared */
     bool metadata_only;
@@ -37,16 +39,26 @@ struct lam_image {
     bool unmap;                     /* discard and LAM_ZERO_UNMAP count */
     enum lam_detect_zeroes detect_zeroes;
     bool flush_writes;              /* writethrough: each write is flushed */
+    bool unlocked;                  /* opened without locks */
+    atomic_bool settling;           /* below the top that took its place: what
+                                       was written to it before is not on disk
+                                       yet */
+
+    /* Where it is: its place in the chain, and the locks of that place. */
+    struct lam_image *backing;      /* or NULL; owned */
+    _Atomic uint64_t size;          /* virtual, bytes; read outside the gate */
 
     /* Zeroing part of a unit looks at the rest of it and then takes it whole:
      * it holds this for writing, and every write holds it for reading. */
     pthread_rwlock_t whole_units;
-    pthread_mutex_t resize_lock;    /* one resize at a time; outermost */
+    pthread_mutex_t resize_lock;    /* one change of size, features or chain at
+                                       a time; outermost */
 
     /* All layers of the chain this image was opened in, top first; @level is
      * our own place.  The array belongs to the top layer. */
     struct lam_image **layers;
     unsigned level, nb_layers;
+    struct graph *graph;            /* the chain's gate; the top layer's */
 };
 
 /*
@@ -62,7 +74,7 @@ int image_open_io(struct lam_io *io, const char *format,
 /* The layer @depth below @image, which the chain must have. */
 struct lam_image *image_layer(struct lam_image *image, unsigned depth);
 
-/* Number of layers from @image down, at least 1. */
+/* Number of layers from @image down, at least 1.  Inside the gate, both. */
 unsigned image_depth(const struct lam_image *image);
 
 /* (Re)number the chain whose top is @top, once it is complete. */
@@ -96,5 +108,12 @@ int image_read_extents(struct lam_image *image,
                        const struct lam_extents *extents, void *buf,
                        uint64_t length, uint64_t offset,
                        struct lam_error *err);
+
+/* The calls of the same name with lam_ in front, inside the gate. */
+int image_read(struct lam_image *image, void *buf, uint64_t length,
+               uint64_t offset, struct lam_error *err);
+int image_flush(struct lam_image *image, struct lam_error *err);
+int image_zero(struct lam_image *image, uint64_t offset, uint64_t length,
+               unsigned flags, struct lam_error *err);
 
 #endif

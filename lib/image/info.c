@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "image/image.h"
+#include "image/graph.h"
 #include "image/name.h"
 
 void lam_image_info_free(struct lam_image_info *info)
@@ -83,6 +83,7 @@ static int fill(struct lam_image *image, struct lam_image_info *info,
 int lam_image_info(struct lam_image *image, struct lam_image_info **out,
                    struct lam_error *err)
 {
+    IMAGE_INSIDE(image);
     struct lam_image_info *info = calloc(1, sizeof *info);
     if (!info)
         return lam_fail(err, ENOMEM, "no memory for the description of '%s'",

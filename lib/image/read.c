@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "image/chain.h"
 #include "image/encrypted.h"
+#include "image/graph.h"
 
 /* Extents of a fragmented image take 40 bytes each: bound the list. */
 static const uint64_t READ_WINDOW = 32 * LAM_MIB;
@@ -134,8 +135,8 @@ static int read_window(struct lam_image *image, void *buf, uint64_t length,
     return rc;
 }
 
-int lam_image_read(struct lam_image *image, void *buf, uint64_t length,
-                   uint64_t offset, struct lam_error *err)
+int image_read(struct lam_image *image, void *buf, uint64_t length,
+               uint64_t offset, struct lam_error *err)
 {
     int rc = image_check_range(image, offset, length, err);
 
@@ -147,4 +148,11 @@ int lam_image_read(struct lam_image *image, void *buf, uint64_t length,
         length -= window;
     }
     return rc;
+}
+
+int lam_image_read(struct lam_image *image, void *buf, uint64_t length,
+                   uint64_t offset, struct lam_error *err)
+{
+    IMAGE_INSIDE(image);
+    return image_read(image, buf, length, offset, err);
 }

@@ -6,6 +6,7 @@
  * none; they hold whole_units for reading, and none is under way here.
  */
 #include "base/cleanup.h"
+#include "image/graph.h"
 #include "image/write.h"
 
 typedef int change_fn(void *format, const char *name, struct lam_error *err);
@@ -13,7 +14,6 @@ typedef int change_fn(void *format, const char *name, struct lam_error *err);
 static int change(struct lam_image *image, change_fn *fn, const char *name,
                   struct lam_error *err)
 {
-    LAM_LOCKED(&image->resize_lock);
     pthread_rwlock_wrlock(&image->whole_units);
     int rc = fn(image->format, name, err);
     if (rc == 0)
@@ -25,6 +25,8 @@ static int change(struct lam_image *image, change_fn *fn, const char *name,
 int lam_image_snapshot_create(struct lam_image *image, const char *name,
                               struct lam_error *err)
 {
+    LAM_LOCKED(&image->resize_lock);
+    IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
 
     if (rc < 0)
@@ -37,6 +39,8 @@ int lam_image_snapshot_create(struct lam_image *image, const char *name,
 int lam_image_snapshot_apply(struct lam_image *image, const char *id_or_name,
                              struct lam_error *err)
 {
+    LAM_LOCKED(&image->resize_lock);
+    IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
 
     if (rc < 0)
@@ -50,6 +54,8 @@ int lam_image_snapshot_apply(struct lam_image *image, const char *id_or_name,
 int lam_image_snapshot_delete(struct lam_image *image, const char *name,
                               struct lam_error *err)
 {
+    LAM_LOCKED(&image->resize_lock);
+    IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
 
     if (rc < 0)

@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "image/chain.h"
+#include "image/graph.h"
 #include "image/write.h"
 
 static int check_size(const struct lam_image *image, uint64_t size,
@@ -61,7 +62,7 @@ static int cover_last_cluster(struct lam_image *image, uint64_t cluster,
     uint8_t bytes[512];
     if (!hides_something(&extents.items[extents.count - 1], below))
         return 0;
-    rc = lam_image_read(image, bytes, n, size - n, err);
+    rc = image_read(image, bytes, n, size - n, err);
     return rc < 0 ? rc : image_write_pieces(image, bytes, n, size - n, err);
 }
 
@@ -72,7 +73,7 @@ static int cover_alone(struct lam_image *image, uint64_t cluster, bool below,
     pthread_rwlock_wrlock(&image->whole_units);
     int rc = cover_last_cluster(image, cluster, below, err);
     pthread_rwlock_unlock(&image->whole_units);
-    return rc < 0 ? rc : lam_image_flush(image, err);
+    return rc < 0 ? rc : image_flush(image, err);
 }
 
 /* An image may have been shrunk before: what its last cluster still holds past
@@ -84,7 +85,7 @@ static int clear_uncovered(struct lam_image *image, uint64_t old,
     bool zero;
     int rc = chain_reads_zero(image, old, end - old, &zero, err);
     return rc < 0 || zero ? rc
-                          : lam_image_zero(image, old, end - old, 0, err);
+                          : image_zero(image, old, end - old, 0, err);
 }
 
 static int resize(struct lam_image *image, uint64_t size, uint64_t below_end,
@@ -117,10 +118,9 @@ static int grow(struct lam_image *image, uint64_t size,
     return partial ? clear_uncovered(image, old, cluster, err) : 0;
 }
 
-/* Under resize_lock. */
-static int resize_locked(struct lam_image *image, uint64_t size,
-                         enum lam_preallocation preallocation, unsigned flags,
-                         struct lam_error *err)
+int image_resize(struct lam_image *image, uint64_t size,
+                 enum lam_preallocation preallocation, unsigned flags,
+                 struct lam_error *err)
 {
     int rc = check_size(image, size, preallocation, flags, err);
     if (rc < 0)
@@ -137,13 +137,12 @@ int lam_image_resize(struct lam_image *image, uint64_t size,
                      enum lam_preallocation preallocation, unsigned flags,
                      struct lam_error *err)
 {
+    LAM_LOCKED(&image->resize_lock);
+    IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
-    if (rc < 0)
-        return rc;
-    pthread_mutex_lock(&image->resize_lock);
-    rc = resize_locked(image, size, preallocation, flags, err);
-    pthread_mutex_unlock(&image->resize_lock);
-    return rc < 0 ? rc : lam_image_flush(image, err);
+    if (rc == 0)
+        rc = image_resize(image, size, preallocation, flags, err);
+    return rc < 0 ? rc : image_flush(image, err);
 }
 
 int lam_image_truncate(struct lam_image *image, uint64_t size, unsigned flags,

@@ -18,9 +18,13 @@
 #include "base/zeroes.h"
 #include "image/chain.h"
 #include "image/encrypted.h"
+#include "image/graph.h"
 
 /* Below this a write of zero bytes costs less than a call to zero them. */
 static const uint64_t ZERO_CALL_MIN = 16 * LAM_KIB;
+
+/* Guest bytes that are compressed before their payloads are written. */
+static const uint64_t COMPRESSED_BATCH = 512 * LAM_KIB;
 
 int image_check_writable(struct lam_image *image, struct lam_error *err)
 {
@@ -254,6 +258,32 @@ void image_lock_write(struct lam_image *image, uint64_t offset,
 
 /* ------------------------------------------------------------ compressed */
 
+/* Whole clusters, some at a time: they are deflated into memory. */
+static int write_clusters(struct lam_image *image, const uint8_t *buf,
+                          uint64_t length, uint64_t offset,
+                          struct lam_error *err)
+{
+    const struct format_ops *ops = image->ops;
+    uint64_t max = max_u64(COMPRESSED_BATCH, ops->cluster_size(image->format));
+    bool tried = false;
+
+    while (length > 0) {
+        uint64_t n = min_u64(length, max);
+        uint64_t token = image_enter(image);
+        int rc = ops->write_compressed(image->format, offset, buf, n, err);
+        image_leave(image, token);
+        if (reclaim(image, rc, &tried, err))
+            continue;
+        if (rc < 0)
+            return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
+                                    image->name, offset);
+        buf += n;
+        offset += n;
+        length -= n;
+    }
+    return 0;
+}
+
 static int write_compressed(struct lam_image *image, const uint8_t *buf,
                             uint64_t length, uint64_t offset,
                             struct lam_error *err)
@@ -273,32 +303,16 @@ static int write_compressed(struct lam_image *image, const uint8_t *buf,
                         "at offset %" PRIu64 " is not made of whole clusters of"
                         " %" PRIu64, length, offset, cluster);
 
-    lam_autofree uint8_t *padded = NULL;
-    bool tried = false;
-    while (length > 0) {
-        uint64_t n = min_u64(length, cluster);
-        const uint8_t *data = buf;
-        if (n < cluster) {
-            if (!padded)
-                padded = calloc(1, cluster);
-            if (!padded)
-                return lam_fail(err, ENOMEM, "no memory for a cluster of %"
-                                PRIu64 " bytes", cluster);
-            data = memcpy(padded, buf, n);
-        }
-        uint64_t token = image_enter(image);
-        int rc = ops->write_compressed(image->format, offset, data, err);
-        image_leave(image, token);
-        if (reclaim(image, rc, &tried, err))
-            continue;
-        if (rc < 0)
-            return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
-                                    image->name, offset);
-        buf += n;
-        offset += n;
-        length -= n;
-    }
-    return 0;
+    uint64_t whole = align_down(length, cluster);
+    int rc = write_clusters(image, buf, whole, offset, err);
+    if (rc < 0 || whole == length)
+        return rc;
+    lam_autofree uint8_t *padded = calloc(1, cluster);
+    if (!padded)
+        return lam_fail(err, ENOMEM, "no memory for a cluster of %" PRIu64
+                        " bytes", cluster);
+    memcpy(padded, buf + whole, length - whole);
+    return write_clusters(image, padded, cluster, offset + whole, err);
 }
 
 /* ------------------------------------------------------------- public calls */
@@ -316,8 +330,8 @@ static int guard_first_sector(struct lam_image *image, const void *buf,
 
     if (!image->guessed || image->ops != &format_raw || offset >= sizeof sector)
         return 0;
-    int rc = lam_image_read(image, sector, min_u64(sizeof sector, image->size),
-                            0, err);
+    int rc = image_read(image, sector, min_u64(sizeof sector, image->size),
+                        0, err);
     if (rc < 0)
         return rc;
     memcpy(sector + offset, buf, min_u64(length, sizeof sector - offset));
@@ -332,7 +346,7 @@ int image_end_write(struct lam_image *image, unsigned flags,
                     struct lam_error *err)
 {
     return flags & LAM_WRITE_FUA || image->flush_writes
-        ? lam_image_flush(image, err) : 0;
+        ? image_flush(image, err) : 0;
 }
 
 static bool is_zero_write(const struct lam_image *image, const void *buf,
@@ -354,6 +368,7 @@ int lam_image_write(struct lam_image *image, const void *buf,
                     uint64_t length, uint64_t offset, unsigned flags,
                     struct lam_error *err)
 {
+    IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
     if (rc == 0)
         rc = image_check_range(image, offset, length, err);
@@ -362,8 +377,8 @@ int lam_image_write(struct lam_image *image, const void *buf,
     if (rc < 0)
         return rc;
     if (is_zero_write(image, buf, length, flags))
-        return lam_image_zero(image, offset, length,
-                              detected_flags(image, flags), err);
+        return image_zero(image, offset, length,
+                          detected_flags(image, flags), err);
 
     image_lock_write(image, offset, length);
     rc = flags & LAM_WRITE_COMPRESSED
@@ -376,6 +391,7 @@ int lam_image_write(struct lam_image *image, const void *buf,
 int lam_image_discard(struct lam_image *image, uint64_t offset,
                       uint64_t length, struct lam_error *err)
 {
+    IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
     if (rc == 0)
         rc = image_check_range(image, offset, length, err);
@@ -387,9 +403,22 @@ int lam_image_discard(struct lam_image *image, uint64_t offset,
     return rc < 0 ? rc : image_end_write(image, 0, err);
 }
 
-int lam_image_flush(struct lam_image *image, struct lam_error *err)
+/* A layer that the top has covered a moment ago is flushed with it: the guest
+ * does not know that there are two. */
+int image_flush(struct lam_image *image, struct lam_error *err)
 {
     if (!image->writable || image->metadata_only)
         return 0;
+    for (struct lam_image *i = image->backing; i; i = i->backing) {
+        int rc = atomic_load(&i->settling) ? i->ops->flush(i->format, err) : 0;
+        if (rc < 0)
+            return rc;
+    }
     return image->ops->flush(image->format, err);
+}
+
+int lam_image_flush(struct lam_image *image, struct lam_error *err)
+{
+    IMAGE_INSIDE(image);
+    return image_flush(image, err);
 }

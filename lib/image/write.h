@@ -24,4 +24,9 @@ int image_write_pieces(struct lam_image *image, const void *buf,
 int image_end_write(struct lam_image *image, unsigned flags,
                     struct lam_error *err);
 
+/* lam_image_resize() without the flush; under resize_lock, inside the gate. */
+int image_resize(struct lam_image *image, uint64_t size,
+                 enum lam_preallocation preallocation, unsigned flags,
+                 struct lam_error *err);
+
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "image/chain.h"
+#include "image/graph.h"
 #include "image/write.h"
 
 static const uint64_t ZERO_CHUNK = 2 * LAM_MIB;
@@ -96,8 +97,8 @@ static int zero_range(struct lam_image *image, struct range r, unsigned flags,
     return rc < 0 ? rc : zero_part(image, s.tail, unit, flags, err);
 }
 
-int lam_image_zero(struct lam_image *image, uint64_t offset,
-                   uint64_t length, unsigned flags, struct lam_error *err)
+int image_zero(struct lam_image *image, uint64_t offset, uint64_t length,
+               unsigned flags, struct lam_error *err)
 {
     int rc = image_check_writable(image, err);
     if (rc == 0)
@@ -110,4 +111,11 @@ int lam_image_zero(struct lam_image *image, uint64_t offset,
         zero_flags &= ~(unsigned)LAM_ZERO_UNMAP;
     rc = zero_range(image, range_make(offset, length), zero_flags, err);
     return rc < 0 ? rc : image_end_write(image, flags, err);
+}
+
+int lam_image_zero(struct lam_image *image, uint64_t offset,
+                   uint64_t length, unsigned flags, struct lam_error *err)
+{
+    IMAGE_INSIDE(image);
+    return image_zero(image, offset, length, flags, err);
 }
