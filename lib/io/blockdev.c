@@ -63,6 +63,7 @@ const struct lam_io_ops blockdev_ops = {
     .punch = file_punch,
     .zero_range = blockdev_zero_range,
     .discard = blockdev_discard,
+    .set_writable = file_set_writable,
     .descriptor = file_descriptor,
     .close = file_close,
 };

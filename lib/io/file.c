@@ -173,6 +173,7 @@ const struct lam_io_ops file_ops = {
     .discard = file_punch,
     .allocate = file_allocate,
     .extent = file_extent,
+    .set_writable = file_set_writable,
     .descriptor = file_descriptor,
     .close = file_close,
 };

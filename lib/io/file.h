@@ -35,6 +35,8 @@ ssize_t file_writev(struct lam_io *io, const struct iovec *iov, int iovcnt,
                     uint64_t offset);
 int file_flush(struct lam_io *io);
 int file_punch(struct lam_io *io, uint64_t offset, uint64_t length);
+int file_set_writable(struct lam_io *io, bool writable,
+                      enum lam_io_locking locking, struct lam_error *err);
 int file_descriptor(const struct lam_io *io);
 void file_close(struct lam_io *io);
 

@@ -46,6 +46,9 @@ struct lam_io_limits {
 
 enum lam_io_state { LAM_IO_DATA, LAM_IO_HOLE };
 
+/* Which locks an object holds: none, its own, or those of a raw image. */
+enum lam_io_locking { LAM_IO_UNLOCKED, LAM_IO_LOCKED, LAM_IO_LOCKED_SHARED };
+
 /* Exactly one entry of the table does each thing; offset and length come last
  * but for @err.  Ranges are inside the object (writes of a growing one may pass
  * its end), aligned to the limits, and lengths are never 0. */
@@ -70,6 +73,9 @@ struct lam_io_ops {
      * @length).  NULL: everything is data. */
     int (*extent)(struct lam_io *io, uint64_t offset, uint64_t length,
                   enum lam_io_state *state, uint64_t *run);
+    /* lam_io_set_writable(); NULL: nothing has to be done for it. */
+    int (*set_writable)(struct lam_io *io, bool writable,
+                        enum lam_io_locking locking, struct lam_error *err);
     /* The descriptor below, for lam_io_fd(); NULL: there is none. */
     int (*descriptor)(const struct lam_io *io);
     void (*close)(struct lam_io *io);
@@ -153,6 +159,14 @@ int lam_io_open(const char *path, const struct lam_io_open_options *options,
  * says what we use, bars nobody.  Nothing happens if there is no file below.
  */
 int lam_io_lock(struct lam_io *io, bool shared, struct lam_error *err);
+
+/*
+ * Open for writing from now on, or for reading only; requests may be under way.
+ * @locking says which locks it holds: they change along, and -EAGAIN means that
+ * somebody else's are in the way.  After a failure all is as it was.
+ */
+int lam_io_set_writable(struct lam_io *io, bool writable,
+                        enum lam_io_locking locking, struct lam_error *err);
 
 /* A byte array that grows; starts with a copy of @bytes (may be NULL, 0). */
 int lam_io_memory_new(const void *bytes, uint64_t length, struct lam_io **out,

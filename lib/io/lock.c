@@ -115,3 +115,9 @@ int lock_file(int fd, const struct lock_mode *mode, const char *name,
     }
     return 0;
 }
+
+void lock_same(int fd, const struct lock_mode *mode)
+{
+    for (size_t k = 0; k < LAM_ARRAY_SIZE(intentions); k++)
+        settle_byte(fd, &intentions[k], mode);
+}

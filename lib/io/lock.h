@@ -28,4 +28,8 @@ struct lock_mode {
 int lock_file(int fd, const struct lock_mode *mode, const char *name,
               struct lam_error *err);
 
+/* The same locks for another descriptor of ours, without looking who else has
+ * any: whoever asks holds them already. */
+void lock_same(int fd, const struct lock_mode *mode);
+
 #endif

@@ -112,6 +112,30 @@ static int window_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                          NULL);
 }
 
+static void copy_limits(struct lam_io *io, const struct lam_io *inner)
+{
+    io->limits = inner->limits;
+    io->limits.request_alignment = 1;
+    io->limits.memory_alignment = 1;
+    io->limits.is_block_device = false;
+    io->limits.can_grow = false;
+    io->limits.discard_granularity = 0;
+    io->cache = inner->cache;
+    io->writable = inner->writable;
+    io->unmap = inner->unmap;
+}
+
+static int window_set_writable(struct lam_io *io, bool writable,
+                               enum lam_io_locking locking,
+                               struct lam_error *err)
+{
+    struct window *w = window_of(io);
+    int rc = lam_io_set_writable(w->inner, writable, locking, err);
+    if (rc == 0)
+        copy_limits(io, w->inner);
+    return rc;
+}
+
 static int window_descriptor(const struct lam_io *io)
 {
     return lam_io_fd(window_of(io)->inner);
@@ -135,22 +159,10 @@ static const struct lam_io_ops window_ops = {
     .zero_range = window_zero_range,
     .discard = window_discard,
     .extent = window_extent,
+    .set_writable = window_set_writable,
     .descriptor = window_descriptor,
     .close = window_close,
 };
-
-static void copy_limits(struct lam_io *io, const struct lam_io *inner)
-{
-    io->limits = inner->limits;
-    io->limits.request_alignment = 1;
-    io->limits.memory_alignment = 1;
-    io->limits.is_block_device = false;
-    io->limits.can_grow = false;
-    io->limits.discard_granularity = 0;
-    io->cache = inner->cache;
-    io->writable = inner->writable;
-    io->unmap = inner->unmap;
-}
 
 static int window_fit(struct lam_io *inner, uint64_t offset, uint64_t *size,
                       struct lam_error *err)
