@@ -25,10 +25,16 @@ struct format_open {
     bool metadata_only;         /* header, for info */
     bool for_check;
     enum lam_overlap_check overlap_check;
+    unsigned overlap_on, overlap_off;   /* classes beside those of the level
+                                           (qcow2/overlap.h) */
     bool repairing;             /* by check itself, which has the image to
                                    itself: the dirty and the corrupt bit do
                                    not matter */
-    bool unmap;                 /* free host space on discard */
+    bool unmap;                 /* the guest may discard */
+    /* What frees space here frees it on the host, too: a guest's request,
+     * snapshots that go, tables that move (format document 7.10). */
+    bool pass_request, pass_snapshot, pass_other;
+    bool no_unref;              /* a discarded cluster stays the guest's */
     const char *snapshot;       /* or NULL */
     uint64_t l2_cache_size, refcount_cache_size;    /* bytes, 0: default */
     uint64_t cache_size;        /* for both together; 0: not said */
@@ -108,6 +114,36 @@ struct format_bitmap_ops {
                 struct range *run, struct lam_error *err);
 };
 
+/* A compressed cluster on its way, in a buffer with others. */
+struct format_payload {
+    uint64_t guest;             /* offset of its cluster */
+    uint64_t start, length;     /* in the buffer */
+};
+
+/*
+ * Compressed clusters as they are, so that they can move from one image to
+ * another.  What is in a payload is not looked at, but for those that the end
+ * of the file cuts.
+ */
+struct format_payload_ops {
+    /* Images whose kinds are the same number, and not 0, understand each
+     * other's payloads. */
+    unsigned (*kind)(void *format);
+    /* Those of @run (compressed; each begins in the one before it or right
+     * behind), from the first byte of the first to the last of the last. */
+    int (*read)(void *format, const struct lam_extent *run, size_t count,
+                void *buf, struct lam_error *err);
+    /*
+     * Whole clusters, ascending by guest offset; in @buf they may share bytes.
+     * All in the same order together on the host, where there is room for that.
+     * @exact: where a payload really ends is known; otherwise it may end
+     * anywhere in its last sector, and lies in its sectors as in the buffer's.
+     */
+    int (*write)(void *format, const struct format_payload *items,
+                 size_t count, const uint8_t *buf, bool exact,
+                 struct lam_error *err);
+};
+
 struct format_ops {
     const char *name;           /* "raw", "qcow2" */
     bool can_compress;
@@ -122,6 +158,10 @@ struct format_ops {
                        struct lam_error *err);
     /* Writes back and frees; the state is gone whatever the result. */
     int (*close)(void *format, struct lam_error *err);
+    /* The host objects are open for writing from now on; or are to be for
+     * reading only: all is written back, and no write is under way.  After a
+     * failure the image is read-only.  NULL: nothing has to be done. */
+    int (*set_writable)(void *format, bool writable, struct lam_error *err);
 
     void (*links)(void *format, struct format_links *links);
     uint64_t (*size)(void *format);
@@ -153,10 +193,11 @@ struct format_ops {
                         struct lam_error *err);
     void (*write_cancel)(void *format, struct format_allocation *a);
 
-    /* @data is one guest cluster, zero-padded; deflated outside any lock.  A
-     * cluster that does not shrink is stored plain. */
-    int (*write_compressed)(void *format, uint64_t offset, const void *data,
-                            struct lam_error *err);
+    /* @data is whole guest clusters, the last one zero-padded; deflated outside
+     * any lock.  A cluster that does not shrink is stored plain. */
+    int (*write_compressed)(void *format, uint64_t offset, const uint8_t *data,
+                            uint64_t length, struct lam_error *err);
+    const struct format_payload_ops *payloads;      /* NULL: none */
 
     /* Aligned to zero_unit() (the end may be the end of the disk). */
     int (*zero)(void *format, uint64_t offset, uint64_t length,
@@ -184,6 +225,14 @@ struct format_ops {
      * could be amended. */
     int (*amend)(void *format, const struct lam_amend_options *options,
                  struct lam_error *err);
+
+    /* The header names this backing file from now on, NULL: none; what was
+     * written before is on disk by then.  One call at a time, as amend().
+     * NULL: the format knows no backing files. */
+    int (*set_backing)(void *format, const char *name,
+                       const char *backing_format, struct lam_error *err);
+    /* All becomes unallocated, at once and durably.  As amend(). */
+    int (*empty)(void *format, struct lam_error *err);
 
     /* What guest data pass through on their way to and from the host, in whole
      * sectors; compressed clusters do not.  NULL, or answers NULL: they are

@@ -64,8 +64,8 @@ static int count_entry(struct bulk *b, struct qcow2_l2_entry e, int delta,
     if (e.word & QCOW2_COMPRESSED)
         return shadow_add(&b->refs, compressed_offset(g, e.word),
                           compressed_length(g, e.word), delta, err);
-    if (!entry_offset(e.word))
-        return 0;
+    if (!entry_offset(e.word) || b->q->data_file)
+        return 0;               /* an external data file counts nothing */
     return shadow_add(&b->refs, entry_offset(e.word), g->cluster_size, delta,
                       err);
 }

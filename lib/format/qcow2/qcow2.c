@@ -7,8 +7,10 @@
 #include <inttypes.h>
 
 #include "base/bytes.h"
+#include "format/qcow2/access.h"
 #include "format/qcow2/alloc.h"
 #include "format/qcow2/amend.h"
+#include "format/qcow2/backing.h"
 #include "format/qcow2/bitmap.h"
 #include "format/qcow2/check.h"
 #include "format/qcow2/create.h"
@@ -231,7 +233,8 @@ static int open_tables(struct qcow2 *q, const struct format_open *o,
     if (rc == 0 && writable) {
         rc = alloc_open(q, budgets.refcount, err);
         if (rc == 0)
-            rc = overlap_load(q, o->overlap_check, err);
+            rc = overlap_load(q, o->overlap_check, o->overlap_on,
+                              o->overlap_off, err);
         if (rc == 0)
             rc = bitmaps_open(q, err);
         if (rc == 0)
@@ -455,6 +458,7 @@ const struct format_ops format_qcow2 = {
     .open = qcow2_open,
     .attach_data = qcow2_attach_data,
     .close = qcow2_close,
+    .set_writable = qcow2_set_writable,
     .links = qcow2_links,
     .size = qcow2_size,
     .cluster_size = qcow2_cluster_size,
@@ -467,12 +471,15 @@ const struct format_ops format_qcow2 = {
     .write_finish = qcow2_write_finish,
     .write_cancel = qcow2_write_cancel,
     .write_compressed = qcow2_write_compressed,
+    .payloads = &qcow2_payloads,
     .zero = qcow2_zero,
     .discard = qcow2_discard,
     .flush = qcow2_flush,
     .reclaim = qcow2_reclaim,
     .truncate = qcow2_truncate,
     .amend = qcow2_amend,
+    .set_backing = qcow2_set_backing,
+    .empty = qcow2_empty,
     .crypt = qcow2_crypt,
     .key_slot = qcow2_key_slot,
     .info = qcow2_info,

@@ -111,7 +111,7 @@ struct qcow2 {
     struct l2_context l2_context;
     bool metadata_only;
     bool data_file;             /* guest data lies in an external data file */
-    bool has_backing;
+    atomic_bool has_backing;
     bool unmap;
     bool lazy;                  /* refcounts may lag behind the dirty bit */
     _Atomic uint64_t size;      /* virtual */
@@ -222,11 +222,19 @@ int qcow2_map(void *format, uint64_t offset, uint64_t length,
 
 int qcow2_read_compressed(void *format, const struct lam_extent *extent,
                           void *cluster, struct lam_error *err);
-int qcow2_write_compressed(void *format, uint64_t offset, const void *data,
-                           struct lam_error *err);
+int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
+                           uint64_t length, struct lam_error *err);
 void codec_pool_deinit(struct codec_pool *pool);
 /* Those of now are not good for what is compressed from now on. */
 void codec_pool_empty(struct codec_pool *pool);
+extern const struct format_payload_ops qcow2_payloads;
+
+/* ---------------------------------------------------------------- pack.c */
+
+/* See struct format_payload_ops. */
+int qcow2_write_payloads(void *format, const struct format_payload *items,
+                         size_t count, const uint8_t *buf, bool exact,
+                         struct lam_error *err);
 
 /* --------------------------------------------------------------- flush.c */
 

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backing.h - another backing file, and an overlay with nothing in it.
+ */
+#ifndef LAM_QCOW2_BACKING_H
+#define LAM_QCOW2_BACKING_H
+
+#include "base/error.h"
+
+/* format_ops.set_backing, format_ops.empty */
+int qcow2_set_backing(void *format, const char *name,
+                      const char *backing_format, struct lam_error *err);
+int qcow2_empty(void *format, struct lam_error *err);
+
+#endif

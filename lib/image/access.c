@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * access.c - what jobs change of single layers.
+ *
+ * A layer below the top is open for reading.  A job that writes to it makes it
+ * writable for its time; what is cached and mapped stays as it is.
+ */
+#include "image/access.h"
+
+#include "base/cleanup.h"
+#include "image/graph.h"
+#include "image/write.h"
+
+static enum lam_io_locking locking_of(const struct lam_image *layer)
+{
+    if (layer->unlocked)
+        return LAM_IO_UNLOCKED;
+    return layer->ops == &format_raw ? LAM_IO_LOCKED_SHARED : LAM_IO_LOCKED;
+}
+
+static int files_set_writable(struct lam_image *layer, bool writable,
+                              struct lam_error *err)
+{
+    int rc = lam_io_set_writable(layer->io, writable, locking_of(layer), err);
+
+    if (rc < 0 || !layer->data)
+        return rc;
+    rc = lam_io_set_writable(layer->data, writable, layer->unlocked
+                             ? LAM_IO_UNLOCKED : LAM_IO_LOCKED, err);
+    if (rc < 0 && writable)
+        lam_io_set_writable(layer->io, false, locking_of(layer), NULL);
+    return rc;
+}
+
+static void note_writable(struct lam_image *layer, bool writable)
+{
+    struct lam_image *top = layer->layers[0];
+
+    image_graph_begin_change(top);
+    layer->writable = writable;
+    image_graph_end_change(top);
+}
+
+static int begin_writing(struct lam_image *layer, struct lam_error *err)
+{
+    int rc = files_set_writable(layer, true, err);
+
+    if (rc < 0)
+        return rc;
+    if (layer->ops->set_writable)
+        rc = layer->ops->set_writable(layer->format, true, err);
+    if (rc < 0)
+        files_set_writable(layer, false, NULL);
+    else
+        note_writable(layer, true);
+    return lam_error_prefix(err, rc, "'%s'", layer->name);
+}
+
+/* The files stay open for writing where they cannot be opened for reading. */
+static int end_writing(struct lam_image *layer, struct lam_error *err)
+{
+    int rc = 0;
+
+    note_writable(layer, false);
+    if (layer->ops->set_writable)
+        rc = layer->ops->set_writable(layer->format, false, err);
+    files_set_writable(layer, false, NULL);
+    return lam_error_prefix(err, rc, "'%s'", layer->name);
+}
+
+int layer_set_writable(struct lam_image *layer, bool writable,
+                       struct lam_error *err)
+{
+    if (layer->writable == writable)
+        return 0;
+    return writable ? begin_writing(layer, err) : end_writing(layer, err);
+}
+
+/* ------------------------------------------------- the top layer's own state */
+
+/* The format holds off whoever changes its mapping.  Writes in place change
+ * none; they hold whole_units for reading. */
+static void hold_writes(struct lam_image *image)
+{
+    pthread_rwlock_wrlock(&image->whole_units);
+}
+
+static void resume_writes(struct lam_image *image)
+{
+    pthread_rwlock_unlock(&image->whole_units);
+}
+
+int image_empty(struct lam_image *image, struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+
+    if (rc < 0)
+        return rc;
+    if (!image->ops->empty)
+        return lam_fail(err, ENOTSUP, "format '%s' cannot be emptied",
+                        image->ops->name);
+    hold_writes(image);
+    rc = image->ops->empty(image->format, err);
+    resume_writes(image);
+    return lam_error_prefix(err, rc, "'%s'", image->name);
+}
+
+int image_record_backing(struct lam_image *image, const char *name,
+                         const char *format, struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+
+    if (rc < 0)
+        return rc;
+    if (!image->ops->set_backing)
+        return lam_fail(err, ENOTSUP, "format '%s' has no backing file",
+                        image->ops->name);
+    hold_writes(image);
+    rc = image->ops->set_backing(image->format, name, format, err);
+    resume_writes(image);
+    return rc;
+}
