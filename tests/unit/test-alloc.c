@@ -193,8 +193,8 @@ static void test_packing(void **state)
         print_message("%s\n", packings[n].name);
         pthread_mutex_lock(&i.q->alloc_lock);
         for (unsigned k = 0; k < packings[n].count; k++) {
-            assert_works(alloc_bytes(i.q, packings[n].length, &host, &err),
-                         &err);
+            assert_works(alloc_bytes(i.q, packings[n].length,
+                                     ALLOC_ANYWHERE, &host, &err), &err);
             first = k ? first : host;
         }
         assert_int_equal(host - first, packings[n].last_start);

@@ -446,52 +446,88 @@ int alloc_contiguous(struct qcow2 *q, uint64_t want, uint64_t *host,
 
 /* -------------------------------------------------------- compressed bytes */
 
-/* One more payload in the cluster that the last one left open, reaching into
- * the next cluster if that one is free.  False: not possible there. */
-static bool extend_payloads(struct qcow2 *q, uint64_t length)
+/* May clusters [first, last] each take one more reference? */
+static bool can_share(struct qcow2 *q, uint64_t first, uint64_t last)
 {
-    uint64_t cursor = q->alloc.byte_cursor;
-    uint64_t first = host_cluster(&q->g, cursor);
-    uint64_t last = host_cluster(&q->g, cursor + length - 1);
-    uint64_t value;
+    for (uint64_t c = first; c <= last; c++) {
+        uint64_t value;
 
-    if (!cursor || refcount_read(q, first, &value, NULL) < 0 || !value ||
-        value == q->g.refcount_max)
-        return false;
-    if (last > first) {
-        uint64_t n;
-
-        if (alloc_check_place(q, last, 1, NULL) < 0 ||
-            count_free(q, last, 1, &n, NULL) < 0 || n == 0 ||
-            overlap_check(q, 0, last << q->g.cluster_bits, q->g.cluster_size,
-                          NULL) < 0 ||
-            reserve(q, last, 1, NULL) < 0)
+        if (refcount_read(q, c, &value, NULL) < 0 || !value ||
+            value == q->g.refcount_max)
             return false;
-        if (q->alloc.hint == last)
-            q->alloc.hint++;
-    }
-    if (raise_refcount(q, first, NULL) < 0) {
-        if (last > first)
-            lower_refcount(q, last);
-        return false;
     }
     return true;
 }
 
-int alloc_bytes(struct qcow2 *q, uint64_t length, uint64_t *host,
-                struct lam_error *err)
+/* Exactly these clusters, if they are free; nothing is read that was not. */
+static bool reserve_these(struct qcow2 *q, uint64_t first, uint64_t n)
+{
+    uint64_t found;
+
+    if (alloc_check_place(q, first, n, NULL) < 0 ||
+        count_free(q, first, n, &found, NULL) < 0 || found < n ||
+        overlap_check(q, 0, first << q->g.cluster_bits,
+                      n << q->g.cluster_bits, NULL) < 0 ||
+        reserve(q, first, n, NULL) < 0)
+        return false;
+    if (q->alloc.hint == first)
+        q->alloc.hint += n;
+    return true;
+}
+
+bool alloc_extend(struct qcow2 *q, uint64_t host, uint64_t length)
 {
     struct allocator *a = &q->alloc;
-    uint64_t got;
+    uint64_t first = host_cluster(&q->g, host);
+    uint64_t last = host_cluster(&q->g, host + length - 1);
+    uint64_t open = host_cluster(&q->g, a->byte_cursor);
+    uint64_t shared = min_u64(last, open);
 
-    assert(length > 0 && length < q->g.cluster_size);
-    *host = a->byte_cursor;
-    if (!extend_payloads(q, length)) {
-        int rc = alloc_clusters(q, 1, host, &got, err);
-
-        if (rc < 0)
-            return rc;
+    if (!a->byte_cursor || first > open || !can_share(q, first, shared) ||
+        (host + length - 1) >> compressed_offset_bits(&q->g))
+        return false;
+    if (last > open && !reserve_these(q, open + 1, last - open))
+        return false;
+    for (uint64_t c = first; c <= shared; c++) {
+        if (raise_refcount(q, c, NULL) == 0)
+            continue;
+        while (c > first)
+            lower_refcount(q, --c);
+        for (c = open + 1; c <= last; c++)
+            lower_refcount(q, c);
+        return false;
     }
+    uint64_t end = max_u64(a->byte_cursor, host + length);
+    a->byte_cursor = is_aligned(end, q->g.cluster_size) ? 0 : end;
+    return true;
+}
+
+/* The first byte at or after @from that lies like @sector_offset in its
+ * sector. */
+static uint64_t place_in_sector(uint64_t from, unsigned sector_offset)
+{
+    uint64_t place = align_down(from, QCOW2_SECTOR) + sector_offset;
+
+    return place < from ? place + QCOW2_SECTOR : place;
+}
+
+int alloc_bytes(struct qcow2 *q, uint64_t length, unsigned sector_offset,
+                uint64_t *host, struct lam_error *err)
+{
+    struct allocator *a = &q->alloc;
+    bool anywhere = sector_offset == ALLOC_ANYWHERE;
+    unsigned lead = anywhere ? 0 : sector_offset;
+    uint64_t n = div_up(lead + length, q->g.cluster_size), got;
+
+    assert(length > 0 && lead < QCOW2_SECTOR);
+    *host = anywhere ? a->byte_cursor : place_in_sector(a->byte_cursor, lead);
+    if (a->byte_cursor && alloc_extend(q, *host, length))
+        return 0;
+    int rc = n == 1 ? alloc_clusters(q, 1, host, &got, err)
+                    : alloc_contiguous(q, n, host, err);
+    if (rc < 0)
+        return rc;
+    *host += lead;
     if ((*host + length - 1) >> compressed_offset_bits(&q->g)) {
         alloc_drop(q, *host, length, NULL, NULL);
         return lam_fail(err, EFBIG, "compressed data at host offset %#" PRIx64

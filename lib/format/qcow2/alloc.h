@@ -32,10 +32,20 @@ int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
 int alloc_contiguous(struct qcow2 *q, uint64_t want, uint64_t *host,
                      struct lam_error *err);
 
-/* @length bytes (less than a cluster) for a compressed payload: one more
- * reference on each cluster they touch. */
-int alloc_bytes(struct qcow2 *q, uint64_t length, uint64_t *host,
-                struct lam_error *err);
+/*
+ * @length bytes for a compressed payload: one more reference on each cluster
+ * they touch.  @sector_offset: where in its sector the first byte must lie, so
+ * that a payload whose end only its sectors tell keeps their number; or
+ * ALLOC_ANYWHERE.
+ */
+enum { ALLOC_ANYWHERE = 512 };
+int alloc_bytes(struct qcow2 *q, uint64_t length, unsigned sector_offset,
+                uint64_t *host, struct lam_error *err);
+
+/* The same at @host, which lies in what has been given out for payloads, right
+ * behind it, or less than a cluster on.  False: not possible there; the next
+ * payload begins elsewhere. */
+bool alloc_extend(struct qcow2 *q, uint64_t host, uint64_t length);
 
 /* One reference less on each cluster that [host, host + length) touches; those
  * that nobody needs any more are free at once.  A failure only leaks.

@@ -7,11 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "format/qcow2/alloc.h"
 #include "format/qcow2/compress.h"
-#include "format/qcow2/inflight.h"
-#include "format/qcow2/release.h"
-#include "format/qcow2/table.h"
 
 /* A codec for one call: from the pool, or new. */
 static int codec_take(struct qcow2 *q, struct codec **out,
@@ -93,11 +89,27 @@ static int read_payload(struct qcow2 *q, const struct lam_extent *e,
                   : 0;
 }
 
+static int inflate_payload(struct qcow2 *q, const struct lam_extent *e,
+                           const uint8_t *payload, void *cluster,
+                           struct lam_error *err)
+{
+    struct codec *codec;
+    int rc = codec_take(q, &codec, err);
+
+    if (rc < 0)
+        return rc;
+    rc = codec_inflate(codec, payload, e->host_length, cluster,
+                       q->g.cluster_size, err);
+    codec_give_back(q, codec);
+    return lam_error_prefix(err, rc, "guest offset %#" PRIx64
+                            ", payload at host offset %#" PRIx64, e->offset,
+                            e->host_offset);
+}
+
 int qcow2_read_compressed(void *format, const struct lam_extent *extent,
                           void *cluster, struct lam_error *err)
 {
     struct qcow2 *q = format;
-    struct codec *codec;
 
     assert(extent->state == LAM_EXTENT_COMPRESSED);
     lam_autofree uint8_t *payload = malloc(extent->host_length);
@@ -105,19 +117,7 @@ int qcow2_read_compressed(void *format, const struct lam_extent *extent,
         return lam_fail(err, ENOMEM, "no memory for %" PRIu32
                         " compressed bytes", extent->host_length);
     int rc = read_payload(q, extent, payload, err);
-    if (rc < 0)
-        return rc;
-    rc = codec_take(q, &codec, err);
-    if (rc < 0)
-        return rc;
-    rc = codec_inflate(codec, payload, extent->host_length, cluster,
-                       q->g.cluster_size, err);
-    codec_give_back(q, codec);
-    if (rc < 0)
-        return lam_error_prefix(err, rc, "guest offset %#" PRIx64
-                                ", payload at host offset %#" PRIx64,
-                                extent->offset, extent->host_offset);
-    return 0;
+    return rc < 0 ? rc : inflate_payload(q, extent, payload, cluster, err);
 }
 
 /* ----------------------------------------------------------------- writing */
@@ -139,120 +139,129 @@ static int write_plain(struct qcow2 *q, uint64_t offset, const void *data,
     return rc;
 }
 
-static int place_payload(struct qcow2 *q, const void *payload, uint64_t length,
-                         uint64_t *host, struct lam_error *err)
+/*
+ * Deflated one after another into a buffer, so that what is near to the guest
+ * is near on the host and goes out in one write.
+ */
+struct deflated {
+    uint8_t *bytes;             /* owned */
+    uint64_t used;
+    struct format_payload *items;   /* owned */
+    size_t count;
+};
+
+static void deflated_deinit(struct deflated *d)
 {
-    {
-        LAM_LOCKED(&q->alloc_lock);
-        release_reap(q);
-        int rc = alloc_bytes(q, length, host, err);
-        if (rc < 0)
-            return rc;
-    }
-    atomic_store(&q->wrote_payload, true);
-    int rc = lam_io_write(q->io, payload, length, *host, err);
-    if (rc < 0) {
-        LAM_LOCKED(&q->alloc_lock);
-        alloc_drop(q, *host, length, NULL, NULL);
-    }
-    return rc;
+    free(d->bytes);
+    free(d->items);
 }
 
-static void link_payload(struct qcow2 *q, struct slice *s, uint64_t offset,
-                         uint64_t host, uint64_t length,
-                         struct release_batch *old)
+static int deflated_init(struct deflated *d, uint64_t clusters,
+                         uint64_t cluster_size, struct lam_error *err)
 {
-    size_t byte = l2_slice_byte(q, offset);
-    uint64_t i = byte / q->g.l2_entry_size;
-    struct qcow2_l2_entry new = { .word = compressed_entry(&q->g, host,
-                                                           length) };
-
-    pthread_rwlock_wrlock(&q->lock);
-    struct qcow2_l2_entry e = l2_get(&q->g, s->data, i);
-    if (e.word)
-        release_add_entry(q, old, e, false);
-    l2_put(&q->g, s->data, i, new);
-    cache_mark_dirty(&q->l2, s, byte, byte + q->g.l2_entry_size);
-    release_pend(q, old);
-    pthread_rwlock_unlock(&q->lock);
+    d->bytes = malloc(clusters * cluster_size);
+    d->items = calloc(clusters, sizeof *d->items);
+    return d->bytes && d->items
+        ? 0 : lam_fail(err, ENOMEM, "no memory for %" PRIu64 " compressed "
+                       "clusters", clusters);
 }
 
-static int check_old_entry(struct qcow2 *q, struct slice *s, uint64_t offset,
-                           struct lam_error *err)
+static int deflate_clusters(struct qcow2 *q, uint64_t offset,
+                            const uint8_t *data, uint64_t length,
+                            struct deflated *d, struct lam_error *err)
 {
-    pthread_rwlock_rdlock(&q->lock);
-    struct qcow2_l2_entry e = l2_get(&q->g, s->data, l2_slice_byte(q, offset) /
-                                                     q->g.l2_entry_size);
-    int rc = l2_check_entry(q, offset, e, err);
-    pthread_rwlock_unlock(&q->lock);
-    return rc;
-}
-
-/* The cluster is claimed and its slice pinned. */
-static int store_payload(struct qcow2 *q, struct slice *s, uint64_t offset,
-                         const void *payload, uint64_t length,
-                         struct lam_error *err)
-{
-    uint64_t host;
-    lam_autofree struct release_batch *old = release_new(1);
-
-    if (!old)
-        return lam_fail(err, ENOMEM, "no memory for a compressed write");
-    int rc = check_old_entry(q, s, offset, err);
-    if (rc == 0)
-        rc = place_payload(q, payload, length, &host, err);
-    if (rc == 0)
-        link_payload(q, s, offset, host, length, lam_take(&old));
-    return rc;
-}
-
-static int deflate_cluster(struct qcow2 *q, const void *data, uint8_t *payload,
-                           size_t *length, struct lam_error *err)
-{
-    struct codec *codec;
+    const uint64_t size = q->g.cluster_size;
+    struct codec *codec = NULL;
     int rc = codec_take(q, &codec, err);
 
-    if (rc < 0)
-        return rc;
-    *length = codec_deflate(codec, data, q->g.cluster_size, payload,
-                            q->g.cluster_size - 1);
-    codec_give_back(q, codec);
-    return 0;
+    for (uint64_t done = 0; done < length && rc == 0; done += size) {
+        uint64_t n = codec_deflate(codec, data + done, size,
+                                   d->bytes + d->used, size - 1);
+        if (!n) {
+            rc = write_plain(q, offset + done, data + done, err);
+            continue;
+        }
+        d->items[d->count++] = (struct format_payload){
+            .guest = offset + done, .start = d->used, .length = n,
+        };
+        d->used += n;
+    }
+    if (codec)
+        codec_give_back(q, codec);
+    return rc;
 }
 
-int qcow2_write_compressed(void *format, uint64_t offset, const void *data,
-                           struct lam_error *err)
+int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
+                           uint64_t length, struct lam_error *err)
 {
     struct qcow2 *q = format;
-    struct claim claim = { .range = { offset, q->g.cluster_size } };
-    struct slice *s;
-    size_t length;
+    struct deflated d lam_cleanup(deflated_deinit) = { 0 };
 
-    assert(is_aligned(offset, q->g.cluster_size));
+    assert(is_aligned(offset | length, q->g.cluster_size));
     int rc = qcow2_before_change(q, err);
-    if (rc == 0)
-        rc = bitmaps_mark(q, offset, q->g.cluster_size, err);
     if (rc < 0)
         return rc;
     if (q->data_file)
         return lam_fail(err, ENOTSUP, "an image with an external data file "
                         "holds no compressed clusters");
-    lam_autofree uint8_t *payload = malloc(q->g.cluster_size);
-    if (!payload)
-        return lam_fail(err, ENOMEM, "no memory for a compressed cluster");
-    rc = deflate_cluster(q, data, payload, &length, err);
-    if (rc < 0)
-        return rc;
-    if (!length)
-        return write_plain(q, offset, data, err);
-
-    while (!claim_try(&q->inflight, &claim))
-        claim_wait(&q->inflight, offset);
-    rc = l2_open_for_change(q, offset, &s, err);
-    if (rc == 0) {
-        rc = store_payload(q, s, offset, payload, length, err);
-        slice_unpin(s);
-    }
-    claim_drop(&q->inflight, &claim);
-    return rc;
+    rc = deflated_init(&d, length >> q->g.cluster_bits, q->g.cluster_size,
+                       err);
+    if (rc == 0)
+        rc = deflate_clusters(q, offset, data, length, &d, err);
+    return rc < 0 ? rc : qcow2_write_payloads(q, d.items, d.count, d.bytes,
+                                              true, err);
 }
+
+/* ---------------------------------------------------- payloads as they are */
+
+static unsigned payload_kind(void *format)
+{
+    const struct qcow2 *q = format;
+
+    return q->data_file ? 0 : 1 + (unsigned)q->header.compression_type;
+}
+
+/* Whatever the end of the file cuts is right only if it inflates: what is
+ * missing may be the slack of a last sector, or data. */
+static int check_cut(struct qcow2 *q, const struct lam_extent *run,
+                     size_t count, const uint8_t *buf, struct lam_error *err)
+{
+    uint64_t size = atomic_load(&q->io->size);
+    lam_autofree void *cluster = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct lam_extent *e = &run[i];
+
+        if (range_fits(e->host_offset, e->host_length, size))
+            continue;
+        if (!cluster)
+            cluster = malloc(q->g.cluster_size);
+        if (!cluster)
+            return lam_fail(err, ENOMEM, "no memory for a cluster");
+        int rc = inflate_payload(q, e, buf + (e->host_offset -
+                                              run[0].host_offset),
+                                 cluster, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int read_payloads(void *format, const struct lam_extent *run,
+                         size_t count, void *buf, struct lam_error *err)
+{
+    struct qcow2 *q = format;
+    const struct lam_extent *last = &run[count - 1];
+    struct lam_extent all = run[0];
+
+    all.host_length = (uint32_t)(last->host_offset + last->host_length -
+                                 all.host_offset);
+    int rc = read_payload(q, &all, buf, err);
+    return rc < 0 ? rc : check_cut(q, run, count, buf, err);
+}
+
+const struct format_payload_ops qcow2_payloads = {
+    .kind = payload_kind,
+    .read = read_payloads,
+    .write = qcow2_write_payloads,
+};
