@@ -27,14 +27,6 @@ struct parser {
 static const char *const tuning_common[] = {
     "node-name", "auto-read-only", "force-share",
 };
-static const char *const tuning_qcow2[] = {
-    "overlap-check",
-    "overlap-check.template", "overlap-check.main-header",
-    "overlap-check.active-l1", "overlap-check.active-l2",
-    "overlap-check.refcount-table", "overlap-check.refcount-block",
-    "overlap-check.snapshot-table", "overlap-check.inactive-l1",
-    "overlap-check.inactive-l2", "overlap-check.bitmap-directory",
-};
 static const char *const tuning_file[] = {
     "locking", "aio", "aio-max-batch", "drop-cache", "x-check-cache-dropped",
 };
@@ -364,10 +356,8 @@ static int parse_caches(struct parser *p, const char *prefix, struct node *n,
     return 0;
 }
 
-/* "overlap-check", or "overlap-check.template" as the long form has it.  The
- * switches of single classes are taken and do nothing. */
-static int take_overlap_check(struct parser *p, const char *prefix,
-                              struct node *n, struct lam_error *err)
+static int set_overlap_check(struct node *n, const char *value,
+                             struct lam_error *err)
 {
     static const char *const names[] = {
         [LAM_OVERLAP_CACHED] = "cached",
@@ -375,13 +365,7 @@ static int take_overlap_check(struct parser *p, const char *prefix,
         [LAM_OVERLAP_CONSTANT] = "constant",
         [LAM_OVERLAP_ALL] = "all",
     };
-    lam_autofree char *value = NULL;
-    int rc = take_string(p, prefix, "overlap-check", &value, err);
 
-    if (rc == 0)
-        rc = take_string(p, prefix, "overlap-check.template", &value, err);
-    if (rc < 0 || !value)
-        return rc;
     for (size_t i = 0; i < LAM_ARRAY_SIZE(names); i++) {
         if (!strcmp(value, names[i])) {
             n->overlap_check = (enum lam_overlap_check)i;
@@ -391,6 +375,88 @@ static int take_overlap_check(struct parser *p, const char *prefix,
     return lam_fail(err, EINVAL, "Unsupported value '%s' for qcow2 option "
                     "'overlap-check'. Allowed are any of the following: none, "
                     "constant, cached, all", value);
+}
+
+/* The switches of single classes, over what the template says. */
+static int take_overlap_classes(struct parser *p, const char *prefix,
+                                struct node *n, struct lam_error *err)
+{
+    /* In the order of the bits of enum overlap_class. */
+    static const char *const keys[] = {
+        "overlap-check.main-header", "overlap-check.active-l1",
+        "overlap-check.active-l2", "overlap-check.refcount-table",
+        "overlap-check.refcount-block", "overlap-check.snapshot-table",
+        "overlap-check.inactive-l1", "overlap-check.inactive-l2",
+        "overlap-check.bitmap-directory",
+    };
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(keys); i++) {
+        enum node_switch value = NODE_UNSET;
+        int rc = take_switch(p, prefix, keys[i], &value, err);
+
+        if (rc < 0)
+            return rc;
+        if (value != NODE_UNSET)
+            *(value == NODE_ON ? &n->overlap_on : &n->overlap_off) |= 1u << i;
+    }
+    return 0;
+}
+
+/* "overlap-check", or "overlap-check.template" as the long form has it. */
+static int take_overlap_check(struct parser *p, const char *prefix,
+                              struct node *n, struct lam_error *err)
+{
+    lam_autofree char *level = NULL, *template = NULL;
+    int rc = take_string(p, prefix, "overlap-check", &level, err);
+
+    if (rc == 0)
+        rc = take_string(p, prefix, "overlap-check.template", &template, err);
+    if (rc == 0 && level && template && strcmp(level, template))
+        rc = lam_fail(err, EINVAL, "Conflicting values for qcow2 options "
+                      "'overlap-check' ('%s') and 'overlap-check.template' "
+                      "('%s')", level, template);
+    if (rc == 0 && (level || template))
+        rc = set_overlap_check(n, level ? level : template, err);
+    return rc < 0 ? rc : take_overlap_classes(p, prefix, n, err);
+}
+
+/* What of a discard reaches the host, and whether it costs the guest its
+ * cluster (format document 7.10). */
+static int take_discards(struct parser *p, const char *prefix, struct node *n,
+                         struct lam_error *err)
+{
+    const struct { const char *key; enum node_switch *value; } switches[] = {
+        { "pass-discard-request", &n->pass_request },
+        { "pass-discard-snapshot", &n->pass_snapshot },
+        { "pass-discard-other", &n->pass_other },
+        { "discard-no-unref", &n->no_unref },
+    };
+    int rc = 0;
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(switches) && rc == 0; i++)
+        rc = take_switch(p, prefix, switches[i].key, switches[i].value, err);
+    return rc;
+}
+
+/* All that only qcow2 knows. */
+static int take_qcow2_options(struct parser *p, const char *prefix,
+                              struct node *n, struct lam_error *err)
+{
+    int rc = parse_caches(p, prefix, n, err);
+
+    if (rc == 0)
+        rc = take_switch(p, prefix, "lazy-refcounts", &n->lazy_refcounts, err);
+    if (rc == 0)
+        rc = parse_backing(p, prefix, n, err);
+    if (rc == 0)
+        rc = parse_data_file(p, prefix, n, err);
+    if (rc == 0)
+        rc = take_string(p, prefix, "encrypt.key-secret", &n->key_secret, err);
+    if (rc == 0)
+        rc = take_string(p, prefix, "encrypt.format", &n->encrypt_format, err);
+    if (rc == 0)
+        rc = take_overlap_check(p, prefix, n, err);
+    return rc < 0 ? rc : take_discards(p, prefix, n, err);
 }
 
 static int parse_format_options(struct parser *p, const char *prefix,
@@ -406,23 +472,7 @@ static int parse_format_options(struct parser *p, const char *prefix,
         if (rc == 0)
             rc = take_bytes(p, prefix, "size", &n->raw_size, err);
     } else if (qcow2) {
-        drop_options(p, prefix, tuning_qcow2, LAM_ARRAY_SIZE(tuning_qcow2));
-        rc = parse_caches(p, prefix, n, err);
-        if (rc == 0)
-            rc = take_switch(p, prefix, "lazy-refcounts", &n->lazy_refcounts,
-                             err);
-        if (rc == 0)
-            rc = parse_backing(p, prefix, n, err);
-        if (rc == 0)
-            rc = parse_data_file(p, prefix, n, err);
-        if (rc == 0)
-            rc = take_string(p, prefix, "encrypt.key-secret", &n->key_secret,
-                             err);
-        if (rc == 0)
-            rc = take_string(p, prefix, "encrypt.format", &n->encrypt_format,
-                             err);
-        if (rc == 0)
-            rc = take_overlap_check(p, prefix, n, err);
+        rc = take_qcow2_options(p, prefix, n, err);
     }
     if (luks) {
         rc = take_string(p, prefix, "key-secret", &n->key_secret, err);

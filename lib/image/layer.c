@@ -193,6 +193,23 @@ static void set_caches(struct format_open *o,
                       : LAM_SETTING_OFF;
 }
 
+static bool switch_is_on(enum node_switch value, bool unset)
+{
+    return value == NODE_UNSET ? unset : value == NODE_ON;
+}
+
+static void set_discards(struct format_open *o, const struct node *node)
+{
+    static const struct node unset = { 0 };
+
+    if (!node)
+        node = &unset;
+    o->pass_request = switch_is_on(node->pass_request, o->unmap);
+    o->pass_snapshot = switch_is_on(node->pass_snapshot, true);
+    o->pass_other = switch_is_on(node->pass_other, false);
+    o->no_unref = switch_is_on(node->no_unref, false);
+}
+
 int layer_attach_format(struct lam_image *image,
                         const struct lam_open_options *options,
                         const struct node *node, bool top,
@@ -204,6 +221,8 @@ int layer_attach_format(struct lam_image *image,
         .metadata_only = options->flags & LAM_OPEN_METADATA,
         .for_check = top && options->flags & LAM_OPEN_CHECK,
         .overlap_check = node ? node->overlap_check : LAM_OVERLAP_CACHED,
+        .overlap_on = node ? node->overlap_on : 0,
+        .overlap_off = node ? node->overlap_off : 0,
         .unmap = image->unmap,
         .snapshot = top ? options->snapshot : NULL,
         .raw_offset = node ? node->raw_offset : 0,
@@ -214,6 +233,7 @@ int layer_attach_format(struct lam_image *image,
         .encrypt_format = node ? node->encrypt_format : NULL,
     };
     set_caches(&o, options, node);
+    set_discards(&o, node);
     if (options->flags & LAM_OPEN_TRUST_EOF)
         image->io->eof_unit = UINT64_MAX;
     image->for_check = o.for_check;

@@ -35,6 +35,8 @@ struct node {
     char *key_secret;           /* id of the secret; NULL: not said */
     char *encrypt_format;       /* "luks", "aes"; NULL: not said */
     enum lam_overlap_check overlap_check;
+    unsigned overlap_on, overlap_off;   /* single classes, OVERLAP_... */
+    enum node_switch pass_request, pass_snapshot, pass_other, no_unref;
     bool no_backing;            /* "backing": null */
     struct node *backing;       /* instead of what the header names */
     struct node *data_file;     /* likewise */

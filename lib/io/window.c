@@ -200,6 +200,7 @@ int lam_io_window_new(struct lam_io *inner, uint64_t offset, uint64_t size,
     w->offset = offset;
     w->size = size;
     copy_limits(&w->io, inner);
+    inner->unmap = true;            /* the window's own word counts */
     atomic_store(&w->io.size, size);
     *out = &lam_take(&w)->io;
     return 0;

@@ -13,6 +13,7 @@
 #include "format/qcow2/alloc.h"
 #include "format/qcow2/bitmap.h"
 #include "format/qcow2/qcow2.h"
+#include "format/qcow2/release.h"
 
 /* Host ranges that were allocated on the way. */
 struct ranges {
@@ -271,7 +272,7 @@ static void settle(struct store *s, const struct qcow2_bitmap *removed,
         drop_table(q, removed->name, removed->table_offset,
                    removed->table_entries);
     if (old_size)
-        alloc_drop(q, old_directory, old_size, NULL, NULL);
+        release_table(q, old_directory, old_size);
 }
 
 static void undo(struct store *s)

@@ -15,6 +15,7 @@
 
 #include "base/bytes.h"
 #include "format/qcow2/refblock.h"
+#include "format/qcow2/release.h"
 
 /* A block at cluster @at, in which the counters of [from, to) are 1. */
 static int write_block(struct qcow2 *q, uint64_t at, uint64_t from,
@@ -222,6 +223,6 @@ int grow_table(struct qcow2 *q, uint64_t entries, struct lam_error *err)
     a->table_entries = new_entries;
     a->next_block = r.first_block + r.blocks;
     a->dirty_from = a->dirty_to = 0;
-    alloc_drop(q, old, old_bytes, NULL, NULL);
+    release_table(q, old, old_bytes);
     return 0;
 }

@@ -13,6 +13,8 @@
 #include "format/qcow2/snapshot.h"
 
 enum {
+    IN_SLOTS = OVERLAP_ACTIVE_L2 | OVERLAP_REFCOUNT_BLOCK |
+               OVERLAP_INACTIVE_L2,
     CONSTANT = OVERLAP_HEADER | OVERLAP_ACTIVE_L1 | OVERLAP_REFCOUNT_TABLE |
                OVERLAP_SNAPSHOT_TABLE | OVERLAP_BITMAP_DIRECTORY,
     CACHED = CONSTANT | OVERLAP_ACTIVE_L2 | OVERLAP_REFCOUNT_BLOCK |
@@ -80,7 +82,7 @@ static bool add(struct overlap *o, uint64_t host)
 void overlap_add(struct qcow2 *q, uint64_t host)
 {
     /* Without memory the write goes on: this is a second line of defence. */
-    if (q->overlap.checked & (OVERLAP_ACTIVE_L2 | OVERLAP_REFCOUNT_BLOCK))
+    if (q->overlap.checked & IN_SLOTS)
         add(&q->overlap, host);
 }
 
@@ -159,19 +161,18 @@ static int load(struct qcow2 *q, struct lam_error *err)
 {
     struct overlap *o = &q->overlap;
 
-    if (!(o->checked & OVERLAP_ACTIVE_L2))
-        return 0;
-    for (size_t i = 0; i < q->l1_size; i++)
+    for (size_t i = 0; (o->checked & IN_SLOTS) && i < q->l1_size; i++)
         if (!add(o, entry_offset(q->l1[i])))
             return no_memory(err);
-    for (size_t i = 0; i < q->alloc.next_block; i++)
+    for (size_t i = 0; (o->checked & IN_SLOTS) && i < q->alloc.next_block; i++)
         if (!add(o, q->alloc.table[i]))
             return no_memory(err);
-    return add_snapshots(q, err);
+    return o->checked & (OVERLAP_INACTIVE_L1 | OVERLAP_INACTIVE_L2)
+         ? add_snapshots(q, err) : 0;
 }
 
-int overlap_load(struct qcow2 *q, enum lam_overlap_check level,
-                 struct lam_error *err)
+int overlap_load(struct qcow2 *q, enum lam_overlap_check level, unsigned on,
+                 unsigned off, struct lam_error *err)
 {
     static const unsigned classes[] = {
         [LAM_OVERLAP_CACHED] = CACHED,
@@ -180,7 +181,7 @@ int overlap_load(struct qcow2 *q, enum lam_overlap_check level,
         [LAM_OVERLAP_ALL] = ALL,
     };
 
-    q->overlap.checked = classes[level];
+    q->overlap.checked = (classes[level] | on) & ~off;
     return load(q, err);
 }
 
@@ -197,24 +198,26 @@ static bool touches(struct range r, uint64_t offset, uint64_t length)
     return length && range_overlaps(r, range_make(offset, length));
 }
 
-/* Class of a fixed table that @r touches, or 0. */
-static unsigned on_fixed(const struct qcow2 *q, struct range r)
+/* Class of a fixed table that @r touches, of those @wanted, or 0. */
+static unsigned on_fixed(const struct qcow2 *q, unsigned wanted,
+                         struct range r)
 {
     const struct qcow2_header *h = &q->header;
+    const struct { unsigned class; uint64_t offset, length; } tables[] = {
+        { OVERLAP_HEADER, 0, q->g.cluster_size },
+        { OVERLAP_ACTIVE_L1, h->l1_offset, (uint64_t)h->l1_size * 8 },
+        { OVERLAP_REFCOUNT_TABLE, h->reft_offset,
+          (uint64_t)h->reft_clusters << q->g.cluster_bits },
+        { OVERLAP_SNAPSHOT_TABLE, h->snapshots_offset,
+          (uint64_t)h->nb_snapshots * SNAPSHOT_HEAD },
+        { OVERLAP_BITMAP_DIRECTORY, h->bitmap_directory_offset,
+          header_has_bitmaps(h) ? h->bitmap_directory_size : 0 },
+    };
 
-    if (r.offset < q->g.cluster_size)
-        return OVERLAP_HEADER;
-    if (touches(r, h->l1_offset, (uint64_t)h->l1_size * 8))
-        return OVERLAP_ACTIVE_L1;
-    if (touches(r, h->reft_offset,
-                (uint64_t)h->reft_clusters << q->g.cluster_bits))
-        return OVERLAP_REFCOUNT_TABLE;
-    if (touches(r, h->snapshots_offset,
-                (uint64_t)h->nb_snapshots * SNAPSHOT_HEAD))
-        return OVERLAP_SNAPSHOT_TABLE;
-    if (header_has_bitmaps(h) && touches(r, h->bitmap_directory_offset,
-                                         h->bitmap_directory_size))
-        return OVERLAP_BITMAP_DIRECTORY;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(tables); i++)
+        if ((tables[i].class & wanted) &&
+            touches(r, tables[i].offset, tables[i].length))
+            return tables[i].class;
     return 0;
 }
 
@@ -252,42 +255,49 @@ static bool is_inactive_l2(struct qcow2 *q, uint64_t host)
     return false;
 }
 
-/* What is at @host really, among what the slots may mean. */
-static unsigned class_of(struct qcow2 *q, uint64_t host)
+static bool is_refcount_block(const struct qcow2 *q, uint64_t host)
 {
-    unsigned class = 0;
-
     for (size_t i = 0; i < q->alloc.next_block; i++)
         if (q->alloc.table[i] == host)
-            return OVERLAP_REFCOUNT_BLOCK;
+            return true;
+    return false;
+}
+
+static bool is_active_l2(struct qcow2 *q, uint64_t host)
+{
+    bool found = false;
+
     pthread_rwlock_rdlock(&q->lock);
-    for (size_t i = 0; i < q->l1_size && !class; i++)
-        if (entry_offset(q->l1[i]) == host)
-            class = OVERLAP_ACTIVE_L2;
+    for (size_t i = 0; i < q->l1_size && !found; i++)
+        found = entry_offset(q->l1[i]) == host;
     pthread_rwlock_unlock(&q->lock);
-    if (!class && (q->overlap.checked & OVERLAP_INACTIVE_L2) &&
-        is_inactive_l2(q, host))
-        class = OVERLAP_INACTIVE_L2;
-    return class;
+    return found;
+}
+
+/* What is at @host really, among what the slots may mean. */
+static unsigned class_of(struct qcow2 *q, unsigned wanted, uint64_t host)
+{
+    if ((wanted & OVERLAP_REFCOUNT_BLOCK) && is_refcount_block(q, host))
+        return OVERLAP_REFCOUNT_BLOCK;
+    if ((wanted & OVERLAP_ACTIVE_L2) && is_active_l2(q, host))
+        return OVERLAP_ACTIVE_L2;
+    if ((wanted & OVERLAP_INACTIVE_L2) && is_inactive_l2(q, host))
+        return OVERLAP_INACTIVE_L2;
+    return 0;
 }
 
 static unsigned find(struct qcow2 *q, unsigned own, struct range r)
 {
-    unsigned class = on_fixed(q, r);
+    unsigned wanted = q->overlap.checked & ~own;
+    unsigned class = on_fixed(q, wanted, r);
 
-    if (class & q->overlap.checked & ~own)
-        return class;
-    class = on_inactive_l1(&q->overlap, r);
-    if (class & q->overlap.checked & ~own)
-        return class;
-    for (uint64_t at = r.offset; at < range_end(r); at += q->g.cluster_size) {
-        if (!contains(&q->overlap, at))
-            continue;
-        class = class_of(q, at);
-        if (class & q->overlap.checked & ~own)
-            return class;
-    }
-    return 0;
+    if (!class && (wanted & OVERLAP_INACTIVE_L1))
+        class = on_inactive_l1(&q->overlap, r);
+    for (uint64_t at = r.offset; at < range_end(r) && !class;
+         at += q->g.cluster_size)
+        if (contains(&q->overlap, at))
+            class = class_of(q, wanted, at);
+    return class;
 }
 
 static const char *name_of(unsigned class)

@@ -42,9 +42,10 @@ struct overlap {
     size_t nb_inactive_l1;
 };
 
-/* Collects the tables.  A bulk change calls it again. */
-int overlap_load(struct qcow2 *q, enum lam_overlap_check level,
-                 struct lam_error *err);
+/* Collects the tables: those of the level, and of the classes @on but not
+ * @off.  A bulk change does it again. */
+int overlap_load(struct qcow2 *q, enum lam_overlap_check level, unsigned on,
+                 unsigned off, struct lam_error *err);
 void overlap_reload(struct qcow2 *q);
 void overlap_deinit(struct overlap *o);
 

@@ -183,6 +183,9 @@ static int check_usable(const struct qcow2 *q, const struct format_open *o,
 
     if (o->metadata_only)
         return 0;
+    if (o->no_unref && h->version < 3)
+        return lam_fail(err, EINVAL, "discard-no-unref is only supported since "
+                        "qcow2 version 3");
     if (!o->writable || o->for_check)
         return 0;
     if ((h->incompatible & QCOW2_INCOMPAT_CORRUPT) && !o->repairing)
@@ -261,6 +264,7 @@ static int open_into(struct qcow2 *q, const struct format_open *o,
     /* A table behind the end of the file is for check to report. */
     if (o->for_check)
         q->io->eof_unit = UINT64_MAX;
+    q->io->unmap = true;        /* what is told to the host is decided here */
     init_geometry(q);
     rc = qcow2_open_crypt(q, o, err);
     if (rc < 0)
@@ -277,6 +281,10 @@ static struct qcow2 *qcow2_new(const struct format_open *o)
     q->io = q->data_io = o->io;
     q->metadata_only = o->metadata_only;
     q->unmap = o->unmap;
+    q->pass_request = o->pass_request;
+    q->pass_snapshot = o->pass_snapshot;
+    q->pass_other = o->pass_other;
+    q->no_unref = o->no_unref;
     q->state = QCOW2_READ_ONLY;
     pthread_mutex_init(&q->alloc_lock, NULL);
     pthread_rwlock_init(&q->lock, NULL);
@@ -340,6 +348,7 @@ static int qcow2_attach_data(void *format, struct lam_io *data,
     if (!q->data_file)
         return lam_fail(err, EINVAL, "the image has no external data file");
     q->data_io = data;
+    data->unmap = true;
     return 0;
 }
 

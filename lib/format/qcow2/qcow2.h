@@ -42,8 +42,11 @@ enum qcow2_state {
  * reference (release.c). */
 struct release {
     uint64_t offset, length;
-    bool discard;               /* the guest asked for it: tell the host */
+    uint64_t guest;             /* if kept: whose they are */
+    bool discard;               /* tell the host */
     bool table;                 /* an L2 table: may be in the cache */
+    bool kept;                  /* they stay the guest's: only the host is
+                                   told (trim.c) */
 };
 
 struct release_batch {
@@ -113,6 +116,8 @@ struct qcow2 {
     bool data_file;             /* guest data lies in an external data file */
     atomic_bool has_backing;
     bool unmap;
+    bool pass_request, pass_snapshot, pass_other;   /* see format.h */
+    bool no_unref;
     bool lazy;                  /* refcounts may lag behind the dirty bit */
     _Atomic uint64_t size;      /* virtual */
     atomic_int state;           /* enum qcow2_state */

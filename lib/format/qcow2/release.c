@@ -10,6 +10,7 @@
 #include "format/qcow2/release.h"
 
 #include "format/qcow2/alloc.h"
+#include "format/qcow2/trim.h"
 
 /* Ranges, and so many bytes count as one more: what waits to be freed takes
  * memory here and space on the host. */
@@ -171,11 +172,18 @@ static void freed(struct qcow2 *q, uint64_t host, uint64_t length,
 
 static void drop_list(struct qcow2 *q, struct release_batch *list)
 {
+    struct release_batch *later = NULL;
+
     for (const struct release_batch *b = list; b; b = b->next)
-        for (size_t i = 0; i < b->count; i++)
-            alloc_drop(q, b->items[i].offset, b->items[i].length, freed,
-                       &b->items[i]);
+        for (size_t i = 0; i < b->count; i++) {
+            if (b->items[i].kept)
+                trim_now(q, &b->items[i], &later);
+            else
+                alloc_drop(q, b->items[i].offset, b->items[i].length, freed,
+                           &b->items[i]);
+        }
     release_free_list(list);
+    release_join(&q->written, later);
 }
 
 void release_reap(struct qcow2 *q)
@@ -196,6 +204,18 @@ static bool anything_to_free(struct qcow2 *q)
     LAM_LOCKED(&q->alloc_lock);
     return atomic_load(&q->nb_pending) || q->written || q->durable ||
            q->draining;
+}
+
+static void tell_host(struct qcow2 *q, uint64_t host, uint64_t length,
+                      const void *opaque)
+{
+    (void)opaque;
+    lam_io_discard(q->io, host, length, NULL);
+}
+
+void release_table(struct qcow2 *q, uint64_t host, uint64_t length)
+{
+    alloc_drop(q, host, length, q->pass_other ? tell_host : NULL, NULL);
 }
 
 int qcow2_reclaim(void *format, struct lam_error *err)

@@ -50,6 +50,10 @@ void release_free_list(struct release_batch *list);
 /* Free what nobody can need any more.  Under alloc_lock. */
 void release_reap(struct qcow2 *q);
 
+/* The clusters of a table that has moved, when nothing on disk names them any
+ * more and nobody is reading them, lose a reference each.  Under alloc_lock. */
+void release_table(struct qcow2 *q, uint64_t host, uint64_t length);
+
 /* For a disk that is full: write back, and wait for the requests that began
  * before, of which the caller's must not be one.  -ENOSPC, says nothing, if
  * there is nothing to be had that way.  No lock held, no claim. */

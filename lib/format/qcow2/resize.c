@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "format/qcow2/alloc.h"
 #include "format/qcow2/encrypt.h"
+#include "format/qcow2/release.h"
 #include "format/qcow2/resize.h"
 #include "format/qcow2/shrink.h"
 
@@ -90,7 +91,7 @@ static int grow_l1(struct qcow2 *q, uint64_t entries, struct lam_error *err)
         return rc;
     replace_l1(q, lam_take(&l1), entries);
     if (old_bytes)
-        alloc_drop(q, old, old_bytes, NULL, NULL);
+        release_table(q, old, old_bytes);
     return 0;
 }
 

@@ -411,6 +411,13 @@ static bool is_quiet(struct discard *d, uint64_t cluster)
     return d->quiet < s->nb_quiet && s->quiet[d->quiet] == cluster;
 }
 
+static bool is_told(struct discard *d, uint64_t cluster)
+{
+    const struct qcow2 *q = d->s->q;
+
+    return is_quiet(d, cluster) ? q->pass_other : q->pass_snapshot;
+}
+
 static void discard_run(struct discard *d)
 {
     unsigned bits = d->s->q->g.cluster_bits;
@@ -430,7 +437,7 @@ static void discard_block(struct discard *d, uint64_t first,
     for (uint64_t i = 0; i < g->refblock_entries; i++) {
         if (refblock_get(new, g->refcount_order, i) ||
             !refblock_get(old, g->refcount_order, i) ||
-            is_quiet(d, first + i))
+            !is_told(d, first + i))
             continue;
         if (d->first + d->length != first + i)
             discard_run(d);
@@ -452,7 +459,7 @@ void shadow_discard(struct shadow *s)
     lam_autofree uint8_t *old = buffer_new(cs);
     struct discard d = { .s = s };
 
-    if (!s->q->unmap || !old || s->lowest_freed == UINT64_MAX)
+    if (!old || s->lowest_freed == UINT64_MAX)
         return;
     if (s->nb_quiet)
         qsort(s->quiet, s->nb_quiet, sizeof *s->quiet, by_value);

@@ -317,7 +317,8 @@ int l2_own_table(struct qcow2 *q, uint64_t offset, struct lam_error *err)
         return lam_fail(err, ENOMEM, "no memory for an L2 table");
     if (at.table)
         old->items[old->count++] = (struct release){
-            .offset = at.table, .length = q->g.cluster_size, .table = true };
+            .offset = at.table, .length = q->g.cluster_size,
+            .discard = q->pass_other, .table = true };
     rc = write_new_table(q, at.table, &new, err);
     if (rc == 0)
         l2_link_table(q, l1_index(&q->g, offset), new, lam_take(&old));

@@ -15,10 +15,11 @@
 #include "format/qcow2/inflight.h"
 #include "format/qcow2/release.h"
 #include "format/qcow2/table.h"
+#include "format/qcow2/trim.h"
 
 enum zero_kind {
     ZERO_KEEP,          /* host clusters of ours stay reserved */
-    ZERO_UNMAP,         /* ... are released */
+    ZERO_UNMAP,         /* ... are released, unless discard-no-unref is on */
     ZERO_DISCARD,       /* the guest does not need it any more */
     ZERO_FORGET,        /* as if it had never been written (whole clusters) */
 };
@@ -69,6 +70,7 @@ static struct qcow2_l2_entry zero_cluster(const struct qcow2 *q,
 {
     enum qcow2_cluster_type type = entry_type(&q->g, e.word, q->data_file);
     bool ours = entry_copied(e.word) || q->data_file;
+    bool keep = kind == ZERO_KEEP || q->no_unref;
 
     switch (type) {
     case QCOW2_UNALLOCATED:
@@ -77,7 +79,7 @@ static struct qcow2_l2_entry zero_cluster(const struct qcow2 *q,
         return zero_plain(q);
     case QCOW2_NORMAL:
     case QCOW2_ZERO_ALLOC:
-        if (kind == ZERO_KEEP && ours && q->header.version >= 3)
+        if (keep && ours && q->header.version >= 3)
             return zero_alloc(q, e);
         return zero_plain(q);
     default:
@@ -169,6 +171,29 @@ static int look_and_load(struct qcow2 *q, enum zero_kind kind, struct range r,
     }
 }
 
+/* The host is told of what the guest gives up, and of what lies behind a new
+ * end always. */
+static bool is_told(const struct qcow2 *q, enum zero_kind kind)
+{
+    if (kind == ZERO_FORGET)
+        return true;
+    return kind != ZERO_KEEP && q->pass_request;
+}
+
+/* What entry @e of the cluster at @guest had and @new has not. */
+static void note_old(const struct qcow2 *q, enum zero_kind kind,
+                     uint64_t guest, struct qcow2_l2_entry e,
+                     struct qcow2_l2_entry new, struct release_batch *old)
+{
+    bool told = is_told(q, kind);
+
+    if ((e.word & QCOW2_COMPRESSED) ||
+        (!q->data_file && entry_offset(e.word) && !entry_offset(new.word)))
+        release_add_entry(q, old, e, told);
+    else if (told && kind != ZERO_FORGET && trim_is_due(q, e, new))
+        trim_add(q, old, guest, e);
+}
+
 static void change_entries(struct qcow2 *q, enum zero_kind kind,
                            struct range r, struct slice *s,
                            struct release_batch *old)
@@ -183,9 +208,7 @@ static void change_entries(struct qcow2 *q, enum zero_kind kind,
         struct qcow2_l2_entry e = l2_get(&q->g, s->data, i);
         struct qcow2_l2_entry new = zeroed_entry(q, kind, e, c, r);
 
-        if ((e.word & QCOW2_COMPRESSED) ||
-            (entry_offset(e.word) && !entry_offset(new.word)))
-            release_add_entry(q, old, e, kind != ZERO_KEEP && q->unmap);
+        note_old(q, kind, c, e, new, old);
         l2_put(&q->g, s->data, i, new);
     }
     cache_mark_dirty(&q->l2, s, byte, (size_t)i * q->g.l2_entry_size);
@@ -193,21 +216,17 @@ static void change_entries(struct qcow2 *q, enum zero_kind kind,
     pthread_rwlock_unlock(&q->lock);
 }
 
-/* Guest data in an external file goes by itself.  Readers of a raw one must
- * see the zeroes (format document 12), and see them first. */
+/* Readers of a raw data file must see the zeroes (format document 12), and see
+ * them first.  Others lose what they hold when the entries are on disk. */
 static int zero_data_file(struct qcow2 *q, enum zero_kind kind,
                           struct range r, struct lam_error *err)
 {
     uint64_t end = min_u64(range_end(r), q->size);
 
-    if (!q->data_file || end <= r.offset || kind == ZERO_FORGET)
+    if (!trim_zeroes_data(q) || end <= r.offset || kind == ZERO_FORGET)
         return 0;
-    if (q->header.autoclear & QCOW2_AUTOCLEAR_DATA_RAW)
-        return lam_io_zero(q->data_io, r.offset, end - r.offset,
-                           kind == ZERO_KEEP ? 0 : LAM_ZERO_UNMAP, err);
-    if (kind != ZERO_KEEP)
-        return lam_io_discard(q->data_io, r.offset, end - r.offset, err);
-    return 0;
+    return lam_io_zero(q->data_io, r.offset, end - r.offset,
+                       is_told(q, kind) ? LAM_ZERO_UNMAP : 0, err);
 }
 
 /* @r is claimed and lies in one slice. */
