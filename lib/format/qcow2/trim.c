@@ -60,7 +60,7 @@ static int find_entry(struct qcow2 *q, uint64_t guest,
                       struct qcow2_l2_entry *out)
 {
     uint8_t bytes[16] = { 0 };
-    uint64_t table, host;
+    uint64_t table, host = 0;
     bool copied;
     struct slice *s = NULL;
 
