@@ -799,7 +799,19 @@ enum {
                                                writes to block devices */
     LAM_CONVERT_TARGET_HAS_BACKING = 1 << 5,/* -B: copy only what differs from
                                                unallocated in the source */
+    LAM_CONVERT_SALVAGE = 1 << 8,           /* what cannot be read becomes
+                                               zeroes: see @unreadable */
+    LAM_CONVERT_VERIFY = 1 << 9,            /* read all back, and compare */
 };
+
+/*
+ * Told of each range of the target, in bytes, that stands for something in
+ * @source that could not be read; @err says why.  Called from one thread at a
+ * time, in any order.
+ */
+typedef void lam_unreadable_fn(void *opaque, struct lam_image *source,
+                               uint64_t offset, uint64_t length,
+                               const struct lam_error *err);
 
 struct lam_convert_options {
     unsigned flags;             /* LAM_CONVERT_... */
@@ -809,13 +821,40 @@ struct lam_convert_options {
     lam_progress_fn *progress;  /* called from one thread at a time */
     void *progress_opaque;
     const volatile int *cancel; /* non-zero: stop with -ECANCELED; or NULL */
+    uint64_t rate;              /* bytes of data a second at most; 0: as fast
+                                   as it goes */
+    lam_unreadable_fn *unreadable;  /* with LAM_CONVERT_SALVAGE; or NULL */
+    void *unreadable_opaque;
+    const char *digest;         /* one of lam_digest_name(), or NULL: of the
+                                   sources' bytes, as they reach the target */
 };
 
-#define LAM_CONVERT_OPTIONS_INIT { 0, 0, 0, 4096, NULL, NULL, NULL }
+#define LAM_CONVERT_OPTIONS_INIT                                            \
+    { 0, 0, 0, 4096, NULL, NULL, NULL, 0, NULL, NULL, NULL }
+
+/* "NAME:HEX" and its end. */
+#define LAM_DIGEST_TEXT 160
 
 struct lam_convert_result {
     uint64_t bytes_read, bytes_written, bytes_zeroed, bytes_skipped;
+    uint64_t bytes_guest;       /* of the sources: what there was to copy */
+    uint64_t bytes_discarded;   /* freed in the target before the copy */
+    uint64_t bytes_verified;    /* read back, or known from the target's map */
+    uint64_t bytes_unreadable;  /* LAM_CONVERT_SALVAGE: are zeroes now */
+    char digest[LAM_DIGEST_TEXT];   /* "NAME:HEX", or "" */
 };
+
+/*
+ * The name of the @i-th digest; NULL after the last.  "sha256" and the like are
+ * what hashing a raw image gives; every zero of a hole is hashed, at one or two
+ * GB/s.  "sha256-tree" and the like are the digest of the digests (binary, in a
+ * row) of all 1 MiB blocks, of which the last may be short: blocks of zeroes
+ * cost nothing, the others are hashed in parallel.
+ */
+LAM_API const char *lam_digest_name(size_t i);
+
+/* -EINVAL with the list of all, if there is none called @name. */
+LAM_API int lam_digest_check(const char *name, struct lam_error *err);
 
 /* Decide what zero ranges cost on @target, without touching it. */
 LAM_API int lam_convert_plan(struct lam_image *target,
@@ -867,6 +906,116 @@ LAM_API int lam_convert_to_fd(struct lam_image *const *sources,
  * mounted while it is open.  Safe from any thread.
  */
 LAM_API int lam_path_in_use(const char *path, struct lam_error *err);
+
+/* ------------------------------------------------------- layers of a chain */
+
+/*
+ * Jobs that move data between the layers of a chain, or change which layers it
+ * has.  The disk that @image shows is the same before, after, and whenever a
+ * job or the machine is stopped on the way: run again, a job does what is left.
+ * Data that was moved is on disk before anything stops referring to where it
+ * came from.
+ *
+ * @image is the top of its chain, open for writing with everything below it.
+ * One of these jobs, resizes, amendments and snapshots runs on an image at a
+ * time, the others wait; reads go on.
+ */
+struct lam_job_options {
+    unsigned workers;           /* threads; 0: one a core */
+    uint64_t rate;              /* bytes a second to move; 0: no limit */
+    lam_progress_fn *progress;  /* called from one thread at a time; or NULL */
+    void *progress_opaque;
+    const volatile int *cancel; /* non-zero: stop with -ECANCELED; or NULL */
+};
+
+#define LAM_JOB_OPTIONS_INIT { 0, 0, NULL, NULL, NULL }
+
+struct lam_commit_options {
+    struct lam_job_options job;
+    unsigned depth;             /* of the layer that takes the data: 1 is the
+                                   backing image, 2 the one below it */
+    bool keep;                  /* the top keeps its data; always so if @depth
+                                   is above 1 */
+};
+
+#define LAM_COMMIT_OPTIONS_INIT { LAM_JOB_OPTIONS_INIT, 1, false }
+
+/*
+ * lam_image_commit() - write what the layers above layer @depth hold into it.
+ *
+ * Only what they hold is written; ranges that are zero there become zero
+ * clusters or holes.  A layer that is smaller than the disk grows first.  With
+ * @depth 1 and without @keep the top is empty afterwards: the layer that took
+ * the data shows everywhere.  Layers between the two, and any other overlay of
+ * theirs or of layer @depth, no longer read as they did.
+ *
+ * @image may be open for reading only if @keep or @depth says that it stays as
+ * it is.  No request may write to @image meanwhile.  Durable when it returns 0.
+ *
+ * -EINVAL: no such layer, or not the top; -EAGAIN if somebody else uses layer
+ * @depth; -EACCES, -EROFS, -ENOSPC, -EUCLEAN, -EIO, -ECANCELED.
+ */
+LAM_API int lam_image_commit(struct lam_image *image,
+                             const struct lam_commit_options *options,
+                             struct lam_error *err);
+
+struct lam_rebase_options {
+    struct lam_job_options job;
+    const char *backing_file;   /* what the header is to call it; NULL: no
+                                   backing file */
+    const char *backing_format; /* of it; NULL: look at it, record nothing */
+    bool unsafe;                /* the caller knows that the new one reads as
+                                   the old one: only the header changes, and
+                                   neither is opened */
+    bool compress;              /* what is copied is stored compressed, where
+                                   whole clusters are copied */
+    struct lam_open_options open;   /* how the new backing file is opened;
+                                       format and LAM_OPEN_WRITE do not count */
+};
+
+#define LAM_REBASE_OPTIONS_INIT                                             \
+    { LAM_JOB_OPTIONS_INIT, NULL, NULL, false, false, LAM_OPEN_OPTIONS_INIT }
+
+/*
+ * lam_image_rebase() - give @image another backing file, of any size.
+ *
+ * Where the old and the new one differ, what @image shows is copied into it
+ * first; layers that both have are not compared.  Without a new one all is
+ * copied that is not zero.  Unless @unsafe, the layers below @image are those
+ * of the new chain when it returns 0.
+ *
+ * No request may write to @image meanwhile.  -ELOOP if the new backing file
+ * has @image in its chain; as lam_image_open() for the new one; -ENOTSUP,
+ * -EINVAL (a name that is too long), -ENOSPC, -EUCLEAN, -EIO, -ECANCELED.
+ */
+LAM_API int lam_image_rebase(struct lam_image *image,
+                             const struct lam_rebase_options *options,
+                             struct lam_error *err);
+
+struct lam_stream_options {
+    struct lam_job_options job;
+    unsigned depth;             /* of the layer that becomes the backing image:
+                                   2 drops the layer below @image;
+                                   LAM_DEPTH_ALL: there is none left */
+    const char *backing_file;   /* what the header is to call it; NULL: as
+                                   the layer above it does */
+    const char *backing_format; /* NULL: the layer's format */
+    bool compress;              /* as in lam_rebase_options */
+};
+
+#define LAM_STREAM_OPTIONS_INIT                                             \
+    { LAM_JOB_OPTIONS_INIT, LAM_DEPTH_ALL, NULL, NULL, false }
+
+/*
+ * lam_image_stream() - pull what the layers above layer @depth hold into
+ * @image, and drop them from its chain.
+ *
+ * Their files stay as they are.  No request may write to @image meanwhile.
+ * -EINVAL: no such layer; and as lam_image_rebase().
+ */
+LAM_API int lam_image_stream(struct lam_image *image,
+                             const struct lam_stream_options *options,
+                             struct lam_error *err);
 
 /* --------------------------------------------------------------- comparison */
 

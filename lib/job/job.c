@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * job.c - progress, rate and cancelling of a job on the layers of a chain.
+ */
+#include "job/job.h"
+
+#include "base/arith.h"
+#include "base/error.h"
+#include "base/workers.h"
+
+enum { MAX_WORKERS = 256 };
+
+void job_init(struct job *job, const char *what, uint64_t total,
+              const struct lam_job_options *options)
+{
+    *job = (struct job){ .options = options, .what = what, .total = total };
+    rate_init(&job->rate, options->rate);
+    pthread_mutex_init(&job->telling, NULL);
+}
+
+void job_deinit(struct job *job)
+{
+    rate_deinit(&job->rate);
+    pthread_mutex_destroy(&job->telling);
+}
+
+unsigned job_workers(const struct job *job)
+{
+    return job->options->workers
+        ? (unsigned)min_u64(job->options->workers, MAX_WORKERS)
+        : workers_default();
+}
+
+int job_check(const struct job *job, struct lam_error *err)
+{
+    if (job->options->cancel && *job->options->cancel)
+        return lam_fail(err, ECANCELED, "%s was cancelled", job->what);
+    return 0;
+}
+
+int job_pay(struct job *job, uint64_t bytes, struct lam_error *err)
+{
+    int rc = job_check(job, err);
+
+    if (rc == 0 && rate_take(&job->rate, bytes, job->options->cancel) < 0)
+        rc = lam_fail(err, ECANCELED, "%s was cancelled", job->what);
+    return rc;
+}
+
+/* Whoever finds the callback busy leaves it to the next one to tell. */
+void job_advance(struct job *job, uint64_t bytes)
+{
+    atomic_fetch_add(&job->done, bytes);
+    if (!job->options->progress || pthread_mutex_trylock(&job->telling) != 0)
+        return;
+    job->options->progress(job->options->progress_opaque,
+                           min_u64(atomic_load(&job->done), job->total),
+                           job->total);
+    pthread_mutex_unlock(&job->telling);
+}
