@@ -40,9 +40,9 @@ struct lam_image {
     enum lam_detect_zeroes detect_zeroes;
     bool flush_writes;              /* writethrough: each write is flushed */
     bool unlocked;                  /* opened without locks */
-    atomic_bool settling;           /* below the top that took its place: what
-                                       was written to it before is not on disk
-                                       yet */
+    atomic_int settling;            /* 1: below the top that took its place,
+                                       what was written to it before is not on
+                                       disk yet; -errno: and cannot be */
 
     /* Where it is: its place in the chain, and the locks of that place. */
     struct lam_image *backing;      /* or NULL; owned */

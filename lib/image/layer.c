@@ -305,6 +305,7 @@ static int fill_layer(const struct layer_request *r, struct lam_image *image,
     image->writable = is_writable(r, r->node);
     image->metadata_only = o->flags & LAM_OPEN_METADATA;
     image->unmap = wants_unmap(o, r->node);
+    image->unlocked = o->flags & LAM_OPEN_FORCE_SHARE;
     image->detect_zeroes = r->node->has_detect_zeroes ? r->node->detect_zeroes
                          : o->detect_zeroes;
     image->flush_writes = o->cache == LAM_CACHE_WRITETHROUGH

@@ -69,4 +69,10 @@ bool name_has_protocol(const char *name);
  */
 char *name_resolve(const char *overlay, const char *backing);
 
+/* How a header of the image file @from, which need not be there yet, names the
+ * file @path: by the way from the one's directory to the other.  Looks at the
+ * directories. */
+int name_relative(const char *from, const char *path, char **out,
+                  struct lam_error *err);
+
 #endif

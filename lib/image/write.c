@@ -405,12 +405,23 @@ int lam_image_discard(struct lam_image *image, uint64_t offset,
 
 /* A layer that the top has covered a moment ago is flushed with it: the guest
  * does not know that there are two. */
+static int flush_settling(struct lam_image *layer, struct lam_error *err)
+{
+    int state = atomic_load(&layer->settling);
+
+    if (state < 0)
+        return lam_fail_errno(err, -state, "'%s': what was written before the "
+                              "snapshot could not be brought to disk",
+                              layer->name);
+    return state ? layer->ops->flush(layer->format, err) : 0;
+}
+
 int image_flush(struct lam_image *image, struct lam_error *err)
 {
     if (!image->writable || image->metadata_only)
         return 0;
     for (struct lam_image *i = image->backing; i; i = i->backing) {
-        int rc = atomic_load(&i->settling) ? i->ops->flush(i->format, err) : 0;
+        int rc = flush_settling(i, err);
         if (rc < 0)
             return rc;
     }

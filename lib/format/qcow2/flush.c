@@ -361,11 +361,22 @@ int qcow2_flush(void *format, struct lam_error *err)
     return qcow2_write_back(q, true, err);
 }
 
-/* Nobody else uses the image any more: all releases are due. */
+/* Nobody writes any more: all releases are due, once those who read while they
+ * came about have ended.  (What is durable begins to drain in the first round.)
+ */
+static void release_all(struct qcow2 *q)
+{
+    for (int i = 0; i < 2; i++) {
+        epoch_wait_old(&q->epoch);
+        LAM_LOCKED(&q->alloc_lock);
+        release_reap(q);
+    }
+}
+
 static int write_refcounts_last(struct qcow2 *q, struct lam_error *err)
 {
+    release_all(q);
     LAM_LOCKED(&q->alloc_lock);
-    release_reap(q);
     bool dirty = q->header.incompatible & QCOW2_INCOMPAT_DIRTY;
     if (!alloc_is_dirty(q) && !dirty)
         return 0;
