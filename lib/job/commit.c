@@ -13,8 +13,8 @@
 #include "base/workers.h"
 #include "image/access.h"
 #include "image/graph.h"
-#include "job/copy.h"
 #include "job/job.h"
+#include "job/walk.h"
 
 #define CHUNK_BYTES   (1 * LAM_MIB)
 #define BARE_BYTES    (1 * LAM_GIB)
@@ -59,11 +59,11 @@ static int commit_data(struct commit *c, struct hand *hand,
                        struct lam_error *err)
 {
     const struct walk_chunk *chunk = &hand->chunk;
-    uint64_t bytes_read = 0;
     int rc = job_pay(&c->job, chunk->length, err);
 
     if (rc == 0)
-        rc = copy_read_chunk(chunk, hand->buf, &bytes_read, err);
+        rc = lam_image_read(c->top, hand->buf, chunk->length, chunk->offset,
+                            err);
     return rc < 0 ? rc : lam_image_write(c->base, hand->buf, chunk->length,
                                          chunk->offset, 0, err);
 }
@@ -104,8 +104,12 @@ static void choose_sizes(const struct commit *c, struct walk_options *o)
         smallest = size ? min_u64(smallest, size) : smallest;
     }
     uint64_t piece = rate_piece(&c->job.rate, UNIT_BYTES, largest);
-    *o = (struct walk_options){ smallest, max_u64(piece, smallest), BARE_BYTES,
-                                smallest };
+    *o = (struct walk_options){
+        .unit = smallest,
+        .data_max = max_u64(piece, smallest),
+        .bare_max = BARE_BYTES,
+        .split_min = smallest,
+    };
 }
 
 static int hands_new(struct commit *c, struct lam_error *err)
