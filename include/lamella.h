@@ -11,7 +11,8 @@
  *   this format.  -ENOTSUP: a feature lamella lacks.  -EUCLEAN: corruption.
  * - The library never prints, exits, aborts or reads the environment.
  * - Any number of threads may use one struct lam_image at once, except for
- *   lam_image_close(), which needs that nobody else uses it any more.
+ *   lam_image_close(), which needs that nobody else uses it any more.  A call
+ *   back must not use the image of the call that made it.
  * - Option structs are initialised with their LAM_..._INIT macro, so that a
  *   member that is added later has its default.
  *
@@ -255,7 +256,8 @@ LAM_API const char *lam_image_name(const struct lam_image *image);
 /* Guest cluster size in bytes; 0 for formats without clusters. */
 LAM_API uint64_t lam_image_cluster_size(const struct lam_image *image);
 
-/* The backing image, or NULL.  Lives as long as @image; not to be closed. */
+/* The backing image, or NULL.  Not to be closed; lives as long as @image, or
+ * until a call takes it out of the chain. */
 LAM_API struct lam_image *lam_image_backing(const struct lam_image *image);
 
 /* Called now and then by long work: @done of @total, in some unit. */
@@ -742,6 +744,48 @@ struct lam_amend_options {
 LAM_API int lam_image_amend(struct lam_image *image,
                             const struct lam_amend_options *options,
                             struct lam_error *err);
+
+/* ------------------------------------------------------ external snapshots */
+
+struct lam_overlay_options {
+    const char *backing_name;   /* what the overlay's header calls the image;
+                                   NULL: its path, seen from the overlay */
+    uint64_t cluster_size;      /* bytes; 0: the default */
+    bool lazy_refcounts, extended_l2;
+    struct lam_encryption_options encryption;   /* of the overlay */
+};
+
+#define LAM_OVERLAY_OPTIONS_INIT                                            \
+    { NULL, 0, false, false, LAM_ENCRYPTION_OPTIONS_INIT }
+
+/*
+ * lam_image_snapshot_external() - go on writing in a new overlay.
+ *
+ * Makes the qcow2 file @overlay, which must not be there yet, with @image's
+ * size and @image as its backing file, its name and format recorded.  @image
+ * stays the caller's handle and is the overlay from now on; what it was is
+ * lam_image_backing(image) and takes no more writes: its locks are those of a
+ * reader.  @options may be NULL.
+ *
+ * Safe beside all other requests but lam_image_close(): they wait for as long
+ * as the requests under way take to end, and one after the other sees the
+ * overlay.  Nothing of that waits for the disk.  The call itself returns when
+ * all that was written before it is on disk; until then a flush sees to that.
+ * Whenever power fails after the call began, @overlay, if it is there and
+ * whole, is the image as it was flushed last; what it is made from alone lacks
+ * what was written after the change.
+ *
+ * Returns 0, or negative: -EEXIST, -EROFS; -EINVAL if @image is not the top of
+ * its chain, has no file name that a header could hold, or is encrypted and the
+ * overlay would not be; -ENOSPC, -EACCES and so on: all is as it was, and there
+ * is no file @overlay.  If the last of what was written before fails to reach
+ * the disk, the change has been made, and each flush of the image fails.
+ */
+LAM_API int lam_image_snapshot_external(struct lam_image *image,
+                                        const char *overlay,
+                                        const struct lam_overlay_options
+                                            *options,
+                                        struct lam_error *err);
 
 struct lam_measure {
     uint64_t required;          /* bytes, for the data there is */

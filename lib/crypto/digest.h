@@ -24,6 +24,11 @@ int digest_stream_new(const char *name, size_t length,
 /* NULL: no-op. */
 void digest_stream_free(struct digest_stream *s);
 
+static inline void digest_stream_cleanup(struct digest_stream **s)
+{
+    digest_stream_free(*s);
+}
+
 int digest_stream_update(struct digest_stream *s, const void *bytes,
                          size_t length, struct lam_error *err);
 /* Writes *@size bytes, DIGEST_MAX_BYTES at most, to @out; the stream begins

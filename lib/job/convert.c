@@ -134,6 +134,14 @@ static uint64_t largest_cluster(struct lam_image *const *sources, size_t count)
     return largest;
 }
 
+/* A chunk of data moves at once: little of it, where the rate is low. */
+static uint64_t chunk_bytes(const struct lam_convert_options *convert)
+{
+    const struct rate rate = { .per_second = convert->rate };
+
+    return rate_piece(&rate, ZERO_BLOCK, CHUNK_BYTES);
+}
+
 /* Blocks of zeroes are looked for, and chunks cut, at these sizes. */
 static void choose_sizes(const struct lam_image *target,
                          uint64_t largest_source_cluster,
@@ -149,7 +157,7 @@ static void choose_sizes(const struct lam_image *target,
     copy->sparse_min = max_u64(convert->sparse_size, copy->grain);
     walk->unit = max_u64(copy->grain, ZERO_BLOCK);
     walk->bare_max = BARE_BYTES;
-    walk->data_max = CHUNK_BYTES;
+    walk->data_max = chunk_bytes(convert);
     while (walk->data_max < max_u64(copy->sparse_min, largest_source_cluster))
         walk->data_max *= 2;
     walk->split_min = convert->sparse_size > ZERO_BLOCK
@@ -180,6 +188,56 @@ static int check_request(struct lam_image *const *sources, size_t count,
         return lam_fail(err, EINVAL, "Cannot use --target-is-zero when the "
                         "destination image has a backing file");
     return 0;
+}
+
+/* ------------------------------------------------------- on the way */
+
+/* What a copy does besides copying. */
+struct extras {
+    struct rate rate;
+    struct salvage salvage;
+    struct digest *digest;
+};
+
+/* Call when sizes and workers have been chosen; deinit also after a failure. */
+static int extras_init(struct extras *x, struct copy_options *copy,
+                       struct walk_options *walk, struct lam_error *err)
+{
+    const struct lam_convert_options *convert = copy->convert;
+
+    x->digest = NULL;
+    rate_init(&x->rate, convert->rate);
+    salvage_init(&x->salvage, convert);
+    copy->rate = &x->rate;
+    if (convert->flags & LAM_CONVERT_SALVAGE) {
+        copy->salvage = &x->salvage;
+        walk->salvage = true;
+    }
+    if (!convert->digest)
+        return 0;
+    /* What the target shares with its backing file is read for the digest. */
+    if (convert->flags & LAM_CONVERT_TARGET_HAS_BACKING)
+        walk->bare_max = walk->data_max;
+    int rc = digest_new(convert->digest, copy->workers, walk->data_max,
+                        convert->cancel, &x->digest, err);
+    copy->digest = x->digest;
+    return rc;
+}
+
+static int extras_finish(struct extras *x, struct lam_convert_result *result,
+                         int rc, struct lam_error *err)
+{
+    result->bytes_unreadable = x->salvage.bytes_lost;
+    if (rc == 0 && x->digest)
+        rc = digest_finish(x->digest, result->digest, err);
+    return rc;
+}
+
+static void extras_deinit(struct extras *x)
+{
+    digest_free(x->digest);
+    salvage_deinit(&x->salvage);
+    rate_deinit(&x->rate);
 }
 
 /* ------------------------------------------------------------ to an image */
@@ -231,13 +289,14 @@ static int copy_to_image(struct walk *walk, struct copy_options *copy,
     if (rc == 0)
         rc = copy_run(walk, copy, &counts, err);
     rc = finish_target(copy->target, suspended, saved, options->flags, rc, err);
-    if (result)
-        *result = (struct lam_convert_result){
-            .bytes_read = counts.bytes_read,
-            .bytes_written = counts.bytes_written + zeroing.bytes_written,
-            .bytes_zeroed = zeroing.bytes_zeroed,
-            .bytes_skipped = zeroing.bytes_skipped,
-        };
+    *result = (struct lam_convert_result){
+        .bytes_guest = walk->total,
+        .bytes_read = counts.bytes_read,
+        .bytes_written = counts.bytes_written + zeroing.bytes_written,
+        .bytes_zeroed = zeroing.bytes_zeroed,
+        .bytes_skipped = zeroing.bytes_skipped,
+        .bytes_discarded = zeroing.cleared_end,
+    };
     zeroing_deinit(&zeroing);
     return rc;
 }
@@ -248,7 +307,9 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
                 struct lam_convert_result *result, struct lam_error *err)
 {
     struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
-    struct walk_options cuts;
+    struct lam_convert_result counts = { 0 };
+    struct walk_options cuts = { 0 };
+    struct extras extras;
     struct walk walk;
 
     if (!options)
@@ -266,11 +327,18 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
     };
     choose_sizes(target, largest_cluster(sources, nb_sources), options, &copy,
                  &cuts);
-    rc = sources_begin(&walk, &cuts, sources, nb_sources, target, options, err);
-    if (rc < 0)
-        return rc;
-    rc = copy_to_image(&walk, &copy, result, err);
-    walk_deinit(&walk);
+    rc = extras_init(&extras, &copy, &cuts, err);
+    if (rc == 0)
+        rc = sources_begin(&walk, &cuts, sources, nb_sources, target, options,
+                           err);
+    if (rc == 0) {
+        rc = copy_to_image(&walk, &copy, &counts, err);
+        walk_deinit(&walk);
+    }
+    rc = extras_finish(&extras, &counts, rc, err);
+    extras_deinit(&extras);
+    if (result)
+        *result = counts;
     return rc;
 }
 
@@ -282,30 +350,39 @@ int lam_convert_to_fd(struct lam_image *const *sources, size_t nb_sources,
 {
     struct walk_options cuts = {
         .unit = ZERO_BLOCK,
-        .data_max = max_u64(CHUNK_BYTES,
-                            largest_cluster(sources, nb_sources)),
+        .data_max = CHUNK_BYTES,
         .bare_max = CHUNK_BYTES,
         .split_min = SPLIT_BYTES,
     };
     struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
+    struct lam_convert_result outcome = { 0 };
     struct copy_counts counts = { 0, 0 };
+    struct extras extras;
     struct walk walk;
 
     if (!options)
         options = &defaults;
-    int rc = sources_begin(&walk, &cuts, sources, nb_sources, NULL, options,
+    struct copy_options copy = {
+        .convert = options,
+        .workers = worker_count(options,
+                                any_direct(sources, nb_sources, NULL)),
+    };
+    cuts.data_max = max_u64(chunk_bytes(options),
+                            largest_cluster(sources, nb_sources));
+    int rc = extras_init(&extras, &copy, &cuts, err);
+    if (rc == 0)
+        rc = sources_begin(&walk, &cuts, sources, nb_sources, NULL, options,
                            err);
-    if (rc < 0)
-        return rc;
-    rc = stream_run(&walk, fd,
-                    worker_count(options, any_direct(sources, nb_sources,
-                                                     NULL)),
-                    options, &counts, err);
-    walk_deinit(&walk);
+    if (rc == 0) {
+        outcome.bytes_guest = walk.total;
+        rc = stream_run(&walk, fd, &copy, &counts, err);
+        walk_deinit(&walk);
+    }
+    outcome.bytes_read = counts.bytes_read;
+    outcome.bytes_written = counts.bytes_written;
+    rc = extras_finish(&extras, &outcome, rc, err);
+    extras_deinit(&extras);
     if (result)
-        *result = (struct lam_convert_result){
-            .bytes_read = counts.bytes_read,
-            .bytes_written = counts.bytes_written,
-        };
+        *result = outcome;
     return rc;
 }

@@ -83,8 +83,8 @@ static int read_segment(const struct walk_chunk *chunk,
     return image_read_extents(s->image, &part, buf, s->length, s->offset, err);
 }
 
-int copy_read_chunk(const struct walk_chunk *chunk, uint8_t *buf,
-                    uint64_t *bytes_read, struct lam_error *err)
+static int read_segments(const struct walk_chunk *chunk, uint8_t *buf,
+                         uint64_t *bytes_read, struct lam_error *err)
 {
     for (size_t i = 0; i < chunk->nb_segments; i++) {
         const struct walk_segment *s = &chunk->segments[i];
@@ -98,6 +98,16 @@ int copy_read_chunk(const struct walk_chunk *chunk, uint8_t *buf,
                 *bytes_read += chunk->extents.items[e].length;
     }
     return 0;
+}
+
+int copy_read_chunk(const struct walk_chunk *chunk, struct salvage *salvage,
+                    uint8_t *buf, uint64_t *bytes_read, struct lam_error *err)
+{
+    int rc = read_segments(chunk, buf, bytes_read, err);
+
+    if (!salvage || !salvage_applies(rc))
+        return rc;
+    return salvage_chunk(salvage, chunk, buf, err);
 }
 
 /* ------------------------------------------------------------ writing */
@@ -195,27 +205,67 @@ static int write_chunk(struct copy *copy, struct copy_worker *w,
 
 /* ------------------------------------------------------------ the workers */
 
+static int read_chunk(struct copy *copy, struct copy_worker *w,
+                      struct lam_error *err)
+{
+    const struct copy_options *o = copy->options;
+
+    if (rate_take(o->rate, w->chunk.length, o->convert->cancel) < 0)
+        return copy_cancelled(o->convert, err);
+    return copy_read_chunk(&w->chunk, o->salvage, w->buf, &w->bytes_read, err);
+}
+
+static int copy_chunk(struct copy *copy, struct copy_worker *w,
+                      struct lam_error *err)
+{
+    int rc = 0;
+
+    switch (w->chunk.kind) {
+    case WALK_ZERO:
+        return write_zeroes(copy, w, w->chunk.offset, w->chunk.length, err);
+    case WALK_DATA:
+        rc = read_chunk(copy, w, err);
+        return rc < 0 ? rc : write_chunk(copy, w, err);
+    case WALK_SHARED:
+        /* Stays where it is; its bytes count all the same. */
+        return copy->options->digest ? read_chunk(copy, w, err) : 0;
+    }
+    return 0;
+}
+
+static int hash_chunk(struct copy *copy, struct copy_worker *w,
+                      struct lam_error *err)
+{
+    const struct walk_chunk *chunk = &w->chunk;
+
+    if (!copy->options->digest)
+        return 0;
+    return digest_put(copy->options->digest, chunk->sequence, chunk->offset,
+                      chunk->length, chunk->kind == WALK_ZERO ? NULL : &w->buf,
+                      err);
+}
+
 static int copy_step(void *job, unsigned worker, struct lam_error *err)
 {
     struct copy *copy = job;
     struct copy_worker *w = &copy->workers[worker];
-    struct walk_chunk *chunk = &w->chunk;
 
     int rc = copy_cancelled(copy->options->convert, err);
     if (rc == 0)
-        rc = walk_next(copy->walk, chunk, err);
-    if (rc <= 0)
-        return rc;
-    if (chunk->kind == WALK_ZERO)
-        rc = write_zeroes(copy, w, chunk->offset, chunk->length, err);
-    else if (chunk->kind == WALK_DATA)
-        rc = copy_read_chunk(chunk, w->buf, &w->bytes_read, err);
-    if (rc >= 0 && chunk->kind == WALK_DATA)
-        rc = write_chunk(copy, w, err);
-    if (rc < 0)
-        return rc;
-    copy_progress_add(&copy->progress, chunk->length);
-    return 1;
+        rc = walk_next(copy->walk, &w->chunk, err);
+    if (rc == 0)
+        return 0;
+    if (rc > 0)
+        rc = copy_chunk(copy, w, err);
+    if (rc >= 0)
+        rc = hash_chunk(copy, w, err);
+    if (rc >= 0) {
+        copy_progress_add(&copy->progress, w->chunk.length);
+        return 1;
+    }
+    if (copy->options->digest)
+        digest_abort(copy->options->digest);
+    return rc;
 }
 
 static int workers_new(struct copy *copy, struct lam_error *err)
@@ -229,7 +279,6 @@ static int workers_new(struct copy *copy, struct lam_error *err)
     for (unsigned i = 0; i < n; i++) {
         struct copy_worker *w = &copy->workers[i];
         w->buf = buffer_new(bytes);
-        w->scratch = w->buf;
         if (!w->buf)
             return lam_fail(err, ENOMEM, "no memory for %zu bytes", bytes);
         if (copy->options->zeroing->method != LAM_ZERO_BY_DISCARD_PROVE)
@@ -249,8 +298,7 @@ static void workers_free(struct copy *copy, struct copy_counts *counts)
         counts->bytes_read += w->bytes_read;
         counts->bytes_written += w->bytes_written;
         walk_chunk_deinit(&w->chunk);
-        if (w->scratch != w->buf)
-            free(w->scratch);
+        free(w->scratch);
         free(w->buf);
     }
     free(copy->workers);

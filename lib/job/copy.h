@@ -9,6 +9,9 @@
 #ifndef LAM_JOB_COPY_H
 #define LAM_JOB_COPY_H
 
+#include "job/digest.h"
+#include "job/rate.h"
+#include "job/salvage.h"
 #include "job/walk.h"
 #include "job/zeroing.h"
 
@@ -22,6 +25,9 @@ struct copy_options {
     uint64_t sparse_min;    /* shorter runs of zeroes are written as data */
     unsigned workers;
     const struct lam_convert_options *convert;  /* progress, cancel */
+    struct rate *rate;
+    struct salvage *salvage;    /* NULL: what cannot be read is an error */
+    struct digest *digest;      /* NULL: none */
 };
 
 struct copy_counts {
@@ -32,9 +38,9 @@ struct copy_counts {
 int copy_run(struct walk *walk, const struct copy_options *options,
              struct copy_counts *counts, struct lam_error *err);
 
-/* Read a data chunk into @buf, which takes all of it. */
-int copy_read_chunk(const struct walk_chunk *chunk, uint8_t *buf,
-                    uint64_t *bytes_read, struct lam_error *err);
+/* Read a data chunk into @buf, which takes all of it.  @salvage may be NULL. */
+int copy_read_chunk(const struct walk_chunk *chunk, struct salvage *salvage,
+                    uint8_t *buf, uint64_t *bytes_read, struct lam_error *err);
 
 /* Progress of all workers, told to one callback by one thread at a time. */
 struct copy_progress {

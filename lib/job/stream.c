@@ -31,7 +31,7 @@ struct stream_worker {
 struct stream {
     struct walk *walk;
     int fd;
-    const struct lam_convert_options *convert;
+    const struct copy_options *options;
     struct stream_worker *workers;
     uint8_t *zeroes;
     struct copy_progress progress;
@@ -49,7 +49,7 @@ static int wait_writable(struct stream *s, struct lam_error *err)
     int rc = 0;
 
     while (rc == 0) {
-        rc = copy_cancelled(s->convert, err);
+        rc = copy_cancelled(s->options->convert, err);
         if (rc < 0)
             return rc;
         rc = poll(&p, 1, POLL_MS);
@@ -116,28 +116,53 @@ static int write_chunk(struct stream *s, struct stream_worker *w,
     return 0;
 }
 
+static int read_chunk(struct stream *s, struct stream_worker *w,
+                      struct lam_error *err)
+{
+    const struct copy_options *o = s->options;
+
+    if (w->chunk.kind != WALK_DATA)
+        return 0;
+    if (rate_take(o->rate, w->chunk.length, o->convert->cancel) < 0)
+        return copy_cancelled(o->convert, err);
+    return copy_read_chunk(&w->chunk, o->salvage, w->buf, &w->bytes_read, err);
+}
+
+/* What another worker failed at keeps everybody from his turn. */
+static int fail(struct stream *s, int rc)
+{
+    pass_turn(s, true);
+    if (s->options->digest)
+        digest_abort(s->options->digest);
+    return rc;
+}
+
 static int stream_step(void *job, unsigned worker, struct lam_error *err)
 {
     struct stream *s = job;
     struct stream_worker *w = &s->workers[worker];
 
-    int rc = copy_cancelled(s->convert, err);
+    int rc = copy_cancelled(s->options->convert, err);
     if (rc == 0)
         rc = walk_next(s->walk, &w->chunk, err);
     if (rc == 0)
         return 0;
-    if (rc > 0 && w->chunk.kind == WALK_DATA)
-        rc = copy_read_chunk(&w->chunk, w->buf, &w->bytes_read, err);
-    if (rc < 0) {
-        pass_turn(s, true);
-        return rc;
-    }
+    if (rc > 0)
+        rc = read_chunk(s, w, err);
+    if (rc < 0)
+        return fail(s, rc);
     if (!wait_turn(s, w->chunk.sequence))
         return 0;       /* whoever failed says why */
     rc = write_chunk(s, w, err);
-    pass_turn(s, rc < 0);
     if (rc < 0)
-        return rc;
+        return fail(s, rc);
+    pass_turn(s, false);
+    if (s->options->digest)
+        rc = digest_put(s->options->digest, w->chunk.sequence,
+                        w->chunk.offset, w->chunk.length,
+                        w->chunk.kind == WALK_DATA ? &w->buf : NULL, err);
+    if (rc < 0)
+        return fail(s, rc);
     copy_progress_add(&s->progress, w->chunk.length);
     return 1;
 }
@@ -171,15 +196,15 @@ static void buffers_free(struct stream *s, unsigned n,
     free(s->zeroes);
 }
 
-int stream_run(struct walk *walk, int fd, unsigned workers,
-               const struct lam_convert_options *convert,
+int stream_run(struct walk *walk, int fd, const struct copy_options *options,
                struct copy_counts *counts, struct lam_error *err)
 {
-    struct stream s = { .walk = walk, .fd = fd, .convert = convert };
+    struct stream s = { .walk = walk, .fd = fd, .options = options };
+    unsigned workers = options->workers;
 
     pthread_mutex_init(&s.lock, NULL);
     pthread_cond_init(&s.moved, NULL);
-    copy_progress_init(&s.progress, walk->total, convert);
+    copy_progress_init(&s.progress, walk->total, options->convert);
     int rc = buffers_new(&s, workers, err);
     if (rc == 0)
         rc = workers_run(workers, stream_step, &s, err);

@@ -9,8 +9,8 @@
 
 /* Several workers read ahead; the bytes leave in order.  All kinds of chunk
  * are written; @walk has bare_max no larger than data_max. */
-int stream_run(struct walk *walk, int fd, unsigned workers,
-               const struct lam_convert_options *convert,
+/* Of @options, what concerns a target that is an image does not count. */
+int stream_run(struct walk *walk, int fd, const struct copy_options *options,
                struct copy_counts *counts, struct lam_error *err);
 
 #endif

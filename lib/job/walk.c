@@ -23,6 +23,10 @@
 #define PIECES_MANY   8192
 /* Data extents from this length on are looked at for holes of the host. */
 #define LONG_DATA     (256 * LAM_KIB)
+/* What cannot be mapped is given up in pieces of this size. */
+#define UNKNOWN_BYTES (64 * LAM_KIB)
+/* An extent of the walk's own: the map could not be read here. */
+enum { EXTENT_UNKNOWN = 1 << 7 };
 
 int walk_init(struct walk *walk, const struct walk_options *options,
               const struct walk_source *sources, size_t nb_sources,
@@ -147,6 +151,32 @@ static int push_extents(struct walk *walk, const struct walk_source *source,
     return rc;
 }
 
+/*
+ * The map of the next @length bytes cannot be read.  If that is to be survived:
+ * look at less, down to a piece that is handed out unseen.
+ */
+static int map_less(struct walk *walk, const struct walk_source *source,
+                    uint64_t offset, uint64_t length, int rc,
+                    struct lam_error *err)
+{
+    struct lam_extent unknown = {
+        .offset = offset, .length = length, .state = LAM_EXTENT_DATA,
+        .flags = EXTENT_UNKNOWN,
+    };
+
+    if (!walk->options.salvage || rc == -ENOMEM)
+        return rc;
+    if (length > UNKNOWN_BYTES) {
+        walk->window = max_u64(align_down(length / 2, UNKNOWN_BYTES),
+                               UNKNOWN_BYTES);
+        return 0;
+    }
+    rc = push_piece(walk, source, &unknown, true, err);
+    if (rc == 0)
+        walk->mapped_end += length;
+    return rc;
+}
+
 /* Append the pieces of the next window of the source that is at hand. */
 static int map_window(struct walk *walk, struct lam_error *err)
 {
@@ -160,12 +190,16 @@ static int map_window(struct walk *walk, struct lam_error *err)
     int rc = lam_image_map(s->image, offset, length,
                            whole_chain ? LAM_DEPTH_ALL : s->depth, 0, &map,
                            err);
+    size_t before = walk->count;
     if (rc >= 0)
         rc = push_extents(walk, s, &map, whole_chain, err);
     tune_window(walk, map.count);
     lam_extents_deinit(&map);
-    if (rc >= 0)
-        walk->mapped_end += length;
+    if (rc < 0) {
+        walk->count = before;
+        return map_less(walk, s, offset, length, rc, err);
+    }
+    walk->mapped_end += length;
     return rc;
 }
 
@@ -273,7 +307,8 @@ static int push_part(struct walk_chunk *chunk, const struct walk_piece *piece,
         to - from);
     struct walk_segment *last =
         chunk->nb_segments ? &chunk->segments[chunk->nb_segments - 1] : NULL;
-    bool shared = piece->kind == WALK_SHARED;
+    bool shared = piece->kind == WALK_SHARED ||
+                  piece->extent.flags & EXTENT_UNKNOWN;
 
     int rc = push_extent(&chunk->extents, &part, err);
     if (rc < 0)
@@ -308,7 +343,7 @@ static int take_pieces(struct walk *walk, struct walk_chunk *chunk,
         const struct walk_piece *piece = &walk->pieces[walk->first];
         if (piece->target_offset >= end)
             break;
-        if (chunk->kind == WALK_DATA) {
+        if (chunk->kind != WALK_ZERO) {
             uint64_t from = max_u64(piece->target_offset, chunk->offset);
             uint64_t to = min_u64(piece_end(piece), end);
             int rc = push_part(chunk, piece, from, to, err);

@@ -44,7 +44,7 @@ struct walk_chunk {
     uint64_t offset, length;    /* in the target */
     uint64_t sequence;          /* 0, 1, 2 ... in ascending offset */
     enum walk_kind kind;
-    /* Cover the chunk if it is data; both owned. */
+    /* Cover the chunk unless it is zero; both owned. */
     struct walk_segment *segments;
     size_t nb_segments, max_segments;
     struct lam_extents extents;
@@ -64,6 +64,8 @@ struct walk_options {
     uint64_t data_max;      /* bytes of a data chunk, a multiple of @unit */
     uint64_t bare_max;      /* bytes of the others, a multiple of @unit */
     uint64_t split_min;     /* shorter zero runs stay inside a data chunk */
+    bool salvage;           /* what the map does not tell is data, to be read
+                               as far as it can be */
 };
 
 struct walk {
