@@ -8,16 +8,15 @@
  * BLKZEROOUT zeroes and keeps the blocks (and writes, if the device has no
  * command for it); BLKDISCARD promises nothing about what is read afterwards.
  */
-#include <inttypes.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "io/file.h"
+#include "io/provision.h"
+#include "io/sysfs.h"
 
 static int blockdev_size(struct lam_io *io, uint64_t *size)
 {
@@ -70,38 +69,23 @@ const struct lam_io_ops blockdev_ops = {
 
 /* ----------------------------------------------------------------- probing */
 
-/* A partition has no queue of its own: it is one level up. */
+/* A partition has no queue of its own: it is its disk's. */
 static uint64_t queue_limit(dev_t device, const char *name)
 {
-    static const char *const places[] = { "queue", "../queue" };
-    for (size_t i = 0; i < LAM_ARRAY_SIZE(places); i++) {
-        char path[128];
-        snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s/%s",
-                 major(device), minor(device), places[i], name);
-        FILE *f = fopen(path, "re");
-        if (!f)
-            continue;
-        uint64_t value = 0;
-        int fields = fscanf(f, "%" SCNu64, &value);
-        fclose(f);
-        return fields == 1 ? value : 0;
-    }
-    return 0;
+    char attribute[SYSFS_NAME_MAX];
+    uint64_t value;
+
+    snprintf(attribute, sizeof attribute, "queue/%s", name);
+    return sysfs_number(sysfs_disk(device), attribute, &value) ? value : 0;
 }
 
 /* Where the granules begin; a partition's own, unlike the rest. */
 static uint64_t discard_alignment(dev_t device)
 {
-    char path[128];
-    snprintf(path, sizeof path, "/sys/dev/block/%u:%u/discard_alignment",
-             major(device), minor(device));
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    uint64_t value = 0;
-    int fields = fscanf(f, "%" SCNu64, &value);
-    fclose(f);
-    return fields == 1 && value != UINT32_MAX ? value : 0;
+    uint64_t value;
+
+    return sysfs_number(device, "discard_alignment", &value) &&
+           value != UINT32_MAX ? value : 0;
 }
 
 static int probe_sectors(struct file *file, struct lam_error *err)
@@ -135,14 +119,19 @@ static int probe_sectors(struct file *file, struct lam_error *err)
 static void probe_queue(struct file *file, dev_t device)
 {
     struct lam_io_limits *limits = &file->io.limits;
+    struct provision provision;
+
+    provision_probe(device, &provision);
     limits->discard_max = queue_limit(device, "discard_max_bytes");
     limits->discard_granularity = queue_limit(device, "discard_granularity");
     limits->discard_alignment = discard_alignment(device);
     limits->discard_reads_zero = queue_limit(device, "discard_zeroes_data");
     limits->zero_max = queue_limit(device, "write_zeroes_max_bytes");
     limits->can_discard = limits->discard_max > 0;
+    limits->discard_undefined = provision.discard_undefined;
     /* The kernel unmaps by way of write-zeroes, so it takes both. */
-    limits->can_punch = limits->discard_max > 0 && limits->zero_max > 0;
+    limits->can_punch = limits->discard_max > 0 && limits->zero_max > 0 &&
+                        !provision.zeroing_keeps;
     limits->can_zero_range = true;
 }
 

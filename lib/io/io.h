@@ -37,6 +37,8 @@ struct lam_io_limits {
     bool can_zero_range;        /* zeroes the range, keeps it allocated */
     bool can_discard;           /* frees, says nothing about what is read */
     bool discard_reads_zero;    /* the queue promises it (rare) */
+    bool discard_undefined;     /* the device says that freed blocks may read
+                                   as anything, each time anew */
     uint64_t discard_granularity;   /* bytes; 0: unknown */
     uint64_t discard_alignment;
     uint64_t discard_max;       /* bytes a request; 0: not supported */
@@ -69,6 +71,8 @@ struct lam_io_ops {
     int (*zero_range)(struct lam_io *io, uint64_t offset, uint64_t length);
     int (*discard)(struct lam_io *io, uint64_t offset, uint64_t length);
     int (*allocate)(struct lam_io *io, uint64_t offset, uint64_t length);
+    /* A hint: begin to write the range to the disk.  NULL: nothing to do. */
+    void (*write_out)(struct lam_io *io, uint64_t offset, uint64_t length);
     /* State of the byte at @offset and how far it goes at least (clipped to
      * @length).  NULL: everything is data. */
     int (*extent)(struct lam_io *io, uint64_t offset, uint64_t length,
@@ -87,6 +91,16 @@ struct io_change {
     struct range range;
     bool exclusive;             /* read-modify-write: nobody else meanwhile */
     struct io_change *next;
+};
+
+/* Growing ahead of the writes; see ahead.h. */
+struct io_ahead {
+    pthread_mutex_t lock;       /* held while a step is taken */
+    _Atomic uint64_t step;      /* 0: the object does not grow ahead */
+    _Atomic uint64_t end;       /* space has been taken up to here; 0: none */
+    _Atomic uint64_t base;      /* where we looked last */
+    _Atomic uint64_t filled;    /* bytes written behind @base */
+    _Atomic uint64_t written_out;
 };
 
 struct lam_io {
@@ -113,6 +127,8 @@ struct lam_io {
     pthread_mutex_t change_lock;    /* guards changes; innermost */
     pthread_cond_t change_ended;
     struct io_change *changes;
+
+    struct io_ahead ahead;
 };
 
 /* Same object?  For loops in chains.  dev and ino (rdev for devices). */
@@ -217,6 +233,11 @@ int lam_io_zero(struct lam_io *io, uint64_t offset, uint64_t length,
 int lam_io_discard(struct lam_io *io, uint64_t offset, uint64_t length,
                    struct lam_error *err);
 
+/* The same for who has to know: asks the host whatever io->unmap says, and
+ * tells when it could not (-ENOTSUP) or would not. */
+int lam_io_free(struct lam_io *io, uint64_t offset, uint64_t length,
+                struct lam_error *err);
+
 /* Reserve space (posix_fallocate); -ENOTSUP if the host cannot. */
 int lam_io_allocate(struct lam_io *io, uint64_t offset, uint64_t length,
                     struct lam_error *err);
@@ -228,6 +249,14 @@ int lam_io_allocate(struct lam_io *io, uint64_t offset, uint64_t length,
  */
 int lam_io_preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
                        enum lam_preallocation mode, struct lam_error *err);
+
+/*
+ * From now on the object takes space behind its end ahead of what is written
+ * there, in steps that grow from @step bytes, a power of two, to 16 MiB, and
+ * gives back what is too much when it is closed.  For files whose length means
+ * nothing: a crash leaves them longer.  Does nothing where the host cannot.
+ */
+void lam_io_grow_ahead(struct lam_io *io, uint64_t step);
 
 /* Data or hole at @offset, for at least *@run bytes.  Past the end: hole. */
 int lam_io_extent(struct lam_io *io, uint64_t offset, uint64_t length,

@@ -13,14 +13,13 @@
 
 #define SYS_BLOCK "/sys/block"
 
-static void device_path(char path[SYSFS_PATH_MAX], dev_t device,
-                        const char *name)
+void sysfs_path(char path[SYSFS_PATH_MAX], dev_t device, const char *attribute)
 {
     snprintf(path, SYSFS_PATH_MAX, "/sys/dev/block/%u:%u/%s", major(device),
-             minor(device), name);
+             minor(device), attribute);
 }
 
-static bool first_line(const char *path, char *text, size_t size)
+bool sysfs_first_line(const char *path, char *text, size_t size)
 {
     FILE *f = fopen(path, "re");
     if (!f)
@@ -36,8 +35,8 @@ bool sysfs_text(dev_t device, const char *attribute, char *text, size_t size)
 {
     char path[SYSFS_PATH_MAX];
 
-    device_path(path, device, attribute);
-    return first_line(path, text, size);
+    sysfs_path(path, device, attribute);
+    return sysfs_first_line(path, text, size);
 }
 
 bool sysfs_number(dev_t device, const char *attribute, uint64_t *value)
@@ -108,7 +107,7 @@ static int each(const char *folder, const char *prefix, sysfs_fn *fn,
             strncmp(e->d_name, prefix, strlen(prefix)) != 0)
             continue;
         snprintf(path, sizeof path, "%s/%s/dev", folder, e->d_name);
-        if (first_line(path, text, sizeof text) &&
+        if (sysfs_first_line(path, text, sizeof text) &&
             parse_device(text, &device))
             answer = fn(device, opaque);
     }
@@ -120,7 +119,7 @@ int sysfs_each(dev_t device, const char *folder, sysfs_fn *fn, void *opaque)
 {
     char path[SYSFS_PATH_MAX];
 
-    device_path(path, device, folder);
+    sysfs_path(path, device, folder);
     return each(path, "", fn, opaque);
 }
 

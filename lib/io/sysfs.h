@@ -18,6 +18,13 @@ enum {
     SYSFS_PATH_MAX = 512,
 };
 
+/* Where an attribute of @device is to be found. */
+void sysfs_path(char path[SYSFS_PATH_MAX], dev_t device,
+                const char *attribute);
+
+/* The text of a file up to its first newline; false if there is none. */
+bool sysfs_first_line(const char *path, char *text, size_t size);
+
 /* The text of an attribute, up to its first newline; false if there is none. */
 bool sysfs_text(dev_t device, const char *attribute, char *text, size_t size);
 

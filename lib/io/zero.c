@@ -139,25 +139,53 @@ int lam_io_zero(struct lam_io *io, uint64_t offset, uint64_t length,
     return io_sync_change(io, err);
 }
 
-int lam_io_discard(struct lam_io *io, uint64_t offset, uint64_t length,
-                   struct lam_error *err)
+/* -ENOTSUP where the object has no such call, or has refused it before. */
+static int discard_body(struct lam_io *io, struct range body)
+{
+    if (!io->limits.can_discard || atomic_load(&io->no_discard))
+        return -ENOTSUP;
+    struct io_change change = { .range = body };
+    io_change_begin(io, &change);
+    int rc = call_pieces(io, io->ops->discard, body);
+    io_change_end(io, &change);
+    if (!unsupported(rc))
+        return rc;
+    atomic_store(&io->no_discard, true);
+    return -ENOTSUP;
+}
+
+/* Whole units of what lies inside the object. */
+static struct range discardable(struct lam_io *io, uint64_t offset,
+                                uint64_t length)
 {
     uint64_t size = atomic_load(&io->size);
     length = offset < size ? min_u64(length, size - offset) : 0;
+    return range_split(range_make(offset, length), call_unit(io)).body;
+}
+
+int lam_io_discard(struct lam_io *io, uint64_t offset, uint64_t length,
+                   struct lam_error *err)
+{
+    int rc = io_check_change(io, 0, 0, "discard", err);
+    if (rc < 0 || !io->unmap)
+        return rc;
+    struct range body = discardable(io, offset, length);
+    if (body.length)
+        discard_body(io, body);
+    return 0;
+}
+
+int lam_io_free(struct lam_io *io, uint64_t offset, uint64_t length,
+                struct lam_error *err)
+{
     int rc = io_check_change(io, 0, 0, "discard", err);
     if (rc < 0)
         return rc;
-    if (!io->unmap || !io->limits.can_discard || atomic_load(&io->no_discard))
-        return 0;
-    struct range body =
-        range_split(range_make(offset, length), call_unit(io)).body;
-    if (!body.length)
-        return 0;
-    struct io_change change = { .range = body };
-    io_change_begin(io, &change);
-    rc = call_pieces(io, io->ops->discard, body);
-    io_change_end(io, &change);
-    if (unsupported(rc))
-        atomic_store(&io->no_discard, true);
+    struct range body = discardable(io, offset, length);
+    rc = body.length ? discard_body(io, body) : 0;
+    if (rc < 0)
+        return lam_fail_errno(err, -rc, "Could not discard '%s' at offset %"
+                              PRIu64 ", length %" PRIu64, io->name,
+                              body.offset, body.length);
     return 0;
 }

@@ -29,7 +29,7 @@ static void choose_lost(struct lam_thin_plan *plan,
 
 /* A device without the command has the kernel write the zeroes, and an old
  * kernel may leave stale pages behind it. */
-static bool host_zeroes(const struct plan_input *in)
+bool plan_host_zeroes(const struct plan_input *in)
 {
     const struct lam_io_limits *l = &in->limits;
 
@@ -46,7 +46,7 @@ static void plan_allocated(const struct plan_input *in,
     if (in->has_metadata)
         choose(plan, LAM_ZERO_BY_WRITE, false,
                "-S 0: zeroes are stored like data");
-    else if (host_zeroes(in))
+    else if (plan_host_zeroes(in))
         choose(plan, LAM_ZERO_BY_ZERO_RANGE, false,
                "-S 0: zeroed by the host, blocks stay allocated");
     else
@@ -90,13 +90,19 @@ static void plan_file(const struct plan_input *in, struct lam_thin_plan *plan)
 static void plan_device_thick(const struct plan_input *in,
                               struct lam_thin_plan *plan)
 {
-    if (host_zeroes(in))
+    bool frees = in->limits.can_discard;
+
+    if (plan_host_zeroes(in))
         choose_lost(plan, LAM_ZERO_BY_ZERO_RANGE,
-                    "no discard support; the device zeroes ranges, which stay "
-                    "allocated");
+                    frees ? "what the device frees may read as anything; it "
+                            "zeroes ranges, which stay allocated"
+                          : "no discard support; the device zeroes ranges, "
+                            "which stay allocated");
     else
         choose_lost(plan, LAM_ZERO_BY_WRITE,
-                    "no discard support; zeroes are written");
+                    frees ? "what the device frees may read as anything; "
+                            "zeroes are written"
+                          : "no discard support; zeroes are written");
 }
 
 /* Pages that were cached before a discard may be shown after it. */
@@ -125,8 +131,10 @@ static void plan_device(const struct plan_input *in,
                         struct lam_thin_plan *plan)
 {
     const struct lam_io_limits *l = &in->limits;
+    bool frees = l->can_discard &&
+                 (l->discard_reads_zero || !l->discard_undefined);
 
-    if (!l->can_punch && !l->can_discard)
+    if (!l->can_punch && !frees)
         plan_device_thick(in, plan);
     else if (cache_in_the_way(in, plan))
         return;
@@ -179,7 +187,8 @@ static void describe_limits(const struct plan_input *in,
              access, l->logical_sector, l->physical_sector,
              yes_no(l->can_punch), yes_no(l->can_zero_range), l->zero_max,
              yes_no(l->can_discard), l->discard_granularity, l->discard_max,
-             l->discard_reads_zero ? "promised" : "not promised");
+             l->discard_reads_zero ? "promised"
+             : l->discard_undefined ? "no" : "not promised");
 }
 
 void plan_decide(const struct plan_input *in, struct lam_thin_plan *plan)

@@ -35,6 +35,10 @@ struct plan_input {
     bool pages_survive;             /* reading back has shown stale pages */
 };
 
+/* Is a range zeroed by the host for less than writing it costs, and for
+ * certain? */
+bool plan_host_zeroes(const struct plan_input *in);
+
 void plan_decide(const struct plan_input *in, struct lam_thin_plan *plan);
 
 /* "6.1.0-13-amd64" as PLAN_KERNEL(6, 1); 0 if it does not look like that. */

@@ -11,14 +11,12 @@
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/zeroes.h"
+#include "job/clear.h"
 
-/* Large enough that a terabyte is few calls, small enough that a cancel is
- * seen within a moment. */
-#define CLEAR_PIECE (LAM_GIB)
-/* A clear ends at a multiple of this: the rest is zeroed like any range. */
-#define CLEAR_UNIT  4096
 /* What is read before and after the clear to see whether pages survive. */
 enum { PROBE_BYTES = 64 * 1024 };
+/* What was freed is judged, and written where need be, in blocks of this. */
+enum { PROOF_BLOCK = 4096 };
 
 static unsigned running_kernel(void)
 {
@@ -85,55 +83,53 @@ void lam_convert_plan_new(const struct lam_create_options *create,
     plan_decide(&in, plan);
 }
 
-static int cancelled(const struct lam_convert_options *options,
-                     struct lam_error *err)
-{
-    if (options->cancel && *options->cancel)
-        return lam_fail(err, ECANCELED, "conversion was cancelled");
-    return 0;
-}
-
-/* Free [0, end) by punching, or by discarding where that is promised to read
- * as zero or is going to be proved. */
-static int clear(struct zeroing *z, uint64_t end, bool punch,
-                 const struct lam_convert_options *options,
-                 struct lam_error *err)
-{
-    for (uint64_t at = 0; at < end; at += CLEAR_PIECE) {
-        uint64_t length = min_u64(CLEAR_PIECE, end - at);
-        int rc = cancelled(options, err);
-        if (rc == 0 && punch)
-            rc = lam_image_zero(z->target, at, length,
-                                LAM_ZERO_UNMAP | LAM_ZERO_NO_FALLBACK, err);
-        else if (rc == 0)
-            rc = lam_image_discard(z->target, at, length, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
 /*
  * Read a sample at the start and at the end of what is cleared, so that it is
  * in the cache (before) and to see what the cache shows (after).
  */
-static int sample_is_zero(struct zeroing *z, uint64_t end, bool *zero,
+static int sample_is_zero(struct zeroing *z, struct range cleared, bool *zero,
                           struct lam_error *err)
 {
-    lam_autofree void *sample = buffer_new(PROBE_BYTES);
-    if (!sample)
-        return lam_fail(err, ENOMEM, "no memory for %d bytes", PROBE_BYTES);
+    uint64_t length = min_u64(cleared.length, PROBE_BYTES);
+    const uint64_t offsets[] = { cleared.offset, range_end(cleared) - length };
 
-    uint64_t length = min_u64(end, PROBE_BYTES);
-    const uint64_t offsets[] = { 0, end - length };
     *zero = true;
-    for (size_t i = 0; i < LAM_ARRAY_SIZE(offsets); i++) {
-        int rc = lam_image_read(z->target, sample, length, offsets[i], err);
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(offsets) && length; i++) {
+        int rc = lam_image_read(z->target, z->scratch, length, offsets[i],
+                                err);
         if (rc < 0)
             return rc;
-        *zero = *zero && memory_is_zero(sample, length);
+        *zero = *zero && memory_is_zero(z->scratch, length);
     }
     return 0;
+}
+
+/* The granules that lie inside [0, @end) as a whole. */
+static int whole_granules(const struct zeroing *z, uint64_t end,
+                          struct range *out, struct lam_error *err)
+{
+    uint64_t base;
+    int rc = clear_base(z->target, &base, err);
+    struct granules g = granules_of(&z->target->io->limits, base);
+    uint64_t from = granule_ceil(&g, 0), to = granule_floor(&g, end);
+
+    *out = from < to ? range_make(from, to - from) : range_make(0, 0);
+    return rc;
+}
+
+/* A device may take a request and leave the granules as they are that it
+ * covers in part: what is read there decides.  The ranges are counted when the
+ * source has been seen. */
+static int prove_edges(struct zeroing *z, struct range whole, uint64_t end,
+                       struct lam_error *err)
+{
+    uint64_t after = range_end(whole);
+    int rc = zeroing_prove(z, 0, whole.offset, z->scratch, err);
+
+    if (rc == 0)
+        rc = zeroing_prove(z, after, end - after, z->scratch, err);
+    z->bytes_zeroed = z->bytes_skipped = z->bytes_written = 0;
+    return rc;
 }
 
 /*
@@ -145,26 +141,42 @@ static int clear_once(struct zeroing *z, struct plan_input *in, uint64_t total,
                       struct lam_error *err)
 {
     bool punch = in->limits.can_punch, zero = true;
-    uint64_t end = align_down(total, CLEAR_UNIT);
-    int rc = 0;
+    struct range whole;
+    int rc = whole_granules(z, clear_end(total), &whole, err);
 
-    if (end == 0)
-        return 0;
-    if (!in->limits.direct)
-        rc = sample_is_zero(z, end, &zero, err);
+    if (rc == 0 && !in->limits.direct)
+        rc = sample_is_zero(z, whole, &zero, err);
     if (rc == 0)
-        rc = clear(z, end, punch, options, err);
-    if (punch && (rc == -ENOTSUP || atomic_load(&z->target->io->no_punch))) {
+        rc = clear_device(z->target, total,
+                          punch ? CLEAR_BY_PUNCH : CLEAR_BY_DISCARD, options,
+                          err);
+    if (rc == -ENOTSUP) {
         in->limits.can_punch = false;
+        in->limits.can_discard = in->limits.can_discard && punch;
         *again = true;
         return 0;
     }
     if (rc == 0 && !in->limits.direct)
-        rc = sample_is_zero(z, end, &zero, err);
-    if (rc < 0)
+        rc = sample_is_zero(z, whole, &zero, err);
+    in->pages_survive = *again = rc == 0 && !zero;
+    if (rc < 0 || !zero)
         return rc;
-    in->pages_survive = *again = !zero;
-    z->cleared_end = zero ? end : 0;
+    z->cleared_end = clear_end(total);
+    return prove_edges(z, whole, z->cleared_end, err);
+}
+
+/* What discarding did not do, proving finds: a refusal in the middle, too. */
+static int discard_all(struct zeroing *z, struct plan_input *in,
+                       uint64_t total,
+                       const struct lam_convert_options *options, bool *again,
+                       struct lam_error *err)
+{
+    int rc = clear_device(z->target, total, CLEAR_BY_DISCARD, options, err);
+
+    if (rc != -ENOTSUP)
+        return rc;
+    in->limits.can_discard = in->limits.discard_reads_zero = false;
+    *again = true;
     return 0;
 }
 
@@ -177,6 +189,7 @@ static int clear_as_planned(struct zeroing *z, struct plan_input *in,
     bool again = true;
     int rc = 0;
 
+    z->host_zeroes = plan_host_zeroes(in);
     while (again && rc == 0) {
         again = false;
         plan_decide(in, &plan);
@@ -184,7 +197,7 @@ static int clear_as_planned(struct zeroing *z, struct plan_input *in,
         if (plan.method == LAM_ZERO_BY_CLEAR_ONCE)
             rc = clear_once(z, in, total, options, &again, err);
         else if (plan.method == LAM_ZERO_BY_DISCARD_PROVE)
-            rc = clear(z, align_down(total, CLEAR_UNIT), false, options, err);
+            rc = discard_all(z, in, total, options, &again, err);
     }
     return rc;
 }
@@ -199,7 +212,8 @@ int zeroing_begin(struct zeroing *z, struct lam_image *target, uint64_t total,
     z->target = target;
     z->is_new = options->flags & LAM_CONVERT_NEW_TARGET;
     z->zeroes = buffer_new(ZEROING_PIECE);
-    if (!z->zeroes)
+    z->scratch = buffer_new(ZEROING_PIECE);
+    if (!z->zeroes || !z->scratch)
         return lam_fail(err, ENOMEM, "no memory for %d bytes", ZEROING_PIECE);
     memset(z->zeroes, 0, ZEROING_PIECE);
     plan_input_probe(&in, target, options);
@@ -209,6 +223,7 @@ int zeroing_begin(struct zeroing *z, struct lam_image *target, uint64_t total,
 void zeroing_deinit(struct zeroing *z)
 {
     free(lam_take(&z->zeroes));
+    free(lam_take(&z->scratch));
 }
 
 static int write_zeroes(struct zeroing *z, uint64_t offset, uint64_t length,
@@ -235,17 +250,36 @@ static int zero_by_host(struct zeroing *z, uint64_t offset, uint64_t length,
     return rc;
 }
 
-/* The range was discarded: believe what it reads as, not what it should. */
-static int prove(struct zeroing *z, uint64_t offset, uint64_t length,
-                 void *scratch, struct lam_error *err)
+/* One piece that was freed and has been read into @buf.  Only the blocks that
+ * are not zero become so: the others stay unmapped. */
+static int prove_piece(struct zeroing *z, uint64_t offset, size_t length,
+                       const uint8_t *buf, struct lam_error *err)
+{
+    for (size_t at = 0; at < length; ) {
+        bool zero;
+        size_t run = zero_run(buf + at, length - at, PROOF_BLOCK, &zero);
+        int rc = 0;
+        if (zero)
+            z->bytes_skipped += run;
+        else if (z->host_zeroes)
+            rc = zero_by_host(z, offset + at, run, 0, err);
+        else
+            rc = write_zeroes(z, offset + at, run, err);
+        if (rc < 0)
+            return rc;
+        at += run;
+    }
+    return 0;
+}
+
+int zeroing_prove(struct zeroing *z, uint64_t offset, uint64_t length,
+                  void *scratch, struct lam_error *err)
 {
     for (uint64_t done = 0; done < length; ) {
         uint64_t piece = min_u64(length - done, ZEROING_PIECE);
         int rc = lam_image_read(z->target, scratch, piece, offset + done, err);
-        if (rc == 0 && memory_is_zero(scratch, piece))
-            z->bytes_skipped += piece;
-        else if (rc == 0)
-            rc = write_zeroes(z, offset + done, piece, err);
+        if (rc == 0)
+            rc = prove_piece(z, offset + done, piece, scratch, err);
         if (rc < 0)
             return rc;
         done += piece;
@@ -302,7 +336,7 @@ int zeroing_range(struct zeroing *z, uint64_t offset, uint64_t length,
     case LAM_ZERO_BY_ZERO_RANGE:
         return zero_by_host(z, offset, length, 0, err);
     case LAM_ZERO_BY_DISCARD_PROVE:
-        return prove(z, offset, length, scratch, err);
+        return zeroing_prove(z, offset, length, scratch, err);
     case LAM_ZERO_BY_METADATA:
         if (!z->is_new || z->target->backing)
             return zero_in_metadata(z, offset, length, err);

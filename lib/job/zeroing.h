@@ -14,7 +14,9 @@ struct zeroing {
     enum lam_zero_method method;
     bool is_new;                /* nothing has been stored in it before */
     uint64_t cleared_end;       /* clear-once has done all below this */
+    bool host_zeroes;           /* zeroing a range is less work than writing */
     uint8_t *zeroes;            /* ZEROING_PIECE bytes of zero; owned */
+    uint8_t *scratch;           /* as many, for zeroing_begin(); owned */
     _Atomic uint64_t bytes_zeroed, bytes_skipped, bytes_written;
 };
 
@@ -36,6 +38,11 @@ void zeroing_deinit(struct zeroing *z);
 
 /* Make the range read as zero.  @scratch: ZEROING_PIECE aligned bytes. */
 int zeroing_range(struct zeroing *z, uint64_t offset, uint64_t length,
+                  void *scratch, struct lam_error *err);
+
+/* The same for a range that was freed: believe what it reads as, not what it
+ * should. */
+int zeroing_prove(struct zeroing *z, uint64_t offset, uint64_t length,
                   void *scratch, struct lam_error *err);
 
 #endif

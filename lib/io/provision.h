@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * provision.h - what a block device makes of requests to free and to zero.
+ *
+ * A queue's limits say which requests there are, not what they do to blocks.
+ * Where the device itself, or those beneath it, say more, it is found here.
+ */
+#ifndef LAM_IO_PROVISION_H
+#define LAM_IO_PROVISION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct provision {
+    bool zeroing_keeps;         /* zeroing with leave to unmap keeps blocks */
+    bool discard_undefined;     /* what was freed may read as anything, and as
+                                   something else each time */
+};
+
+/* Both false where nothing is known. */
+void provision_probe(dev_t device, struct provision *out);
+
+/* What the logical block provisioning page (SCSI, VPD 0xb2) says of unmapped
+ * blocks; false also if it is too short to say. */
+bool provision_page_undefined(const uint8_t *page, size_t length);
+
+#endif
