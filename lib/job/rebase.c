@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rebase.c - another chain below an image: rebase and stream.
+ *
+ * What the image shows is copied into it where the new chain would show
+ * something else; that is flushed, and then the header names the new backing
+ * file.  Stopped before that moment, the image has only got data that it showed
+ * anyway.
+ */
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "image/access.h"
+#include "image/graph.h"
+#include "image/name.h"
+#include "job/pull.h"
+
+static int check_image(const struct lam_image *image, struct lam_error *err)
+{
+    if (image->level != 0)
+        return lam_fail(err, EINVAL, "'%s' is not the top of its chain",
+                        image->name);
+    if (!image->ops->set_backing)
+        return lam_fail(err, ENOTSUP, "format '%s' has no backing file",
+                        image->ops->name);
+    return 0;
+}
+
+/* What the header names and was left closed cannot be copied from. */
+static int check_complete(const struct lam_image *image, struct lam_error *err)
+{
+    struct format_links links;
+
+    image->ops->links(image->format, &links);
+    if (image->backing || !links.backing_file || !*links.backing_file)
+        return 0;
+    return lam_fail(err, EINVAL, "'%s' is open without its backing file",
+                    image->name);
+}
+
+/* ------------------------------------------------------------ the two sides */
+
+static bool same_object(const struct lam_image *a, const struct lam_image *b)
+{
+    struct lam_io_identity x, y;
+
+    lam_io_identity(a->io, &x);
+    lam_io_identity(b->io, &y);
+    return x.known && y.known && x.is_block_device == y.is_block_device &&
+           x.dev == y.dev && x.ino == y.ino;
+}
+
+/* The same bytes seen in the same way.  Only a described name says that part
+ * of a file is meant, and then two say it in the same words. */
+static bool same_layer(const struct lam_image *a, const struct lam_image *b)
+{
+    bool described = !strncmp(a->shown, "json:", 5) ||
+                     !strncmp(b->shown, "json:", 5);
+
+    return same_object(a, b) && a->ops == b->ops &&
+           (!described || !strcmp(a->shown, b->shown));
+}
+
+/* Layers at the bottom that both have. */
+static unsigned layers_in_common(struct lam_image *a, struct lam_image *b)
+{
+    unsigned n = 0, of_a = image_depth(a), of_b = image_depth(b);
+
+    while (n < of_a && n < of_b &&
+           same_layer(image_layer(a, of_a - 1 - n),
+                      image_layer(b, of_b - 1 - n)))
+        n++;
+    return n;
+}
+
+static void set_sides(struct pull *p, struct lam_image *old,
+                      struct lam_image *new)
+{
+    unsigned common = old && new ? layers_in_common(old, new) : 0;
+
+    p->old = (struct pull_side){ old, LAM_DEPTH_ALL };
+    p->new = (struct pull_side){ new, LAM_DEPTH_ALL };
+    if (!common)
+        return;
+    p->old.depth = image_depth(old) - common;
+    p->new.depth = image_depth(new) - common;
+}
+
+/* -------------------------------------------------------- the new backing */
+
+static int check_loop(const struct lam_image *image,
+                      const struct lam_image *below, struct lam_error *err)
+{
+    for (; below; below = below->backing)
+        if (same_object(image, below))
+            return lam_fail(err, ELOOP, "Backing file '%s' creates an infinite "
+                            "loop.", below->name);
+    return 0;
+}
+
+static int open_named(const char *name, const struct lam_rebase_options *o,
+                      unsigned flags, struct lam_image **out,
+                      struct lam_error *err)
+{
+    struct lam_open_options open = o->open;
+
+    open.format = o->backing_format;
+    open.flags = (open.flags & ~(unsigned)(LAM_OPEN_WRITE |
+                                           LAM_OPEN_IMAGE_OPTS)) | flags;
+    return lam_image_open(name, &open, out, err);
+}
+
+/* A lock that is in the way may be our own. */
+static int explain_lock(struct lam_image *image, const char *name,
+                        const struct lam_rebase_options *o, int rc,
+                        struct lam_error *err)
+{
+    struct lam_image *below;
+
+    if (rc != -EAGAIN ||
+        open_named(name, o, LAM_OPEN_FORCE_SHARE, &below, NULL) < 0)
+        return rc;
+    int loop = check_loop(image, below, err);
+    lam_image_close(below, NULL);
+    return loop < 0 ? loop : rc;
+}
+
+static int open_backing(struct lam_image *image,
+                        const struct lam_rebase_options *o,
+                        struct lam_image **out, struct lam_error *err)
+{
+    if (!o->backing_file)
+        return 0;
+    lam_autofree char *name = name_resolve(image->path, o->backing_file);
+    if (!name)
+        return lam_fail(err, ENOMEM, "no memory for the name of a file");
+    int rc = open_named(name, o, 0, out, err);
+    if (rc < 0)
+        return explain_lock(image, name, o, rc, err);
+    return check_loop(image, *out, err);
+}
+
+/* ---------------------------------------------------------------- rebase */
+
+/* The chain is @below from now on, which is taken over if that works. */
+static int relink(struct lam_image *image, struct lam_image **below,
+                  struct lam_error *err)
+{
+    struct lam_image *replaced = NULL;
+
+    image_graph_begin_change(image);
+    int rc = image_set_backing(image, 0, *below, &replaced, err);
+    image_graph_end_change(image);
+    if (rc < 0)
+        return rc;
+    *below = NULL;
+    image_free(replaced);
+    return 0;
+}
+
+static int rebase_onto(struct lam_image *image, struct lam_image **below,
+                       const struct lam_rebase_options *o,
+                       struct lam_error *err)
+{
+    struct job job;
+    struct pull pull = {
+        .job = &job, .image = image, .compare = true, .compress = o->compress,
+    };
+
+    set_sides(&pull, image->backing, *below);
+    job_init(&job, "rebase", lam_image_size(image), &o->job);
+    int rc = pull_run(&pull, err);
+    job_deinit(&job);
+    if (rc == 0)
+        rc = image_record_backing(image, o->backing_file, o->backing_format,
+                                  err);
+    return rc < 0 ? rc : relink(image, below, err);
+}
+
+static int rebase_safely(struct lam_image *image,
+                         const struct lam_rebase_options *o,
+                         struct lam_error *err)
+{
+    struct lam_image *below = NULL;
+    int rc = check_complete(image, err);
+
+    if (rc == 0)
+        rc = open_backing(image, o, &below, err);
+    if (rc == 0)
+        rc = rebase_onto(image, &below, o, err);
+    lam_image_close(below, NULL);
+    return rc;
+}
+
+int lam_image_rebase(struct lam_image *image,
+                     const struct lam_rebase_options *options,
+                     struct lam_error *err)
+{
+    image_graph_lock(image);
+    int rc = check_image(image, err);
+    if (rc == 0 && options->unsafe)
+        rc = image_record_backing(image, options->backing_file,
+                                  options->backing_format, err);
+    else if (rc == 0)
+        rc = rebase_safely(image, options, err);
+    image_graph_unlock(image);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- stream */
+
+/* The directory part of @path, as text. */
+static size_t directory_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? (size_t)(slash - path) : 0;
+}
+
+static bool same_directory(const char *a, const char *b)
+{
+    size_t n = directory_length(a);
+
+    return n == directory_length(b) && !strncmp(a, b, n);
+}
+
+/*
+ * What @image's header is to call layer @depth: as the layer above it does, if
+ * that counts from the same directory, or from none; else the whole path.
+ */
+static int name_for(struct lam_image *image, unsigned depth, char **out,
+                    struct lam_error *err)
+{
+    struct lam_image *above = image_layer(image, depth - 1);
+    struct lam_image *layer = image_layer(image, depth);
+    struct format_links links;
+
+    above->ops->links(above->format, &links);
+    const char *name = links.backing_file;
+    bool relative = name && *name != '/' && !name_has_protocol(name);
+    if (!name || (relative && above->path && image->path &&
+                  !same_directory(above->path, image->path)))
+        *out = layer->path ? realpath(layer->path, NULL) : NULL;
+    else
+        *out = strdup(name);
+    return *out ? 0 : lam_fail_errno(err, errno, "Could not tell a name for "
+                                     "'%s'", layer->name);
+}
+
+static int drop_layers(struct lam_image *image, unsigned end,
+                       struct lam_error *err)
+{
+    struct lam_image *dropped = NULL;
+
+    image_graph_begin_change(image);
+    int rc = image_drop_layers(image, 1, end, &dropped, err);
+    image_graph_end_change(image);
+    if (rc == 0)
+        image_free(dropped);
+    return rc;
+}
+
+static int stream_down_to(struct lam_image *image, unsigned depth,
+                          const char *name, const char *format,
+                          const struct lam_stream_options *o,
+                          struct lam_error *err)
+{
+    bool all = depth == image_depth(image);
+    struct job job;
+    struct pull pull = {
+        .job = &job,
+        .image = image,
+        .old = { image->backing, all ? LAM_DEPTH_ALL : depth - 1 },
+        .new = { all ? NULL : image_layer(image, depth), all ? LAM_DEPTH_ALL
+                                                             : 0 },
+        .compare = all,         /* with zeroes, which then stay absent */
+        .compress = o->compress,
+    };
+
+    job_init(&job, "stream", lam_image_size(image), &o->job);
+    int rc = pull_run(&pull, err);
+    job_deinit(&job);
+    if (rc == 0)
+        rc = image_record_backing(image, name, format, err);
+    return rc < 0 ? rc : drop_layers(image, depth, err);
+}
+
+static int stream(struct lam_image *image, const struct lam_stream_options *o,
+                  struct lam_error *err)
+{
+    unsigned layers = image_depth(image);
+    unsigned depth = (unsigned)min_u64(o->depth, layers);
+    lam_autofree char *name = NULL;
+    const char *format = NULL;
+    int rc = check_complete(image, err);
+
+    if (rc < 0)
+        return rc;
+    if (depth < 2 || (o->depth > layers && o->depth != LAM_DEPTH_ALL))
+        return lam_fail(err, EINVAL, "layer %u to become the backing image "
+                        "(limits: 2 and %u)", o->depth, layers - 1);
+    if (depth < layers) {
+        format = o->backing_format ? o->backing_format
+                                   : image_layer(image, depth)->ops->name;
+        if (!o->backing_file)
+            rc = name_for(image, depth, &name, err);
+    }
+    const char *recorded = depth == layers ? NULL
+                         : o->backing_file ? o->backing_file : name;
+    return rc < 0 ? rc : stream_down_to(image, depth, recorded, format, o, err);
+}
+
+int lam_image_stream(struct lam_image *image,
+                     const struct lam_stream_options *options,
+                     struct lam_error *err)
+{
+    static const struct lam_stream_options defaults = LAM_STREAM_OPTIONS_INIT;
+
+    image_graph_lock(image);
+    int rc = check_image(image, err);
+    if (rc == 0)
+        rc = stream(image, options ? options : &defaults, err);
+    image_graph_unlock(image);
+    return rc;
+}
