@@ -210,7 +210,8 @@ static int read_chunk(struct copy *copy, struct copy_worker *w,
 {
     const struct copy_options *o = copy->options;
 
-    if (rate_take(o->rate, w->chunk.length, o->convert->cancel) < 0)
+    if (o->rate &&
+        rate_take(o->rate, w->chunk.length, o->convert->cancel) < 0)
         return copy_cancelled(o->convert, err);
     return copy_read_chunk(&w->chunk, o->salvage, w->buf, &w->bytes_read, err);
 }

@@ -25,7 +25,7 @@ struct copy_options {
     uint64_t sparse_min;    /* shorter runs of zeroes are written as data */
     unsigned workers;
     const struct lam_convert_options *convert;  /* progress, cancel */
-    struct rate *rate;
+    struct rate *rate;          /* NULL: no limit */
     struct salvage *salvage;    /* NULL: what cannot be read is an error */
     struct digest *digest;      /* NULL: none */
 };

@@ -123,7 +123,8 @@ static int read_chunk(struct stream *s, struct stream_worker *w,
 
     if (w->chunk.kind != WALK_DATA)
         return 0;
-    if (rate_take(o->rate, w->chunk.length, o->convert->cancel) < 0)
+    if (o->rate &&
+        rate_take(o->rate, w->chunk.length, o->convert->cancel) < 0)
         return copy_cancelled(o->convert, err);
     return copy_read_chunk(&w->chunk, o->salvage, w->buf, &w->bytes_read, err);
 }

@@ -66,12 +66,14 @@ static const struct {
     size_t nb_sources;
     struct walk_options options;
 } cases[] = {
-    { "one hole", { { ".", 1000, 0 } }, 1, { 4096, 65536, 1 << 20, 4096 } },
-    { "all data", { { "d", 100, 0 } }, 1, { 4096, 65536, 1 << 20, 4096 } },
+    { "one hole", { { ".", 1000, 0 } }, 1,
+      { 4096, 65536, 1 << 20, 4096, false } },
+    { "all data", { { "d", 100, 0 } }, 1,
+      { 4096, 65536, 1 << 20, 4096, false } },
     { "mixed, cut at each hole", { { "dd..d.d...", 50, 0 } }, 1,
-      { 4096, 65536, 1 << 20, 4096 } },
+      { 4096, 65536, 1 << 20, 4096, false } },
     { "mixed, short holes stay inside", { { "dd..d.d...", 50, 0 } }, 1,
-      { 4096, 65536, 1 << 20, 65536 } },
+      { 4096, 65536, 1 << 20, 65536, false } },
     { "clusters", { { "d...............................", 20, 0 } }, 1,
       { 65536, 65536, 1 << 20, 65536 } },
     { "cluster not a multiple of the holes",
@@ -193,7 +195,8 @@ static void test_cases(void **state)
 
 static void test_nothing(void **state)
 {
-    static const struct walk_options options = { 4096, 65536, 65536, 4096 };
+    static const struct walk_options options = { 4096, 65536, 65536, 4096,
+                                                 false };
     struct walk_chunk chunk = { 0 };
     struct walk walk;
 
