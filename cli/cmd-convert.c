@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 #include "convert-bitmaps.h"
+#include "convert-report.h"
 #include "convert-target.h"
 #include "print.h"
-#include "progress.h"
 
 struct convert {
     const struct cli *cli;
@@ -110,27 +110,6 @@ static void close_sources(struct convert *c)
 
 /* ------------------------------------------------------------ --explain */
 
-static const char *method_text(enum lam_zero_method method)
-{
-    switch (method) {
-    case LAM_ZERO_BY_SKIP:
-        return "skipped";
-    case LAM_ZERO_BY_CLEAR_ONCE:
-        return "skipped, after the target has been unmapped as a whole";
-    case LAM_ZERO_BY_PUNCH:
-        return "unmapped, a call for each range";
-    case LAM_ZERO_BY_ZERO_RANGE:
-        return "zeroed by the host, a call for each range";
-    case LAM_ZERO_BY_DISCARD_PROVE:
-        return "discarded, read back, and written where not zero";
-    case LAM_ZERO_BY_METADATA:
-        return "unallocated or zero clusters";
-    case LAM_ZERO_BY_WRITE:
-        break;
-    }
-    return "written";
-}
-
 static int explain(struct convert *c)
 {
     struct lam_error err = LAM_ERROR_INIT;
@@ -152,7 +131,7 @@ static int explain(struct convert *c)
     fputs("target: ", stdout);
     print_escaped(stdout, c->target.name);
     printf("\nlimits: %s\nzeroes: %s\nreason: %s\nresult: %s\n", plan.limits,
-           method_text(plan.method), plan.reason,
+           zero_method_text(plan.method), plan.reason,
            plan.thin ? "thin" : plan.lost_thinness
                      ? "fully allocated, although thin was asked for"
                      : "fully allocated, as asked for");
@@ -173,24 +152,6 @@ static void tell_lost(const struct convert *c, bool *told)
         return;
     *told = true;
     cli_error(c->cli, "%s: %s", c->target.name, plan.reason);
-}
-
-/* After -p: what was done, and what became of the zeroes. */
-static void print_summary(const struct convert *c,
-                          const struct lam_convert_result *r)
-{
-    struct lam_thin_plan plan;
-    char text[4][32];
-
-    if (!c->args.progress || c->cli->as_qemu ||
-        lam_convert_plan(c->target.image, &c->options, &plan, NULL) < 0)
-        return;
-    printf("%s read, %s written, %s zeroed, %s skipped; zeroes: %s (%s)\n",
-           human_size(r->bytes_read, text[0]),
-           human_size(r->bytes_written, text[1]),
-           human_size(r->bytes_zeroed, text[2]),
-           human_size(r->bytes_skipped, text[3]), method_text(plan.method),
-           plan.reason);
 }
 
 static int check_target(const struct convert *c)
@@ -215,7 +176,9 @@ static int check_target(const struct convert *c)
 static int copy(struct convert *c)
 {
     struct lam_error err = LAM_ERROR_INIT;
-    struct lam_convert_result result;
+    struct lam_convert_result result = { 0 };
+    struct lam_thin_plan plan;
+    struct report report;
     bool told = false;
 
     int rc = check_target(c);
@@ -225,21 +188,19 @@ static int copy(struct convert *c)
     if (rc < 0)
         return rc;
     tell_lost(c, &told);
-    struct progress *progress = progress_begin(c->args.progress);
-    c->options.progress = progress_update;
-    c->options.progress_opaque = progress;
+    report_begin(&report, c->cli, &c->args, false, &c->options);
     rc = lam_convert(c->sources, c->nb_open, c->target.image, &c->options,
                      &result, &err);
-    progress_end(progress, rc == 0);
+    bool planned = lam_convert_plan(c->target.image, &c->options, &plan,
+                                    NULL) == 0;
+    report_end(&report, rc, &result, planned ? &plan : NULL);
     if (rc < 0 && rc != -ECANCELED)
         cli_report(c->cli, &err);
     if (rc == 0)
         rc = convert_bitmaps_copy(c->cli, &c->args, c->sources[0],
                                   c->target.image);
-    if (rc == 0) {
+    if (rc == 0)
         tell_lost(c, &told);    /* what only trying has shown */
-        print_summary(c, &result);
-    }
     return rc;
 }
 
@@ -288,22 +249,20 @@ static int stream_descriptor(const struct convert *c)
 static int convert_to_stream(struct convert *c, int fd)
 {
     struct lam_error err = LAM_ERROR_INIT;
+    struct lam_convert_result result = { 0 };
+    struct report report;
 
     if (strcmp(c->args.format, "raw") || c->args.compress ||
         c->args.create.count || c->args.backing_file || c->args.explain ||
-        c->args.bitmaps) {
+        c->args.bitmaps || c->args.verify) {
         cli_error(c->cli, "%s: only a plain raw image can be written to a pipe",
                   c->args.target);
         return -EINVAL;
     }
-    /* The records of -p would end up in the image. */
-    struct progress *progress =
-        progress_begin(c->args.progress && fd != STDOUT_FILENO);
-    c->options.progress = progress_update;
-    c->options.progress_opaque = progress;
-    int rc = lam_convert_to_fd(c->sources, c->nb_open, fd, &c->options, NULL,
-                               &err);
-    progress_end(progress, rc == 0);
+    report_begin(&report, c->cli, &c->args, fd == STDOUT_FILENO, &c->options);
+    int rc = lam_convert_to_fd(c->sources, c->nb_open, fd, &c->options,
+                               &result, &err);
+    report_end(&report, rc, &result, NULL);
     if (rc < 0 && rc != -ECANCELED)
         cli_report(c->cli, &err);
     if (fd != STDOUT_FILENO && close(fd) < 0 && rc == 0) {
@@ -322,6 +281,8 @@ static void set_options(struct convert *c)
         { c->args.target_is_zero, LAM_CONVERT_TARGET_IS_ZERO },
         { c->args.no_sync, LAM_CONVERT_NO_SYNC },
         { c->args.strict_cache, LAM_CONVERT_STRICT_CACHE },
+        { c->args.salvage, LAM_CONVERT_SALVAGE },
+        { c->args.verify, LAM_CONVERT_VERIFY },
     };
 
     c->options = (struct lam_convert_options)LAM_CONVERT_OPTIONS_INIT;
@@ -330,6 +291,8 @@ static void set_options(struct convert *c)
             c->options.flags |= flags[i].flag;
     c->options.sparse_size = c->args.sparse_size;
     c->options.requests = c->args.requests;
+    c->options.rate = c->args.rate;
+    c->options.digest = c->args.digest;
     c->options.cancel = &signal_seen;
 }
 

@@ -14,7 +14,8 @@
 static const char synopsis[] =
     "convert [-f FMT | --image-opts] [-T CACHE] [-U] [-l SNAPSHOT]\n"
     "        [-O FMT | --target-image-opts] [-o OPTIONS] [-t CACHE] [-n]\n"
-    "        [-B FILE [-F FMT]] [-c] [-S SIZE] [-m N] [-p] [-q] ...\n"
+    "        [-B FILE [-F FMT]] [-c] [-S SIZE] [-m N] [-r RATE] [-p] [-q]\n"
+    "        [--salvage] [--digest NAME] [--verify] ...\n"
     "        SOURCE [SOURCE ...] TARGET";
 
 static const char help[] =
@@ -28,6 +29,8 @@ static const char help[] =
     "                             id, or snapshot.name=NAME, snapshot.id=ID\n"
     "  -T, --source-cache CACHE   cache mode (default: writeback)\n"
     "  -U, --force-share          do not lock the source\n"
+    "      --salvage              what cannot be read becomes zeroes, and is\n"
+    "                             listed\n"
     "      --untrusted            open no file that a header names\n\n"
     "Target:\n"
     "  -O, --target-format FMT    raw (default), qcow2 or luks\n"
@@ -55,8 +58,18 @@ static const char help[] =
     "      --explain              print what the target can do, what zeroes\n"
     "                             cost and why; copy nothing\n\n"
     "Other:\n"
+    "      --digest NAME          print a digest of the guest's bytes: sha256,\n"
+    "                             sha512, blake2b512, ... (\"help\" lists them),\n"
+    "                             equal to that of the raw image.  Every hole is\n"
+    "                             hashed as zeroes, a terabyte in some minutes.\n"
+    "                             NAME-tree is the digest of the digests of all\n"
+    "                             1 MiB blocks: parallel, and holes are free\n"
+    "      --verify               read the target back, from the disk where the\n"
+    "                             system allows it, and compare\n"
     "  -m, --parallel N           requests in flight, 1 to 16 (default: 8)\n"
-    "  -p, --progress             show progress\n"
+    "  -r, --rate RATE            copy at most RATE bytes of data a second\n"
+    "  -p, --progress             show progress, and at the end what was done\n"
+    "      --progress=json        the same as JSON, one object a line\n"
     "  -q, --quiet                print nothing but errors\n"
     "  -W, --oob-writes           accepted; writes are never held back\n"
     "  -C, --copy-range-offloading  accepted\n"
@@ -76,12 +89,13 @@ enum {
     OPT_IMAGE_OPTS = 256, OPT_TARGET_IMAGE_OPTS, OPT_OBJECT,
     OPT_TARGET_IS_ZERO, OPT_SALVAGE, OPT_BITMAPS, OPT_SKIP_BROKEN,
     OPT_NO_SYNC, OPT_STRICT_CACHE, OPT_EXPLAIN, OPT_UNTRUSTED,
+    OPT_DIGEST, OPT_VERIFY,
 };
 
 static const struct option long_options[] = {
     { "help", no_argument, NULL, 'h' },
     { "quiet", no_argument, NULL, 'q' },
-    { "progress", no_argument, NULL, 'p' },
+    { "progress", optional_argument, NULL, 'p' },
     { "source-format", required_argument, NULL, 'f' },
     { "source-image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
     { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
@@ -110,13 +124,15 @@ static const struct option long_options[] = {
     { "strict-cache", no_argument, NULL, OPT_STRICT_CACHE },
     { "explain", no_argument, NULL, OPT_EXPLAIN },
     { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
+    { "digest", required_argument, NULL, OPT_DIGEST },
+    { "verify", no_argument, NULL, OPT_VERIFY },
     { NULL, 0, NULL, 0 },
 };
 
 /* What is only needed until the options have been judged. */
 struct seen {
     const char *format;         /* -O */
-    bool sparse, copy_range, salvage, rate;
+    bool sparse, copy_range;
 };
 
 /* ----------------------------------------------------------- single options */
@@ -157,11 +173,9 @@ static int take_requests(const struct cli *cli, const char *text,
     return 0;
 }
 
-static int take_rate(const struct cli *cli, const char *text)
+static int take_rate(const struct cli *cli, const char *text, uint64_t *rate)
 {
-    uint64_t rate;
-
-    if (parse_size(text, &rate, NULL) == 0)
+    if (parse_size(text, rate, NULL) == 0)
         return 0;
     cli_error(cli, "Invalid rate limit specified: '%s'.", text);
     return -EINVAL;
@@ -201,6 +215,21 @@ static int take_object(const struct cli *cli, const char *text)
     return rc;
 }
 
+/* -p, --progress and --progress=json. */
+static int take_progress(const struct cli *cli, const char *text,
+                         struct convert_args *args)
+{
+    args->progress = true;
+    if (!text)
+        return 0;
+    if (strcmp(text, "json")) {
+        cli_error(cli, "--progress: unknown form '%s'; there is json", text);
+        return -EINVAL;
+    }
+    args->progress_json = true;
+    return 0;
+}
+
 /* ------------------------------------------------------------ all options */
 
 /* Options that only set something. */
@@ -209,14 +238,14 @@ static bool take_switch(int c, struct convert_args *args, struct seen *seen)
     const struct { int c; bool *to; } switches[] = {
         { 'c', &args->compress },
         { 'n', &args->no_create },
-        { 'p', &args->progress },
         { 'q', &args->quiet },
         { 'U', &args->source.force_share },
         { 'C', &seen->copy_range },
         { OPT_IMAGE_OPTS, &args->source.image_opts },
         { OPT_TARGET_IMAGE_OPTS, &args->target_image_opts },
         { OPT_TARGET_IS_ZERO, &args->target_is_zero },
-        { OPT_SALVAGE, &seen->salvage },
+        { OPT_SALVAGE, &args->salvage },
+        { OPT_VERIFY, &args->verify },
         { OPT_BITMAPS, &args->bitmaps },
         { OPT_SKIP_BROKEN, &args->skip_broken_bitmaps },
         { OPT_NO_SYNC, &args->no_sync },
@@ -265,8 +294,12 @@ static int take_value(const struct cli *cli, int c, struct convert_args *args,
     case 'm':
         return take_requests(cli, optarg, &args->requests);
     case 'r':
-        seen->rate = true;
-        return take_rate(cli, optarg);
+        return take_rate(cli, optarg, &args->rate);
+    case 'p':
+        return take_progress(cli, optarg, args);
+    case OPT_DIGEST:
+        args->digest = optarg;
+        return 0;
     default:
         return take_object(cli, optarg);
     }
@@ -308,24 +341,12 @@ static const char *contradiction(const struct convert_args *args,
         return "Cannot enable copy offloading when -c is used";
     if (seen->copy_range && seen->sparse)
         return "Cannot enable copy offloading when -S is used";
-    if (seen->copy_range && seen->salvage)
+    if (seen->copy_range && args->salvage)
         return "Cannot use copy offloading in salvaging mode";
     if (args->snapshot && args->nb_sources > 1)
         return "No support for concatenating multiple snapshot";
     if (args->no_create && args->create.count)
         return "-o has no effect when skipping image creation";
-    return NULL;
-}
-
-/* What qemu-img has and lamella has not yet. */
-static const char *not_available(const struct convert_args *args,
-                                 const struct seen *seen)
-{
-    if (seen->salvage)
-        return "--salvage is not available yet";
-    if (seen->rate)
-        return "-r: rate limits are not available yet";
-    (void)args;
     return NULL;
 }
 
@@ -336,13 +357,26 @@ static int judge(const struct cli *cli, struct convert_args *args,
 
     if (!wrong && args->nb_sources == 0)
         wrong = "Must specify image file name";
-    if (!wrong)
-        wrong = not_available(args, seen);
     if (wrong) {
         cli_error(cli, "%s", wrong);
         return 1;
     }
     return -1;
+}
+
+static int judge_digest(const struct cli *cli, const char *name)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (!strcmp(name, "help")) {
+        for (size_t i = 0; lam_digest_name(i); i++)
+            puts(lam_digest_name(i));
+        return cli_finish(cli, 0);
+    }
+    if (lam_digest_check(name, &err) == 0)
+        return -1;
+    cli_error(cli, "--digest: %s", err.message);
+    return 1;
 }
 
 static int print_create_help(const struct cli *cli,
@@ -375,9 +409,14 @@ int convert_args_parse(const struct cli *cli, int argc, char **argv,
         args->nb_sources = (size_t)(argc - optind - 1);
     }
     if (args->quiet)
-        args->progress = false;
+        args->progress = args->progress_json = false;
     if (args->help && args->format)
         return print_create_help(cli, args);
+    if (args->digest) {
+        status = judge_digest(cli, args->digest);
+        if (status >= 0)
+            return status;
+    }
     return judge(cli, args, &seen);
 }
 

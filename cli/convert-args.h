@@ -26,10 +26,13 @@ struct convert_args {
     bool target_image_opts;
 
     uint64_t sparse_size;           /* -S */
+    uint64_t rate;                  /* -r, 0: none */
+    const char *digest;             /* --digest */
     unsigned requests;              /* -m, 0: default */
     bool compress, no_create, target_is_zero, no_sync, strict_cache, bitmaps;
     bool skip_broken_bitmaps;
-    bool explain, progress, quiet;
+    bool salvage, verify, force;
+    bool explain, progress, progress_json, quiet;
 };
 
 /*

@@ -5,7 +5,9 @@
  * -p was not given.
  */
 #include <signal.h>
+#include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "progress.h"
 
@@ -16,6 +18,9 @@
 struct progress {
     bool enabled;
     unsigned shown;             /* hundredths of a percent */
+    FILE *json;                 /* NULL: as qemu-img */
+    struct timespec start;
+    double told;                /* seconds from start to the last record */
 };
 
 static volatile sig_atomic_t asked;
@@ -60,6 +65,41 @@ struct progress *progress_begin(bool enabled)
     return p;
 }
 
+struct progress *progress_begin_json(FILE *out)
+{
+    struct progress *p = progress_begin(false);
+
+    if (!p)
+        return NULL;
+    p->json = out;
+    clock_gettime(CLOCK_MONOTONIC, &p->start);
+    return p;
+}
+
+static double seconds_since(const struct timespec *start)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)(t.tv_sec - start->tv_sec) +
+           (double)(t.tv_nsec - start->tv_nsec) / 1e9;
+}
+
+static void update_json(struct progress *p, unsigned now, uint64_t done,
+                        uint64_t total)
+{
+    double seconds = seconds_since(&p->start);
+
+    if (now < p->shown + STEP && seconds < p->told + 1 && done < total)
+        return;
+    p->shown = now;
+    p->told = seconds;
+    fprintf(p->json, "{\"event\": \"progress\", \"done\": %" PRIu64
+            ", \"total\": %" PRIu64 ", \"seconds\": %.3f}\n", done, total,
+            seconds);
+    fflush(p->json);
+}
+
 static unsigned hundredths_of(uint64_t done, uint64_t total)
 {
     if (done >= total)
@@ -79,6 +119,8 @@ void progress_update(void *opaque, uint64_t done, uint64_t total)
         if (!p->enabled)
             print_record(stderr, now, '\n');
     }
+    if (p->json)
+        update_json(p, now, done, total);
     if (!p->enabled || now < p->shown + STEP || now == FULL)
         return;
     p->shown = now;
