@@ -21,6 +21,7 @@ static const struct {
     { "bench", cmd_bench, "Time many requests of one kind" },
     { "bitmap", cmd_bitmap, "Change a persistent dirty bitmap of an image" },
     { "check", cmd_check, "Check the metadata of an image" },
+    { "commit", cmd_commit, "Write an overlay's data into its backing file" },
     { "compare", cmd_compare, "Check if two images have the same contents" },
     { "convert", cmd_convert, "Copy images to another image or device, thin" },
     { "create", cmd_create, "Create and format a new image file" },
@@ -28,8 +29,10 @@ static const struct {
     { "io", cmd_io, "Read, write and exercise an image (as qemu-io does)" },
     { "map", cmd_map, "Show where the guest's data is stored" },
     { "measure", cmd_measure, "Calculate the file size a new image needs" },
+    { "rebase", cmd_rebase, "Give an image another backing file" },
     { "resize", cmd_resize, "Change the virtual size of an image" },
     { "snapshot", cmd_snapshot, "List and change internal snapshots" },
+    { "stream", cmd_stream, "Pull data from lower layers, and drop them" },
 };
 
 static const size_t nb_commands = sizeof commands / sizeof commands[0];

@@ -1007,7 +1007,7 @@ struct lam_rebase_options {
     struct lam_job_options job;
     const char *backing_file;   /* what the header is to call it; NULL: no
                                    backing file */
-    const char *backing_format; /* of it; NULL: look at it, record nothing */
+    const char *backing_format; /* of it; wanted if there is one */
     bool unsafe;                /* the caller knows that the new one reads as
                                    the old one: only the header changes, and
                                    neither is opened */

@@ -79,33 +79,38 @@ static int put_data(const struct pull *p, struct range r, const uint8_t *data,
     return rc;
 }
 
-/* A zero cluster, unless the new side reads as zero there anyway. */
-static int put_zeroes(const struct pull *p, struct range r,
+/* Zero clusters where the new side does not read as zero anyway. */
+static int put_zeroes(const struct pulling *s, struct range r,
                       struct lam_error *err)
 {
+    const struct pull *p = s->pull;
     uint64_t size = p->new.image ? lam_image_size(p->new.image) : 0;
     struct range inside = range_intersect(r, range_make(0, size));
     struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
-    bool zero = true;
     int rc = inside.length ? lam_image_map(p->new.image, inside.offset,
                                            inside.length, LAM_DEPTH_ALL, 0,
                                            &map, err) : 0;
 
-    for (size_t i = 0; i < map.count; i++)
-        zero &= extent_reads_zero(&map.items[i]);
-    if (rc < 0 || zero)
-        return rc;
-    return lam_image_zero(p->image, r.offset, r.length, LAM_ZERO_UNMAP, err);
+    for (size_t i = 0; i < map.count && rc == 0; i++) {
+        const struct lam_extent *e = &map.items[i];
+        struct range units = range_intersect(
+            range_widen(range_make(e->offset, e->length), s->plan.unit), r);
+
+        if (!extent_reads_zero(e))
+            rc = lam_image_zero(p->image, units.offset, units.length,
+                                LAM_ZERO_UNMAP, err);
+    }
+    return rc;
 }
 
-static int settle_run(const struct pull *p, struct range r,
+static int settle_run(const struct pulling *s, struct range r,
                       enum verdict verdict, const uint8_t *data,
                       struct lam_error *err)
 {
     if (verdict == SAME || !r.length)
         return 0;
-    return verdict == ZEROES ? put_zeroes(p, r, err) : put_data(p, r, data,
-                                                                err);
+    return verdict == ZEROES ? put_zeroes(s, r, err)
+                             : put_data(s->pull, r, data, err);
 }
 
 /* Units with the same verdict together. */
@@ -122,12 +127,12 @@ static int settle_units(const struct pulling *s, const struct hand *hand,
 
         if (next == verdict)
             continue;
-        rc = settle_run(s->pull, range_make(r.offset + start, at - start),
+        rc = settle_run(s, range_make(r.offset + start, at - start),
                         verdict, hand->old + start, err);
         start = at;
         verdict = next;
     }
-    return rc < 0 ? rc : settle_run(s->pull, range_make(r.offset + start,
+    return rc < 0 ? rc : settle_run(s, range_make(r.offset + start,
                                                         r.length - start),
                                     verdict, hand->old + start, err);
 }
@@ -139,7 +144,7 @@ static int run_task(const struct pulling *s, const struct hand *hand,
     struct range r = task->range;
 
     if (task->old_zero && !p->compare)
-        return put_zeroes(p, r, err);
+        return put_zeroes(s, r, err);
     int rc = job_pay(p->job, r.length, err);
     if (rc == 0)
         rc = read_side(&p->old, task->old_zero, r, hand->old, err);

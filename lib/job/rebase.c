@@ -20,9 +20,21 @@ static int check_image(const struct lam_image *image, struct lam_error *err)
     if (image->level != 0)
         return lam_fail(err, EINVAL, "'%s' is not the top of its chain",
                         image->name);
+    return 0;
+}
+
+/* Before anything is copied for a header that cannot be had. */
+static int check_names(const struct lam_image *image, const char *name,
+                       const char *format, struct lam_error *err)
+{
+    if (name && !format)
+        return lam_fail(err, EINVAL, "Could not change the backing file to "
+                        "'%s': backing format must be specified", name);
+    if (format && !format_find(format))
+        return lam_fail(err, EINVAL, "Invalid format name: '%s'", format);
     if (!image->ops->set_backing)
-        return lam_fail(err, ENOTSUP, "format '%s' has no backing file",
-                        image->ops->name);
+        return lam_fail(err, ENOTSUP, "Could not change the backing file to "
+                        "'%s': Operation not supported", name ? name : "");
     return 0;
 }
 
@@ -136,11 +148,22 @@ static int open_backing(struct lam_image *image,
         return lam_fail(err, ENOMEM, "no memory for the name of a file");
     int rc = open_named(name, o, 0, out, err);
     if (rc < 0)
-        return explain_lock(image, name, o, rc, err);
+        return lam_error_prefix(err, explain_lock(image, name, o, rc, err),
+                                "Could not open new backing file '%s'",
+                                o->backing_file);
     return check_loop(image, *out, err);
 }
 
 /* ---------------------------------------------------------------- rebase */
+
+static int record(struct lam_image *image, const char *name,
+                  const char *format, struct lam_error *err)
+{
+    int rc = image_record_backing(image, name, format, err);
+
+    return lam_error_prefix(err, rc, "Could not change the backing file to "
+                            "'%s'", name ? name : "");
+}
 
 /* The chain is @below from now on, which is taken over if that works. */
 static int relink(struct lam_image *image, struct lam_image **below,
@@ -172,8 +195,7 @@ static int rebase_onto(struct lam_image *image, struct lam_image **below,
     int rc = pull_run(&pull, err);
     job_deinit(&job);
     if (rc == 0)
-        rc = image_record_backing(image, o->backing_file, o->backing_format,
-                                  err);
+        rc = record(image, o->backing_file, o->backing_format, err);
     return rc < 0 ? rc : relink(image, below, err);
 }
 
@@ -187,6 +209,8 @@ static int rebase_safely(struct lam_image *image,
     if (rc == 0)
         rc = open_backing(image, o, &below, err);
     if (rc == 0)
+        rc = check_names(image, o->backing_file, o->backing_format, err);
+    if (rc == 0)
         rc = rebase_onto(image, &below, o, err);
     lam_image_close(below, NULL);
     return rc;
@@ -199,8 +223,11 @@ int lam_image_rebase(struct lam_image *image,
     image_graph_lock(image);
     int rc = check_image(image, err);
     if (rc == 0 && options->unsafe)
-        rc = image_record_backing(image, options->backing_file,
-                                  options->backing_format, err);
+        rc = check_names(image, options->backing_file,
+                         options->backing_format, err);
+    if (rc == 0 && options->unsafe)
+        rc = record(image, options->backing_file,
+                    options->backing_format, err);
     else if (rc == 0)
         rc = rebase_safely(image, options, err);
     image_graph_unlock(image);
@@ -281,7 +308,7 @@ static int stream_down_to(struct lam_image *image, unsigned depth,
     int rc = pull_run(&pull, err);
     job_deinit(&job);
     if (rc == 0)
-        rc = image_record_backing(image, name, format, err);
+        rc = record(image, name, format, err);
     return rc < 0 ? rc : drop_layers(image, depth, err);
 }
 
@@ -294,7 +321,7 @@ static int stream(struct lam_image *image, const struct lam_stream_options *o,
     const char *format = NULL;
     int rc = check_complete(image, err);
 
-    if (rc < 0)
+    if (rc < 0 || (layers == 1 && o->depth == LAM_DEPTH_ALL))
         return rc;
     if (depth < 2 || (o->depth > layers && o->depth != LAM_DEPTH_ALL))
         return lam_fail(err, EINVAL, "layer %u to become the backing image "

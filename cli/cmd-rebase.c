@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmd-rebase.c - `rebase`: another backing file for an image.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "interrupt.h"
+#include "progress.h"
+#include "source-option.h"
+
+static const char synopsis[] =
+    "rebase [-f FMT | --image-opts] [-t CACHE] [-q] [-U] [-p]\n"
+    "         [-b BACKING [-F BACKING_FMT] [-T BACKING_CACHE]] [-u] [-c]\n"
+    "         FILENAME";
+
+static const char help[] =
+    "Give an image another backing file; it reads the same afterwards.\n\n"
+    "Options:\n"
+    "  -b, --backing BACKING     the new backing file, named as the image is\n"
+    "                            to name it; \"\": none, all is copied\n"
+    "  -F, --backing-format FMT  its format\n"
+    "  -u, --backing-unsafe      change the name only: the new backing file\n"
+    "                            reads as the old one, or nobody cares\n"
+    "  -c, --compress            store compressed what is copied\n"
+    "  -f, --format FMT          format of the image (default: look at it)\n"
+    "      --image-opts          FILENAME is a list \"key=value,...\"\n"
+    "  -t, --cache CACHE         cache mode of the image (writeback)\n"
+    "  -T, --backing-cache CACHE\n"
+    "                            cache mode of the backing files (writeback)\n"
+    "  -p, --progress            show progress\n"
+    "  -q, --quiet               print nothing but errors\n"
+    "  -U, --force-share         open the new backing file without locks\n"
+    "  -r, --rate RATE           bytes a second to copy at most\n"
+    "      --object OBJECT       a secret, for encrypted images\n"
+    "      --untrusted           open no file that a header names\n"
+    "  -h, --help                print this help\n\n"
+    "Only what differs between the old and the new backing file is copied into\n"
+    "the image, and layers that both have are not even compared.  Interrupted\n"
+    "at any moment, the image reads the same, and running the command again\n"
+    "finishes.\n\n"
+    "Examples:\n"
+    "  rebase -b base.qcow2 -F qcow2 overlay.qcow2\n"
+    "  rebase -b '' overlay.qcow2\n"
+    "  rebase -u -b new/place/base.qcow2 -F qcow2 overlay.qcow2\n";
+
+struct rebase_args {
+    struct source_options source;
+    const char *filename;
+    const char *backing, *format, *backing_cache;
+    bool unsafe, compress, progress;
+    uint64_t rate;
+};
+
+static const struct option long_options[] = {
+    SOURCE_LONG_OPTIONS,
+    SHARE_LONG_OPTION,
+    { "backing", required_argument, NULL, 'b' },
+    { "backing-format", required_argument, NULL, 'F' },
+    { "backing-cache", required_argument, NULL, 'T' },
+    { "backing-unsafe", no_argument, NULL, 'u' },
+    { "compress", no_argument, NULL, 'c' },
+    { "cache", required_argument, NULL, 't' },
+    { "progress", no_argument, NULL, 'p' },
+    { "quiet", no_argument, NULL, 'q' },
+    { "rate", required_argument, NULL, 'r' },
+    { NULL, 0, NULL, 0 },
+};
+
+/* ------------------------------------------------------------- command line */
+
+/* What is only said.  False: something else. */
+static bool take_text(int c, struct rebase_args *args)
+{
+    const struct { int letter; const char **text; } texts[] = {
+        { 'b', &args->backing }, { 'F', &args->format },
+        { 'T', &args->backing_cache }, { 't', &args->source.cache },
+    };
+    const struct { int letter; bool *flag; } flags[] = {
+        { 'u', &args->unsafe }, { 'c', &args->compress },
+        { 'p', &args->progress },
+    };
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (c == texts[i].letter)
+            return *texts[i].text = optarg;
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        if (c == flags[i].letter)
+            return *flags[i].flag = true;
+    return c == 'q';            /* there is nothing to be quiet about */
+}
+
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int c, struct rebase_args *args)
+{
+    if (c == 'h')
+        return cli_help(cli, synopsis, help);
+    if (take_text(c, args))
+        return -1;
+    if (c != 'r')
+        return source_option(cli, c, &args->source);
+    if (parse_size(optarg, &args->rate, NULL) == 0)
+        return -1;
+    cli_error(cli, "Invalid rate limit specified: '%s'.", optarg);
+    return 1;
+}
+
+static int check_cache(const struct cli *cli, const char *what,
+                       const char *name)
+{
+    enum lam_cache_mode mode;
+
+    if (!name || lam_cache_mode_parse(name, &mode, NULL) == 0)
+        return -1;
+    cli_error(cli, "Invalid %s option: %s", what, name);
+    return 1;
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct rebase_args *args)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hf:b:F:T:uct:pqUr:", long_options,
+                            NULL)) != -1) {
+        int status = take_option(cli, c, args);
+        if (status >= 0)
+            return status;
+    }
+    int status = source_operand(cli, argc, argv, &args->source,
+                                &args->filename);
+    if (status < 0 && !args->unsafe && !args->backing)
+        return cli_usage(cli, "Must specify backing file (-b) or use unsafe "
+                         "mode (-u)");
+    if (status < 0)
+        status = check_cache(cli, "cache", args->source.cache);
+    if (status < 0)
+        status = check_cache(cli, "source cache", args->backing_cache);
+    return status;
+}
+
+/* ----------------------------------------------------------------- rebasing */
+
+static void set_options(const struct cli *cli, const struct rebase_args *args,
+                        struct lam_rebase_options *o)
+{
+    bool none = !args->backing || !*args->backing;
+
+    o->backing_file = none ? NULL : args->backing;
+    o->backing_format = none ? NULL : args->format;
+    o->unsafe = args->unsafe;
+    o->compress = args->compress;
+    o->open.keyring = cli->keyring;
+    o->open.policy = args->source.untrusted ? LAM_POLICY_NONE
+                                            : LAM_POLICY_TRUST;
+    if (args->source.force_share)
+        o->open.flags |= LAM_OPEN_FORCE_SHARE;
+    if (args->backing_cache)
+        lam_cache_mode_parse(args->backing_cache, &o->open.cache, NULL);
+    o->job.rate = args->rate;
+    o->job.cancel = interrupt_catch();
+}
+
+static int rebase(const struct cli *cli, const struct rebase_args *args,
+                  struct lam_image *image)
+{
+    struct lam_rebase_options options = LAM_REBASE_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    set_options(cli, args, &options);
+    struct progress *progress = progress_begin(args->progress);
+    options.job.progress = progress_update;
+    options.job.progress_opaque = progress;
+    int rc = lam_image_rebase(image, &options, &err);
+    progress_end(progress, rc == 0);
+    if (rc < 0)
+        cli_report(cli, &err);
+    return rc;
+}
+
+int cmd_rebase(const struct cli *cli, int argc, char **argv)
+{
+    struct rebase_args args = { .filename = NULL };
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image;
+    int status = parse_args(cli, argc, argv, &args);
+
+    if (status >= 0)
+        return status;
+    unsigned flags = LAM_OPEN_WRITE | LAM_OPEN_UNMAP |
+                     (args.unsafe ? LAM_OPEN_NO_BACKING : 0);
+    struct source_options source = args.source;
+    source.force_share = false;
+    if (source_open(cli, args.filename, &source, flags, &image) < 0)
+        return 1;
+    if (!args.source.format && !args.source.image_opts)
+        warn_guessed(args.filename, image);
+    int rc = rebase(cli, &args, image);
+    int closed = lam_image_close(image, &err);
+    if (closed < 0 && rc == 0) {
+        cli_report(cli, &err);
+        rc = closed;
+    }
+    return cli_finish(cli, interrupt_status(rc));
+}

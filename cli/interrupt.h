@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * interrupt.h - long work that a signal ends in an orderly way.
+ */
+#ifndef LAMELLA_CLI_INTERRUPT_H
+#define LAMELLA_CLI_INTERRUPT_H
+
+#include "cli.h"
+
+/*
+ * From now on SIGINT, SIGTERM and SIGHUP set what is returned, for the library
+ * to look at; the second one ends the process at once.
+ */
+const volatile int *interrupt_catch(void);
+
+/* The exit status after a job returned @rc: 128 and the signal's number if that
+ * is why, else 1 or 0. */
+int interrupt_status(int rc);
+
+#endif
