@@ -39,7 +39,8 @@ int qcow2_write_header(struct qcow2 *q, size_t from, size_t to,
 
 static bool state_may_follow(int from, int to)
 {
-    return (from == QCOW2_READ_ONLY && to == QCOW2_WRITABLE) ||
+    return to == QCOW2_READ_ONLY ||
+           (from == QCOW2_READ_ONLY && to == QCOW2_WRITABLE) ||
            (from == QCOW2_WRITABLE && to == QCOW2_FAILED);
 }
 
