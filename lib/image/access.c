@@ -57,11 +57,11 @@ static int begin_writing(struct lam_image *layer, struct lam_error *err)
 }
 
 /* The files stay open for writing where they cannot be opened for reading. */
-static int end_writing(struct lam_image *layer, struct lam_error *err)
+int layer_end_writing(struct lam_image *layer, struct lam_error *err)
 {
     int rc = 0;
 
-    note_writable(layer, false);
+    assert(!layer->writable);
     if (layer->ops->set_writable)
         rc = layer->ops->set_writable(layer->format, false, err);
     files_set_writable(layer, false, NULL);
@@ -73,7 +73,10 @@ int layer_set_writable(struct lam_image *layer, bool writable,
 {
     if (layer->writable == writable)
         return 0;
-    return writable ? begin_writing(layer, err) : end_writing(layer, err);
+    if (writable)
+        return begin_writing(layer, err);
+    note_writable(layer, false);
+    return layer_end_writing(layer, err);
 }
 
 /* ------------------------------------------------- the top layer's own state */

@@ -21,6 +21,9 @@
 int layer_set_writable(struct lam_image *layer, bool writable,
                        struct lam_error *err);
 
+/* The second half of that, where @layer->writable is false already. */
+int layer_end_writing(struct lam_image *layer, struct lam_error *err);
+
 /* The top layer has nothing any more, at once and durably: what is below it
  * shows.  -ENOTSUP for formats that cannot. */
 int image_empty(struct lam_image *image, struct lam_error *err);

@@ -121,8 +121,10 @@ static int change_places(struct lam_image *image, struct lam_image *overlay,
 {
     image_graph_begin_change(image);
     int rc = image_insert_overlay(image, overlay, err);
-    if (rc == 0)
+    if (rc == 0) {
+        image->backing->writable = false;
         atomic_store(&image->backing->settling, 1);
+    }
     image_graph_end_change(image);
     return rc;
 }
@@ -131,15 +133,27 @@ static int change_places(struct lam_image *image, struct lam_image *overlay,
  * a reader. */
 static int settle(struct lam_image *below, struct lam_error *err)
 {
-    int rc = layer_set_writable(below, false, err);
+    int rc = layer_end_writing(below, err);
 
     atomic_store(&below->settling, rc < 0 ? rc : 0);
     return rc;
 }
 
-static int take_snapshot(struct lam_image *image, const char *name,
-                         const struct lam_overlay_options *o,
-                         struct lam_error *err)
+/* From the change on, who flushes the image waits for @overlay's resize_lock:
+ * that struct is the one that holds the layer below then. */
+static int take_snapshot(struct lam_image *image, struct lam_image *overlay,
+                         bool *changed, struct lam_error *err)
+{
+    LAM_LOCKED(&overlay->resize_lock);
+    int rc = change_places(image, overlay, err);
+
+    *changed = rc == 0;
+    return rc < 0 ? rc : settle(overlay, err);
+}
+
+static int put_above(struct lam_image *image, const char *name,
+                     const struct lam_overlay_options *o, bool *changed,
+                     struct lam_error *err)
 {
     struct lam_image *overlay;
     int rc = open_overlay(image, name, o, &overlay, err);
@@ -148,8 +162,8 @@ static int take_snapshot(struct lam_image *image, const char *name,
         return rc;
     rc = flush_first(image, err);
     if (rc == 0)
-        rc = change_places(image, overlay, err);
-    if (rc < 0)
+        rc = take_snapshot(image, overlay, changed, err);
+    if (!*changed)
         lam_image_close(overlay, NULL);
     return rc;
 }
@@ -161,6 +175,7 @@ int lam_image_snapshot_external(struct lam_image *image, const char *overlay,
     static const struct lam_overlay_options defaults =
         LAM_OVERLAY_OPTIONS_INIT;
     LAM_LOCKED(&image->resize_lock);
+    bool changed = false;
 
     if (!options)
         options = &defaults;
@@ -169,8 +184,8 @@ int lam_image_snapshot_external(struct lam_image *image, const char *overlay,
         rc = create_overlay(image, overlay, options, err);
     if (rc < 0)
         return rc;
-    rc = take_snapshot(image, overlay, options, err);
-    if (rc < 0)
+    rc = put_above(image, overlay, options, &changed, err);
+    if (!changed)
         unlink(overlay);
-    return rc < 0 ? rc : settle(image->backing, err);
+    return rc;
 }

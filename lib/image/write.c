@@ -403,29 +403,29 @@ int lam_image_discard(struct lam_image *image, uint64_t offset,
     return rc < 0 ? rc : image_end_write(image, 0, err);
 }
 
-/* A layer that the top has covered a moment ago is flushed with it: the guest
- * does not know that there are two. */
+/* A layer that the top has covered a moment ago goes to disk first: the guest
+ * does not know that there are two.  Whoever put the top there sees to it, and
+ * holds its resize_lock meanwhile. */
 static int flush_settling(struct lam_image *layer, struct lam_error *err)
 {
+    if (atomic_load(&layer->settling) > 0) {
+        pthread_mutex_lock(&layer->resize_lock);
+        pthread_mutex_unlock(&layer->resize_lock);
+    }
     int state = atomic_load(&layer->settling);
-
-    if (state < 0)
-        return lam_fail_errno(err, -state, "'%s': what was written before the "
-                              "snapshot could not be brought to disk",
-                              layer->name);
-    return state ? layer->ops->flush(layer->format, err) : 0;
+    if (state == 0)
+        return 0;
+    return lam_fail_errno(err, -state, "'%s': what was written before the "
+                          "snapshot could not be brought to disk",
+                          layer->name);
 }
 
 int image_flush(struct lam_image *image, struct lam_error *err)
 {
     if (!image->writable || image->metadata_only)
         return 0;
-    for (struct lam_image *i = image->backing; i; i = i->backing) {
-        int rc = flush_settling(i, err);
-        if (rc < 0)
-            return rc;
-    }
-    return image->ops->flush(image->format, err);
+    int rc = image->backing ? flush_settling(image->backing, err) : 0;
+    return rc < 0 ? rc : image->ops->flush(image->format, err);
 }
 
 int lam_image_flush(struct lam_image *image, struct lam_error *err)
