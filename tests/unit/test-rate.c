@@ -2,6 +2,7 @@
 /*
  * test-rate.c - the limit on bytes a second.
  */
+#include <stdatomic.h>
 #include <time.h>
 
 #include "unit.h"
