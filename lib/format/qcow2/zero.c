@@ -226,7 +226,8 @@ static int zero_data_file(struct qcow2 *q, enum zero_kind kind,
     if (!trim_zeroes_data(q) || end <= r.offset || kind == ZERO_FORGET)
         return 0;
     return lam_io_zero(q->data_io, r.offset, end - r.offset,
-                       is_told(q, kind) ? LAM_ZERO_UNMAP : 0, err);
+                       kind == ZERO_UNMAP || is_told(q, kind) ? LAM_ZERO_UNMAP
+                                                              : 0, err);
 }
 
 /* @r is claimed and lies in one slice. */
