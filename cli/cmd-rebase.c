@@ -82,11 +82,15 @@ static bool take_text(int c, struct rebase_args *args)
     };
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        if (c == texts[i].letter)
-            return *texts[i].text = optarg;
+        if (c == texts[i].letter) {
+            *texts[i].text = optarg;
+            return true;
+        }
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
-        if (c == flags[i].letter)
-            return *flags[i].flag = true;
+        if (c == flags[i].letter) {
+            *flags[i].flag = true;
+            return true;
+        }
     return c == 'q';            /* there is nothing to be quiet about */
 }
 
