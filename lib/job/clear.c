@@ -88,15 +88,16 @@ static int clear_piece(struct lam_image *target, uint64_t base, uint64_t at,
                        uint64_t length, enum clear_how how,
                        struct lam_error *err)
 {
+    struct lam_io *io = target->io;
     int rc;
 
     if (how == CLEAR_BY_PUNCH)
-        rc = lam_image_zero(target, at, length,
-                            LAM_ZERO_UNMAP | LAM_ZERO_NO_FALLBACK, err);
+        rc = lam_io_zero(io, base + at, length,
+                         LAM_ZERO_UNMAP | LAM_ZERO_NO_FALLBACK, err);
     else
-        rc = lam_io_free(target->io, base + at, length, err);
+        rc = lam_io_free(io, base + at, length, err);
     /* Zeroed by other means, it would stay allocated. */
-    if (how == CLEAR_BY_PUNCH && atomic_load(&target->io->no_punch))
+    if (how == CLEAR_BY_PUNCH && atomic_load(&io->no_punch))
         return -ENOTSUP;
     return refused(rc) ? -ENOTSUP : rc;
 }

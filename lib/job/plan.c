@@ -111,10 +111,7 @@ static bool cache_in_the_way(const struct plan_input *in,
 {
     if (in->limits.direct)
         return false;
-    if (in->convert_flags & LAM_CONVERT_STRICT_CACHE)
-        choose(plan, LAM_ZERO_BY_WRITE, false,
-               "strict cache rule: without O_DIRECT zeroes are written");
-    else if (in->kernel < PLAN_KERNEL_DROPS_PAGES)
+    if (in->kernel < PLAN_KERNEL_DROPS_PAGES)
         choose_lost(plan, LAM_ZERO_BY_WRITE,
                     "this kernel may keep cached pages of a discarded range; "
                     "zeroes are written (-t none avoids it)");
@@ -134,7 +131,10 @@ static void plan_device(const struct plan_input *in,
     bool frees = l->can_discard &&
                  (l->discard_reads_zero || !l->discard_undefined);
 
-    if (!l->can_punch && !frees)
+    if (!l->direct && (in->convert_flags & LAM_CONVERT_STRICT_CACHE))
+        choose(plan, LAM_ZERO_BY_WRITE, false,
+               "strict cache rule: without O_DIRECT zeroes are written");
+    else if (!l->can_punch && !frees)
         plan_device_thick(in, plan);
     else if (cache_in_the_way(in, plan))
         return;

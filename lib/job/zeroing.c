@@ -15,8 +15,9 @@
 
 /* What is read before and after the clear to see whether pages survive. */
 enum { PROBE_BYTES = 64 * 1024 };
-/* What was freed is judged, and written where need be, in blocks of this. */
-enum { PROOF_BLOCK = 4096 };
+/* Where what was freed has to be written after all, a shorter gap is not worth
+ * two calls. */
+enum { PROOF_GAP = 4096, SECTOR_MIN = 512 };
 
 static unsigned running_kernel(void)
 {
@@ -250,14 +251,39 @@ static int zero_by_host(struct zeroing *z, uint64_t offset, uint64_t length,
     return rc;
 }
 
-/* One piece that was freed and has been read into @buf.  Only the blocks that
- * are not zero become so: the others stay unmapped. */
+/*
+ * The length of the run at the start of @buf that reads as zero, or does not:
+ * by sectors, for what is written maps the granule that it lies in.  Gaps in
+ * between that lie in granules which are mapped anyway go along.
+ */
+static size_t proof_run(const struct zeroing *z, const uint8_t *buf,
+                        size_t length, bool *zero)
+{
+    const struct lam_io_limits *l = &z->target->io->limits;
+    size_t sector = max_u64(l->logical_sector, SECTOR_MIN);
+    size_t gap = min_u64(PROOF_GAP, max_u64(l->discard_granularity, sector));
+    size_t end = zero_run(buf, length, sector, zero);
+
+    for (size_t at = end; !*zero && at < length; ) {
+        bool is_gap;
+        size_t run = zero_run(buf + at, length - at, sector, &is_gap);
+        if (is_gap && run >= gap)
+            break;
+        at += run;
+        if (!is_gap)
+            end = at;
+    }
+    return end;
+}
+
+/* One piece that was freed and has been read into @buf.  What is zero stays
+ * unmapped. */
 static int prove_piece(struct zeroing *z, uint64_t offset, size_t length,
                        const uint8_t *buf, struct lam_error *err)
 {
     for (size_t at = 0; at < length; ) {
         bool zero;
-        size_t run = zero_run(buf + at, length - at, PROOF_BLOCK, &zero);
+        size_t run = proof_run(z, buf + at, length - at, &zero);
         int rc = 0;
         if (zero)
             z->bytes_skipped += run;

@@ -25,7 +25,9 @@ struct device {
     bool punches;               /* and it does */
     bool punch_is_stale;        /* it succeeds, and old data is still read */
     bool zeroes;
+    bool says_discard;          /* without doing it */
     bool discards;              /* to zero here and to noise there */
+    bool undefined;             /* the device says as much */
     enum lam_zero_method before, after;     /* the plan */
     bool written;               /* zeroes had to be written */
 };
@@ -52,8 +54,20 @@ static const struct device devices[] = {
       .before = LAM_ZERO_BY_CLEAR_ONCE, .after = LAM_ZERO_BY_CLEAR_ONCE,
       .written = true },
     { "discard promises nothing", .direct = true, .discards = true,
-      .zeroes = true, .before = LAM_ZERO_BY_DISCARD_PROVE,
+      .before = LAM_ZERO_BY_DISCARD_PROVE,
       .after = LAM_ZERO_BY_DISCARD_PROVE, .written = true },
+    { "discard promises nothing, the device zeroes the rest", .direct = true,
+      .discards = true, .zeroes = true, .before = LAM_ZERO_BY_DISCARD_PROVE,
+      .after = LAM_ZERO_BY_DISCARD_PROVE },
+    { "what is discarded is not defined", .direct = true, .discards = true,
+      .undefined = true, .zeroes = true, .before = LAM_ZERO_BY_ZERO_RANGE,
+      .after = LAM_ZERO_BY_ZERO_RANGE },
+    { "what is discarded is not defined, nothing zeroes", .direct = true,
+      .discards = true, .undefined = true, .before = LAM_ZERO_BY_WRITE,
+      .after = LAM_ZERO_BY_WRITE, .written = true },
+    { "discard is a lie", .direct = true, .says_discard = true,
+      .before = LAM_ZERO_BY_DISCARD_PROVE, .after = LAM_ZERO_BY_WRITE,
+      .written = true },
     { "dumb", .direct = true, .before = LAM_ZERO_BY_WRITE,
       .after = LAM_ZERO_BY_WRITE, .written = true },
 };
@@ -126,7 +140,8 @@ static void become(struct lam_io *io, const struct device *d)
         .can_punch = d->says_punch,
         .can_zero_range = true,
         .zero_max = d->zeroes ? LAM_GIB : 0,
-        .can_discard = d->discards,
+        .can_discard = d->discards || d->says_discard,
+        .discard_undefined = d->undefined,
         .discard_max = d->discards || d->says_punch ? LAM_GIB : 0,
         .discard_granularity = BLOCK,
     };
