@@ -36,21 +36,40 @@ static bool has_tables(const struct qcow2 *q)
     return false;
 }
 
+/* @again: it is empty already, and its tables are to move to the front. */
+static int empty_once(struct qcow2 *q, bool again, bool *changed,
+                      struct lam_error *err)
+{
+    struct bulk b;
+    int rc = bulk_begin(&b, q, err);
+
+    *changed = false;
+    if (rc == 0)
+        *changed = again || has_tables(q);
+    if (*changed)
+        rc = empty_in(&b, err);
+    bulk_end(&b);
+    return rc < 0 || !*changed ? rc : shrink_file(q, err);
+}
+
+/* What has just been written lies behind all that there was before; with that
+ * gone, there is room in front. */
+static bool is_long(const struct qcow2 *q)
+{
+    uint64_t tables = q->l1_size * sizeof *q->l1 + 8 * q->g.cluster_size;
+
+    return !q->header.nb_snapshots && atomic_load(&q->io->size) > 2 * tables;
+}
+
 int qcow2_empty(void *format, struct lam_error *err)
 {
     struct qcow2 *q = format;
-    struct bulk b;
-    bool change = false;
-    int rc = bulk_begin(&b, q, err);
+    bool changed;
+    int rc = empty_once(q, false, &changed, err);
 
-    if (rc == 0) {
-        change = has_tables(q);
-        rc = change ? empty_in(&b, err) : 0;
-    }
-    bulk_end(&b);
-    if (rc < 0 || !change)
-        return rc;
-    if (q->data_file)
+    if (rc == 0 && changed && q->data_file)
         lam_io_discard(q->data_io, 0, q->size, NULL);
-    return shrink_file(q, err);
+    if (rc == 0 && changed && is_long(q))
+        rc = empty_once(q, true, &changed, err);
+    return rc;
 }
