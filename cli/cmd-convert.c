@@ -23,6 +23,7 @@ struct convert {
     size_t nb_open;
     uint64_t size;              /* of all sources */
     struct convert_target target;
+    enum target_rest rest;      /* of a target that was not finished */
     struct lam_convert_options options;
 };
 
@@ -221,8 +222,7 @@ static int convert_to_image(struct convert *c)
         if (rc == 0)
             rc = copy(c);
     }
-    int end = convert_target_end(c->cli, &c->args, &c->target, rc == 0);
-    return rc < 0 ? rc : end;
+    return convert_target_end(c->cli, &c->args, &c->target, rc, &c->rest);
 }
 
 /* ------------------------------------------------------------ to a stream */
@@ -263,6 +263,7 @@ static int convert_to_stream(struct convert *c, int fd)
     int rc = lam_convert_to_fd(c->sources, c->nb_open, fd, &c->options,
                                &result, &err);
     report_end(&report, rc, &result, NULL);
+    c->rest = TARGET_INCOMPLETE;    /* unless all is well */
     if (rc < 0 && rc != -ECANCELED)
         cli_report(c->cli, &err);
     if (fd != STDOUT_FILENO && close(fd) < 0 && rc == 0) {
@@ -273,6 +274,29 @@ static int convert_to_stream(struct convert *c, int fd)
 }
 
 /* ------------------------------------------------------------ the command */
+
+/*
+ * One line, and the status that a shell gives to what a signal has ended.  A
+ * caller of qemu-img sees that program ended by the signal itself.
+ */
+static int end_by_signal(const struct convert *c, int signo)
+{
+    static const char *const rests[] = {
+        [TARGET_UNTOUCHED] = "is as it was",
+        [TARGET_REMOVED] = "is removed again",
+        [TARGET_INCOMPLETE] = "is left incomplete",
+    };
+
+    if (c->cli->as_qemu) {
+        signal(signo, SIG_DFL);
+        raise(signo);
+    }
+    cli_error(c->cli, "interrupted by %s: '%s' %s",
+              signo == SIGINT ? "SIGINT" : signo == SIGTERM ? "SIGTERM"
+                                                            : "SIGHUP",
+              c->args.target, rests[c->rest]);
+    return 128 + signo;
+}
 
 static void set_options(struct convert *c)
 {
@@ -320,7 +344,7 @@ int cmd_convert(const struct cli *cli, int argc, char **argv)
         int rc = run(&c);
         status = rc < 0 ? 1 : cli_finish(cli, 0);
         if (rc == -ECANCELED && signal_seen)
-            status = 128 + signal_seen;
+            status = end_by_signal(&c, signal_seen);
     }
     convert_args_deinit(&c.args);
     return status;

@@ -64,6 +64,8 @@ static const char help[] =
     "                             hashed as zeroes, a terabyte in some minutes.\n"
     "                             NAME-tree is the digest of the digests of all\n"
     "                             1 MiB blocks: parallel, and holes are free\n"
+    "      --force                write to a TARGET that is mounted or otherwise\n"
+    "                             in use by this machine\n"
     "      --verify               read the target back, from the disk where the\n"
     "                             system allows it, and compare\n"
     "  -m, --parallel N           requests in flight, 1 to 16 (default: 8)\n"
@@ -89,7 +91,7 @@ enum {
     OPT_IMAGE_OPTS = 256, OPT_TARGET_IMAGE_OPTS, OPT_OBJECT,
     OPT_TARGET_IS_ZERO, OPT_SALVAGE, OPT_BITMAPS, OPT_SKIP_BROKEN,
     OPT_NO_SYNC, OPT_STRICT_CACHE, OPT_EXPLAIN, OPT_UNTRUSTED,
-    OPT_DIGEST, OPT_VERIFY,
+    OPT_DIGEST, OPT_VERIFY, OPT_FORCE,
 };
 
 static const struct option long_options[] = {
@@ -126,6 +128,7 @@ static const struct option long_options[] = {
     { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
     { "digest", required_argument, NULL, OPT_DIGEST },
     { "verify", no_argument, NULL, OPT_VERIFY },
+    { "force", no_argument, NULL, OPT_FORCE },
     { NULL, 0, NULL, 0 },
 };
 
@@ -246,6 +249,7 @@ static bool take_switch(int c, struct convert_args *args, struct seen *seen)
         { OPT_TARGET_IS_ZERO, &args->target_is_zero },
         { OPT_SALVAGE, &args->salvage },
         { OPT_VERIFY, &args->verify },
+        { OPT_FORCE, &args->force },
         { OPT_BITMAPS, &args->bitmaps },
         { OPT_SKIP_BROKEN, &args->skip_broken_bitmaps },
         { OPT_NO_SYNC, &args->no_sync },

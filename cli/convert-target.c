@@ -266,7 +266,7 @@ static int open_image(const struct cli *cli, const struct convert_args *args,
     if (args->target_image_opts)
         options.flags |= LAM_OPEN_IMAGE_OPTS;
     /* A mounted volume is refused; qemu-img writes to it. */
-    if (!cli->as_qemu)
+    if (!cli->as_qemu && !args->force)
         options.flags |= LAM_OPEN_EXCLUSIVE;
     int rc = lam_image_open(args->target, &options, &target->image, &err);
     if (rc < 0)
@@ -294,14 +294,31 @@ int convert_target_open_given(const struct cli *cli,
     return open_image(cli, args, target);
 }
 
+/* What holds a mounted file system is not overwritten by mistake. */
+static int refuse_used(const struct cli *cli, const struct convert_args *args,
+                       const struct convert_target *target)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (cli->as_qemu || args->force || !target->path)
+        return 0;
+    int rc = lam_path_in_use(target->path, &err);
+    if (rc < 0)
+        cli_error(cli, "%s (--force overrides)", err.message);
+    return rc;
+}
+
 int convert_target_open(const struct cli *cli, const struct convert_args *args,
                         struct convert_target *target)
 {
     struct lam_error err = LAM_ERROR_INIT;
+    int rc = refuse_used(cli, args, target);
 
+    if (rc < 0)
+        return rc;
     if (args->no_create)
         return open_image(cli, args, target);
-    int rc = lam_image_create(args->target, &target->create, &err);
+    rc = lam_image_create(args->target, &target->create, &err);
     if (rc < 0) {
         cannot_make(cli, args, err.message);
         return rc;
@@ -330,18 +347,16 @@ static int sync_directory(const char *path)
     return rc;
 }
 
-static void remove_made(const struct cli *cli,
-                        const struct convert_target *target)
+static enum target_rest remove_made(const struct convert_target *target)
 {
     if (!target->made)
-        return;
+        return target->image ? TARGET_INCOMPLETE : TARGET_UNTOUCHED;
     if (target->data_path && !target->data_existed)
         unlink(target->data_path);
-    if (target->path && !target->existed)
-        unlink(target->path);
-    else if (!cli->as_qemu)
-        cli_error(cli, "%s existed before and is left incomplete",
-                  target->name);
+    if (!target->path || target->existed)
+        return TARGET_INCOMPLETE;
+    unlink(target->path);
+    return TARGET_REMOVED;
 }
 
 static int close_image(const struct cli *cli, struct convert_target *target,
@@ -359,23 +374,30 @@ static int close_image(const struct cli *cli, struct convert_target *target,
 }
 
 int convert_target_end(const struct cli *cli, const struct convert_args *args,
-                       struct convert_target *target, bool success)
+                       struct convert_target *target, int rc,
+                       enum target_rest *rest)
 {
-    int rc = 0;
-
+    *rest = TARGET_UNTOUCHED;
     /* Removed first, so that closing it writes nothing to disk for nothing. */
-    if (!success)
-        remove_made(cli, target);
-    rc = close_image(cli, target, success);
-    if (rc == 0 && success && target->made && !target->existed &&
+    if (rc < 0)
+        *rest = remove_made(target);
+    int end = close_image(cli, target, rc == 0);
+    if (rc == 0)
+        rc = end;
+    if (rc == 0 && target->made && !target->existed &&
         !args->no_sync && args->cache != LAM_CACHE_UNSAFE) {
         rc = sync_directory(target->path);
         if (rc < 0)
             cli_error(cli, "Could not sync the directory of '%s': %s",
                       target->name, strerror(-rc));
     }
-    if (rc < 0 && success)
-        remove_made(cli, target);
+    if (rc < 0 && *rest == TARGET_UNTOUCHED)
+        *rest = remove_made(target);
+    /* Whoever was interrupted says so in a line of his own. */
+    if (*rest == TARGET_INCOMPLETE && target->made && rc != -ECANCELED &&
+        !cli->as_qemu)
+        cli_error(cli, "%s existed before and is left incomplete",
+                  target->name);
     free(target->path);
     free(target->data_path);
     return rc;

@@ -41,8 +41,16 @@ int convert_target_open_given(const struct cli *cli,
                               const struct convert_args *args,
                               struct convert_target *target);
 
-/* Close; @success false: remove what we made.  Returns 0 if all is well. */
+/* What a conversion that was not finished has left of its target. */
+enum target_rest { TARGET_UNTOUCHED, TARGET_REMOVED, TARGET_INCOMPLETE };
+
+/*
+ * Close; after a failure (@rc), remove what we made, and say what is left
+ * behind, *@rest, unless that is what was there before.  Returns @rc, or how
+ * closing failed.
+ */
 int convert_target_end(const struct cli *cli, const struct convert_args *args,
-                       struct convert_target *target, bool success);
+                       struct convert_target *target, int rc,
+                       enum target_rest *rest);
 
 #endif
