@@ -180,8 +180,8 @@ static int transfer(struct lam_image *image, const struct format_allocation *a,
 
 /* Once for each request: what has been dropped and waits for the next flush is
  * not what a full disk may fail for. */
-static bool reclaim(struct lam_image *image, int rc, bool *tried,
-                    struct lam_error *err)
+bool image_reclaim(struct lam_image *image, int rc, bool *tried,
+                   struct lam_error *err)
 {
     struct lam_error local = LAM_ERROR_INIT;
 
@@ -227,7 +227,7 @@ static int write_pieces(struct lam_image *image, const void *buf,
         uint64_t token = image_enter(image);
         int rc = write_piece(image, buf, length, offset, &done, err);
         image_leave(image, token);
-        if (reclaim(image, rc, &tried, err))
+        if (image_reclaim(image, rc, &tried, err))
             continue;
         if (rc < 0)
             return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
@@ -272,7 +272,7 @@ static int write_clusters(struct lam_image *image, const uint8_t *buf,
         uint64_t token = image_enter(image);
         int rc = ops->write_compressed(image->format, offset, buf, n, err);
         image_leave(image, token);
-        if (reclaim(image, rc, &tried, err))
+        if (image_reclaim(image, rc, &tried, err))
             continue;
         if (rc < 0)
             return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,

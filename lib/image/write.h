@@ -20,6 +20,11 @@ void image_lock_write(struct lam_image *image, uint64_t offset,
 int image_write_pieces(struct lam_image *image, const void *buf,
                        uint64_t length, uint64_t offset, struct lam_error *err);
 
+/* Once for each request (*@tried), after @rc -ENOSPC: what has been dropped and
+ * waits for the next flush is free; true: try again.  Outside image_enter(). */
+bool image_reclaim(struct lam_image *image, int rc, bool *tried,
+                   struct lam_error *err);
+
 /* The flush that the flags of a request or the cache mode ask for. */
 int image_end_write(struct lam_image *image, unsigned flags,
                     struct lam_error *err);

@@ -286,6 +286,8 @@ static int copy_to_image(struct walk *walk, struct copy_options *copy,
     bool suspended = suspend_barriers(copy->target, options->flags, &saved);
     int rc = zeroing_begin(&zeroing, copy->target, walk->total, options, err);
     copy->zeroing = &zeroing;
+    if (copy->pass)
+        copy->pass->zeroing = &zeroing;
     if (rc == 0)
         rc = copy_run(walk, copy, &counts, err);
     rc = finish_target(copy->target, suspended, saved, options->flags, rc, err);
@@ -301,6 +303,21 @@ static int copy_to_image(struct walk *walk, struct copy_options *copy,
     return rc;
 }
 
+/* Compressed clusters go over as they are, unless somebody has to see what is
+ * in them, or how much of it can be read. */
+static void plan_passthrough(struct walk *walk, struct copy_options *copy,
+                             struct passthrough *pass)
+{
+    if (!copy->compress || copy->digest || copy->salvage)
+        return;
+    passthrough_init(pass, copy->target, copy->detect);
+    if (!pass->kind)
+        return;
+    copy->pass = pass;
+    walk->passes = passthrough_takes;
+    walk->passes_opaque = pass;
+}
+
 int lam_convert(struct lam_image *const *sources, size_t nb_sources,
                 struct lam_image *target,
                 const struct lam_convert_options *options,
@@ -309,6 +326,7 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
     struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
     struct lam_convert_result counts = { 0 };
     struct walk_options cuts = { 0 };
+    struct passthrough pass;
     struct extras extras;
     struct walk walk;
 
@@ -332,6 +350,7 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
         rc = sources_begin(&walk, &cuts, sources, nb_sources, target, options,
                            err);
     if (rc == 0) {
+        plan_passthrough(&walk, &copy, &pass);
         rc = copy_to_image(&walk, &copy, &counts, err);
         walk_deinit(&walk);
     }

@@ -205,15 +205,33 @@ static int write_chunk(struct copy *copy, struct copy_worker *w,
 
 /* ------------------------------------------------------------ the workers */
 
+static int wait_rate(struct copy *copy, uint64_t length, struct lam_error *err)
+{
+    const struct copy_options *o = copy->options;
+
+    return o->rate && rate_take(o->rate, length, o->convert->cancel) < 0
+        ? copy_cancelled(o->convert, err) : 0;
+}
+
 static int read_chunk(struct copy *copy, struct copy_worker *w,
                       struct lam_error *err)
 {
     const struct copy_options *o = copy->options;
 
-    if (o->rate &&
-        rate_take(o->rate, w->chunk.length, o->convert->cancel) < 0)
-        return copy_cancelled(o->convert, err);
-    return copy_read_chunk(&w->chunk, o->salvage, w->buf, &w->bytes_read, err);
+    int rc = wait_rate(copy, w->chunk.length, err);
+    return rc < 0 ? rc : copy_read_chunk(&w->chunk, o->salvage, w->buf, &w->bytes_read, err);
+}
+
+static int pass_chunk(struct copy *copy, struct copy_worker *w,
+                      struct lam_error *err)
+{
+    int rc = wait_rate(copy, w->chunk.length, err);
+
+    if (rc < 0)
+        return rc;
+    w->bytes_read += w->chunk.length;
+    return passthrough_chunk(copy->options->pass, &w->chunk, w->buf,
+                             &w->bytes_written, err);
 }
 
 static int copy_chunk(struct copy *copy, struct copy_worker *w,
@@ -227,6 +245,8 @@ static int copy_chunk(struct copy *copy, struct copy_worker *w,
     case WALK_DATA:
         rc = read_chunk(copy, w, err);
         return rc < 0 ? rc : write_chunk(copy, w, err);
+    case WALK_PAYLOAD:
+        return pass_chunk(copy, w, err);
     case WALK_SHARED:
         /* Stays where it is; its bytes count all the same. */
         return copy->options->digest ? read_chunk(copy, w, err) : 0;

@@ -10,6 +10,7 @@
 #define LAM_JOB_COPY_H
 
 #include "job/digest.h"
+#include "job/passthrough.h"
 #include "job/rate.h"
 #include "job/salvage.h"
 #include "job/walk.h"
@@ -28,6 +29,7 @@ struct copy_options {
     struct rate *rate;          /* NULL: no limit */
     struct salvage *salvage;    /* NULL: what cannot be read is an error */
     struct digest *digest;      /* NULL: none */
+    struct passthrough *pass;   /* NULL: no chunks of payloads */
 };
 
 struct copy_counts {

@@ -114,6 +114,11 @@ static int push_piece(struct walk *walk, const struct walk_source *source,
         .kind = kind_of(e, whole_chain),
         .extent = *e,
     };
+    struct walk_piece *piece = &walk->pieces[walk->count - 1];
+    if (walk->passes && e->state == LAM_EXTENT_COMPRESSED &&
+        walk->passes(walk->passes_opaque, source->image, e,
+                     piece->target_offset))
+        piece->kind = WALK_PAYLOAD;
     return 0;
 }
 
@@ -265,7 +270,7 @@ static uint64_t data_end(const struct walk *walk)
         if (piece->kind == WALK_DATA || start <= walk->offset)
             continue;
         uint64_t end = whole_units(walk, run_end(walk, i));
-        uint64_t worth = piece->kind == WALK_SHARED ? o->unit : o->split_min;
+        uint64_t worth = piece->kind == WALK_ZERO ? o->split_min : o->unit;
         if (end >= limit || (end > start && end - start >= worth))
             return min_u64(start, limit);
     }
@@ -368,10 +373,11 @@ static int next_chunk(struct walk *walk, struct walk_chunk *chunk,
 
     chunk->offset = walk->offset;
     chunk->kind = walk->pieces[walk->first].kind;
-    uint64_t end = 0;
+    uint64_t end = 0, max = walk->offset + o->bare_max;
+    if (chunk->kind == WALK_PAYLOAD)
+        max = horizon;
     if (chunk->kind != WALK_DATA)
-        end = whole_units(walk, min_u64(run_end(walk, walk->first),
-                                        walk->offset + o->bare_max));
+        end = whole_units(walk, min_u64(run_end(walk, walk->first), max));
     if (end <= walk->offset) {
         chunk->kind = WALK_DATA;
         end = data_end(walk);
