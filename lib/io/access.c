@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "io/ahead.h"
 #include "io/file.h"
 #include "io/lock.h"
 
@@ -81,6 +82,8 @@ int lam_io_set_writable(struct lam_io *io, bool writable,
 {
     if (io->writable == writable)
         return 0;
+    if (!writable)
+        io_ahead_stop(io);
     if (io->ops->set_writable)
         return io->ops->set_writable(io, writable, locking, err);
     io->writable = writable;

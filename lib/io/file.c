@@ -75,6 +75,12 @@ static int file_allocate(struct lam_io *io, uint64_t offset, uint64_t length)
     return rc_of(fallocate(file_of(io)->fd, 0, (off_t)offset, (off_t)length));
 }
 
+static void file_write_out(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    sync_file_range(file_of(io)->fd, (off_t)offset, (off_t)length,
+                    SYNC_FILE_RANGE_WRITE);
+}
+
 /* tmpfs and others know no ZERO_RANGE: a hole that is allocated again does the
  * same in two steps. */
 static int file_zero_range(struct lam_io *io, uint64_t offset, uint64_t length)
@@ -172,6 +178,7 @@ const struct lam_io_ops file_ops = {
     .zero_range = file_zero_range,
     .discard = file_punch,
     .allocate = file_allocate,
+    .write_out = file_write_out,
     .extent = file_extent,
     .set_writable = file_set_writable,
     .descriptor = file_descriptor,

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "io/ahead.h"
 #include "io/change.h"
 #include "io/transfer.h"
 
@@ -24,12 +25,14 @@ int lam_io_init(struct lam_io *io, const struct lam_io_ops *ops,
         return lam_fail(err, ENOMEM, "no memory for a file name");
     pthread_mutex_init(&io->change_lock, NULL);
     pthread_cond_init(&io->change_ended, NULL);
+    io_ahead_init(io);
     return 0;
 }
 
 void lam_io_deinit(struct lam_io *io)
 {
     assert(!io->changes);
+    io_ahead_deinit(io);
     pthread_cond_destroy(&io->change_ended);
     pthread_mutex_destroy(&io->change_lock);
     free(io->name);
@@ -38,8 +41,10 @@ void lam_io_deinit(struct lam_io *io)
 
 void lam_io_close(struct lam_io *io)
 {
-    if (io)
-        io->ops->close(io);
+    if (!io)
+        return;
+    io_ahead_stop(io);
+    io->ops->close(io);
 }
 
 /* ---------------------------------------------------------------- size */
@@ -54,7 +59,7 @@ void io_grown(struct lam_io *io, uint64_t end)
 
 int lam_io_size(struct lam_io *io, uint64_t *size, struct lam_error *err)
 {
-    int rc = io->ops->size(io, size);
+    int rc = io_ahead_size(io, size);
     if (rc < 0)
         return lam_fail_errno(err, -rc, "Could not get the size of '%s'",
                               io->name);
@@ -79,8 +84,10 @@ int lam_io_truncate(struct lam_io *io, uint64_t size, struct lam_error *err)
     };
     io_change_begin(io, &change);
     rc = io->ops->truncate ? io->ops->truncate(io, size) : -ENOTSUP;
-    if (rc == 0)
+    if (rc == 0) {
         atomic_store(&io->size, size);
+        io_ahead_forget(io);
+    }
     io_change_end(io, &change);
     if (rc < 0)
         return lam_fail_errno(err, -rc, "Could not resize '%s' to %" PRIu64

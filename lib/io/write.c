@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "io/ahead.h"
 #include "io/change.h"
 #include "io/io.h"
 #include "io/transfer.h"
@@ -163,11 +164,15 @@ int io_write_all(struct lam_io *io, const struct iovec *iov, int iovcnt,
 {
     const struct lam_io_limits *limits = &io->limits;
     struct vector v = vector_make(iov, iovcnt);
-    if (is_aligned(offset, limits->request_alignment) &&
-        vector_is_aligned(iov, iovcnt, limits->memory_alignment,
-                          limits->request_alignment))
-        return write_aligned(io, v, length, offset);
-    return write_bounced(io, v, length, offset);
+    io_ahead_begin(io, offset, length);
+    bool aligned = is_aligned(offset, limits->request_alignment) &&
+                   vector_is_aligned(iov, iovcnt, limits->memory_alignment,
+                                     limits->request_alignment);
+    int rc = aligned ? write_aligned(io, v, length, offset)
+                     : write_bounced(io, v, length, offset);
+    if (rc == 0)
+        io_ahead_end(io, offset, length);
+    return rc;
 }
 
 int io_check_change(struct lam_io *io, uint64_t offset, uint64_t length,

@@ -107,6 +107,7 @@ int qcow2_before_change(struct qcow2 *q, struct lam_error *err)
     LAM_LOCKED(&q->alloc_lock);
     if (atomic_load(&q->changed))
         return 0;
+    lam_io_grow_ahead(q->io, LAM_MIB);
     rc = bitmaps_before_change(q, err);
     if (rc == 0)
         rc = clear_autoclear(q, err);
