@@ -209,6 +209,8 @@ static bool lower_refcount(struct qcow2 *q, uint64_t cluster)
     a->hint = min_u64(a->hint, cluster);
     if (host_cluster(&q->g, a->byte_cursor) == cluster)
         a->byte_cursor = 0;
+    if (a->payload_end && host_cluster(&q->g, a->payload_end - 1) == cluster)
+        a->payload_end = 0;
     return true;
 }
 
@@ -475,6 +477,13 @@ static bool reserve_these(struct qcow2 *q, uint64_t first, uint64_t n)
     return true;
 }
 
+/* Payloads reach up to @end. */
+static void move_cursor(struct qcow2 *q, uint64_t end)
+{
+    q->alloc.byte_cursor = is_aligned(end, q->g.cluster_size) ? 0 : end;
+    q->alloc.payload_end = max_u64(q->alloc.payload_end, end);
+}
+
 bool alloc_extend(struct qcow2 *q, uint64_t host, uint64_t length)
 {
     struct allocator *a = &q->alloc;
@@ -497,8 +506,7 @@ bool alloc_extend(struct qcow2 *q, uint64_t host, uint64_t length)
             lower_refcount(q, c);
         return false;
     }
-    uint64_t end = max_u64(a->byte_cursor, host + length);
-    a->byte_cursor = is_aligned(end, q->g.cluster_size) ? 0 : end;
+    move_cursor(q, max_u64(a->byte_cursor, host + length));
     return true;
 }
 
@@ -534,9 +542,7 @@ int alloc_bytes(struct qcow2 *q, uint64_t length, unsigned sector_offset,
                         " does not fit the %u bits of the entry", *host,
                         compressed_offset_bits(&q->g));
     }
-    a->byte_cursor = *host + length;
-    if (is_aligned(a->byte_cursor, q->g.cluster_size))
-        a->byte_cursor = 0;
+    move_cursor(q, *host + length);
     return 0;
 }
 
@@ -570,13 +576,9 @@ void alloc_set_block(struct qcow2 *q, uint64_t i, uint64_t block)
     overlap_add(q, block);
     if (block)
         a->next_block = max_u64(a->next_block, i + 1);
-    if (a->dirty_from == a->dirty_to) {
-        a->dirty_from = i;
-        a->dirty_to = i + 1;
-    } else {
-        a->dirty_from = min_u64(a->dirty_from, i);
-        a->dirty_to = max_u64(a->dirty_to, i + 1);
-    }
+    bool clean = a->dirty_from == a->dirty_to;
+    a->dirty_from = clean ? i : min_u64(a->dirty_from, i);
+    a->dirty_to = clean ? i + 1 : max_u64(a->dirty_to, i + 1);
 }
 
 bool alloc_is_dirty(const struct qcow2 *q)

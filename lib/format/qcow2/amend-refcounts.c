@@ -351,7 +351,7 @@ static void install(struct widening *w)
     a->table_entries = (size_t)w->entries;
     a->next_block = w->count;
     a->hint = min_u64(a->hint, w->b->refs.lowest_freed);
-    a->byte_cursor = 0;
+    a->byte_cursor = a->payload_end = 0;
     q->g.refcount_order = w->g.refcount_order;
     q->g.refcount_bits = w->g.refcount_bits;
     q->g.refblock_entries = w->g.refblock_entries;

@@ -133,9 +133,27 @@ static int collect(struct qcow2 *q, struct round *r, struct lam_error *err)
 
 /* ------------------------------------------------------------- 2: refcounts */
 
+/*
+ * Other readers want the last sector of a payload to exist.  Nobody has been
+ * given what lies behind the last payload in its cluster, nor can be while we
+ * hold alloc_lock.
+ */
+static int complete_sector(struct qcow2 *q, struct lam_error *err)
+{
+    uint64_t end = align_up(q->alloc.payload_end, QCOW2_SECTOR);
+
+    if (end == q->alloc.payload_end || end <= atomic_load(&q->io->size) ||
+        !q->io->limits.can_grow)
+        return 0;
+    return lam_io_write(q->io, "", 1, end - 1, err);
+}
+
 static int write_refcounts(struct qcow2 *q, bool needed, struct lam_error *err)
 {
     LAM_LOCKED(&q->alloc_lock);
+    int rc = complete_sector(q, err);
+    if (rc < 0)
+        return rc;
     if (!q->lazy)
         return alloc_write_back(q, err);
     return needed ? qcow2_set_dirty_bit(q, true, err) : 0;

@@ -86,6 +86,8 @@ struct allocator {
     uint64_t touched;           /* no cluster from here on has been given out
                                    since open */
     uint64_t byte_cursor;       /* where the next payload may go; 0: nowhere */
+    uint64_t payload_end;       /* of the last payload in the file; 0: none of
+                                   ours, or its cluster has gone */
     bool barrier_due;           /* table entries of blocks not yet synced */
 };
 

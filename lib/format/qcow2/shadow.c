@@ -494,5 +494,5 @@ void shadow_install(struct shadow *s)
     a->table = lam_take(&s->table);
     a->table_entries = n;
     a->hint = min_u64(a->hint, s->lowest_freed);
-    a->byte_cursor = 0;
+    a->byte_cursor = a->payload_end = 0;
 }
