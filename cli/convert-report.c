@@ -7,6 +7,7 @@
  */
 #include "convert-report.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -70,9 +71,11 @@ static void tell_unreadable(void *opaque, struct lam_image *source,
                     err->message);
         return;
     }
+    /* There, an image that contradicts itself is an I/O error. */
+    int code = err->code == EUCLEAN ? EIO : err->code;
     for (uint64_t at = 0; at < length; at += SECTOR)
         cli_warning(r->cli, "error while reading offset %" PRIu64 ": %s",
-                    offset + at, strerror(err->code));
+                    offset + at, strerror(code));
 }
 
 /* ------------------------------------------------------------ the end */
