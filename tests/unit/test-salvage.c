@@ -3,6 +3,7 @@
  * test-salvage.c - a source that cannot be read everywhere: what is lost is
  * what cannot be read, it is told once, and nothing else changes.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "unit.h"
