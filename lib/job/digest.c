@@ -328,7 +328,7 @@ void digest_abort(struct digest *d)
     failed(d, rc, &err);
 }
 
-/* ------------------------------------------------------------ from new to end */
+/* -------------------------------------------------------- from new to end */
 
 static int buffers_new(struct digest *d, unsigned workers, uint64_t chunk_max,
                        struct lam_error *err)
