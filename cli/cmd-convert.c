@@ -306,7 +306,6 @@ static void set_options(struct convert *c)
         { c->args.no_sync, LAM_CONVERT_NO_SYNC },
         { c->args.strict_cache, LAM_CONVERT_STRICT_CACHE },
         { c->args.salvage, LAM_CONVERT_SALVAGE },
-        { c->args.verify, LAM_CONVERT_VERIFY },
     };
 
     c->options = (struct lam_convert_options)LAM_CONVERT_OPTIONS_INIT;

@@ -118,7 +118,6 @@ static void summary_json(const struct report *r, double seconds,
         { "guest", c->bytes_guest }, { "read", c->bytes_read },
         { "written", c->bytes_written }, { "zeroed", c->bytes_zeroed },
         { "discarded", c->bytes_discarded }, { "skipped", c->bytes_skipped },
-        { "verified", c->bytes_verified },
         { "unreadable", c->bytes_unreadable },
     };
 

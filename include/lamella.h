@@ -845,7 +845,6 @@ enum {
                                                unallocated in the source */
     LAM_CONVERT_SALVAGE = 1 << 8,           /* what cannot be read becomes
                                                zeroes: see @unreadable */
-    LAM_CONVERT_VERIFY = 1 << 9,            /* read all back, and compare */
 };
 
 /*
@@ -871,10 +870,12 @@ struct lam_convert_options {
     void *unreadable_opaque;
     const char *digest;         /* one of lam_digest_name(), or NULL: of the
                                    sources' bytes, as they reach the target */
+    uint64_t source_offset;     /* of the only source, copy what is here ... */
+    uint64_t source_length;     /* ... and so long; 0: up to its end */
 };
 
 #define LAM_CONVERT_OPTIONS_INIT                                            \
-    { 0, 0, 0, 4096, NULL, NULL, NULL, 0, NULL, NULL, NULL }
+    { 0, 0, 0, 4096, NULL, NULL, NULL, 0, NULL, NULL, NULL, 0, 0 }
 
 /* "NAME:HEX" and its end. */
 #define LAM_DIGEST_TEXT 160
@@ -883,7 +884,6 @@ struct lam_convert_result {
     uint64_t bytes_read, bytes_written, bytes_zeroed, bytes_skipped;
     uint64_t bytes_guest;       /* of the sources: what there was to copy */
     uint64_t bytes_discarded;   /* freed in the target before the copy */
-    uint64_t bytes_verified;    /* read back, or known from the target's map */
     uint64_t bytes_unreadable;  /* LAM_CONVERT_SALVAGE: are zeroes now */
     char digest[LAM_DIGEST_TEXT];   /* "NAME:HEX", or "" */
 };
@@ -924,6 +924,24 @@ LAM_API int lam_convert(struct lam_image *const *sources, size_t nb_sources,
                         const struct lam_convert_options *options,
                         struct lam_convert_result *result,
                         struct lam_error *err);
+
+/*
+ * lam_convert_verify() - read @target, and compare it with the sources.
+ *
+ * For after lam_convert() with the same sources and options, of which workers,
+ * progress, cancel, source_offset, source_length and LAM_CONVERT_SALVAGE
+ * count.  The host's cache of the target is dropped first, where the system
+ * allows it; for its metadata to be read back as well, close the image and
+ * open it again before.  Where the source knows zeroes, those that the target
+ * knows without reading are believed.
+ *
+ * Returns 0 if the target begins with what the sources have, and -EIO with the
+ * offset of a byte that differs.
+ */
+LAM_API int lam_convert_verify(struct lam_image *const *sources,
+                               size_t nb_sources, struct lam_image *target,
+                               const struct lam_convert_options *options,
+                               struct lam_error *err);
 
 /* The same as raw bytes, in order, into a pipe or any file descriptor. */
 LAM_API int lam_convert_to_fd(struct lam_image *const *sources,

@@ -8,8 +8,8 @@
 
 #include "base/arith.h"
 #include "base/cleanup.h"
-#include "base/workers.h"
 #include "job/copy.h"
+#include "job/sources.h"
 #include "job/stream.h"
 
 /* Zero detection looks at blocks of this size, which is what file systems
@@ -22,117 +22,7 @@
 #define BARE_BYTES    (64 * LAM_MIB)
 #define SPLIT_BYTES   (64 * LAM_KIB)
 
-enum { DEFAULT_REQUESTS = 8, MAX_WORKERS = 256 };
-
-/* ------------------------------------------------------------ the sources */
-
-static bool same_object(const struct lam_image *a, const struct lam_image *b)
-{
-    struct lam_io_identity x, y;
-
-    lam_io_identity(a->io, &x);
-    lam_io_identity(b->io, &y);
-    return x.known && y.known && x.is_block_device == y.is_block_device &&
-           x.dev == y.dev && x.ino == y.ino;
-}
-
-/*
- * How many layers of @source lie above what the target's backing file holds
- * already.  That file is looked for in the source's chain.  If it is not in
- * there, the caller has told us (LAM_CONVERT_TARGET_HAS_BACKING) that it has
- * the contents of what is beneath the source's top layer.
- */
-static uint32_t layers_above(struct lam_image *source,
-                             const struct lam_image *target,
-                             uint64_t *shared_end)
-{
-    uint32_t depth = 0;
-
-    for (struct lam_image *i = source; i; i = i->backing, depth++) {
-        if (!same_object(i, target->backing))
-            continue;
-        /* The same bytes under another format are other contents. */
-        if (i->ops != target->backing->ops)
-            return LAM_DEPTH_ALL;
-        *shared_end = lam_image_size(target->backing);
-        return depth;
-    }
-    if (!source->backing)
-        return LAM_DEPTH_ALL;
-    *shared_end = min_u64(lam_image_size(target->backing),
-                          lam_image_size(source->backing));
-    return 1;
-}
-
-static int sources_begin(struct walk *walk, const struct walk_options *options,
-                         struct lam_image *const *images, size_t count,
-                         const struct lam_image *target,
-                         const struct lam_convert_options *convert,
-                         struct lam_error *err)
-{
-    lam_autofree struct walk_source *sources =
-        calloc(count + 1, sizeof *sources);
-    uint64_t start = 0;
-
-    if (!sources)
-        return lam_fail(err, ENOMEM, "no memory for %zu sources", count);
-    for (size_t i = 0; i < count; i++) {
-        struct walk_source *s = &sources[i];
-        s->image = images[i];
-        s->start = start;
-        s->size = lam_image_size(images[i]);
-        s->depth = LAM_DEPTH_ALL;
-        if (add_overflows(start, s->size, &start))
-            return lam_fail(err, EFBIG, "the sources' sizes add up to more "
-                            "than 2^64 bytes");
-        if (target && target->backing && count == 1 &&
-            (convert->flags & LAM_CONVERT_TARGET_HAS_BACKING))
-            s->depth = layers_above(images[i], target, &s->shared_end);
-    }
-    return walk_init(walk, options, sources, count, err);
-}
-
 /* ------------------------------------------------------------ the plan */
-
-/*
- * Threads: one a core, since memory and processors are what most conversions
- * wait for.  O_DIRECT waits for the device, so requests in flight count.
- */
-static unsigned worker_count(const struct lam_convert_options *options,
-                             bool direct)
-{
-    if (options->workers)
-        return (unsigned)min_u64(options->workers, MAX_WORKERS);
-    unsigned workers = workers_default();
-    unsigned requests = options->requests ? options->requests
-                                          : DEFAULT_REQUESTS;
-    if (direct && workers < requests)
-        return requests;
-    return options->requests && requests < workers ? requests : workers;
-}
-
-static bool any_direct(struct lam_image *const *sources, size_t count,
-                       const struct lam_image *target)
-{
-    if (target && target->io->limits.direct)
-        return true;
-    for (size_t i = 0; i < count; i++)
-        if (sources[i]->io->limits.direct)
-            return true;
-    return false;
-}
-
-/* A chunk takes the largest cluster of any layer, so that a compressed one is
- * inflated once. */
-static uint64_t largest_cluster(struct lam_image *const *sources, size_t count)
-{
-    uint64_t largest = 0;
-
-    for (size_t i = 0; i < count; i++)
-        for (struct lam_image *l = sources[i]; l; l = l->backing)
-            largest = max_u64(largest, lam_image_cluster_size(l));
-    return largest;
-}
 
 /* A chunk of data moves at once: little of it, where the rate is low. */
 static uint64_t chunk_bytes(const struct lam_convert_options *convert)
@@ -169,12 +59,11 @@ static int check_request(struct lam_image *const *sources, size_t count,
                          const struct lam_convert_options *options,
                          struct lam_error *err)
 {
-    uint64_t total = 0;
+    uint64_t total;
 
-    for (size_t i = 0; i < count; i++)
-        if (add_overflows(total, lam_image_size(sources[i]), &total))
-            return lam_fail(err, EFBIG, "the sources' sizes add up to more "
-                            "than 2^64 bytes");
+    int rc = sources_total(sources, count, options, &total, err);
+    if (rc < 0)
+        return rc;
     if (total > lam_image_size(target))
         return lam_fail(err, EINVAL, "output file is smaller than input file "
                         "(%" PRIu64 " bytes, %" PRIu64 " are needed)",
@@ -339,11 +228,11 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
     struct copy_options copy = {
         .target = target,
         .compress = options->flags & LAM_CONVERT_COMPRESS,
-        .workers = worker_count(options,
-                                any_direct(sources, nb_sources, target)),
+        .workers = sources_workers(options,
+                                sources_direct(sources, nb_sources, target)),
         .convert = options,
     };
-    choose_sizes(target, largest_cluster(sources, nb_sources), options, &copy,
+    choose_sizes(target, sources_cluster(sources, nb_sources), options, &copy,
                  &cuts);
     rc = extras_init(&extras, &copy, &cuts, err);
     if (rc == 0)
@@ -383,11 +272,11 @@ int lam_convert_to_fd(struct lam_image *const *sources, size_t nb_sources,
         options = &defaults;
     struct copy_options copy = {
         .convert = options,
-        .workers = worker_count(options,
-                                any_direct(sources, nb_sources, NULL)),
+        .workers = sources_workers(options,
+                                sources_direct(sources, nb_sources, NULL)),
     };
     cuts.data_max = max_u64(chunk_bytes(options),
-                            largest_cluster(sources, nb_sources));
+                            sources_cluster(sources, nb_sources));
     int rc = extras_init(&extras, &copy, &cuts, err);
     if (rc == 0)
         rc = sources_begin(&walk, &cuts, sources, nb_sources, NULL, options,

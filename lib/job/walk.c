@@ -110,7 +110,7 @@ static int push_piece(struct walk *walk, const struct walk_source *source,
     walk->pieces = pieces;
     walk->pieces[walk->count++] = (struct walk_piece){
         .image = source->image,
-        .target_offset = source->start + e->offset,
+        .target_offset = source->start + (e->offset - source->skip),
         .kind = kind_of(e, whole_chain),
         .extent = *e,
     };
@@ -186,9 +186,11 @@ static int map_less(struct walk *walk, const struct walk_source *source,
 static int map_window(struct walk *walk, struct lam_error *err)
 {
     const struct walk_source *s = &walk->sources[walk->source];
-    uint64_t offset = walk->mapped_end - s->start;
+    uint64_t offset = walk->mapped_end - s->start + s->skip;
     bool whole_chain = s->depth == LAM_DEPTH_ALL || offset >= s->shared_end;
-    uint64_t end = whole_chain ? s->size : min_u64(s->shared_end, s->size);
+    uint64_t end = s->skip + s->size;
+    if (!whole_chain)
+        end = min_u64(s->shared_end, end);
     uint64_t length = min_u64(end - offset, walk->window);
     struct lam_extents map = LAM_EXTENTS_INIT;
 

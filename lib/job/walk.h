@@ -29,7 +29,8 @@ typedef bool walk_pass_fn(const void *opaque, struct lam_image *image,
 struct walk_source {
     struct lam_image *image;
     uint64_t start;         /* where its first byte goes in the target */
-    uint64_t size;
+    uint64_t skip;          /* guest offset of that byte */
+    uint64_t size;          /* bytes from there on */
     uint32_t depth;         /* layers above what the target's backing file
                                has; LAM_DEPTH_ALL: all are to be copied */
     uint64_t shared_end;    /* guest offset up to which @depth holds */
