@@ -63,43 +63,59 @@ void codec_pool_deinit(struct codec_pool *pool)
     pthread_mutex_destroy(&pool->lock);
 }
 
-/* The last sector of a payload may lie beyond the end of the file: its missing
- * bytes are zeroes.  A payload that starts there is damage. */
-static int read_payload(struct qcow2 *q, const struct lam_extent *e,
-                        uint8_t *payload, struct lam_error *err)
+/*
+ * The end of the file may cut the last sector of a payload, or more than that
+ * where an entry claims sectors in vain.  *@present is what there is of it.
+ */
+static int find_present(struct qcow2 *q, const struct lam_extent *e,
+                        uint64_t *present, struct lam_error *err)
 {
     uint64_t size = atomic_load(&q->io->size);
-    uint64_t length = e->host_length;
 
-    if (!range_fits(e->host_offset, length, size)) {
-        int rc = lam_io_size(q->io, &size, err);
-
-        if (rc < 0)
-            return rc;
-        if (q->io->eof_unit != UINT64_MAX && e->host_offset >= size)
-            return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64
-                            ": compressed data at host offset %#" PRIx64
-                            " begins beyond the end of the file, %" PRIu64,
-                            e->offset, e->host_offset, size);
-        length = e->host_offset < size
-               ? min_u64(length, size - e->host_offset) : 0;
-        memset(payload + length, 0, e->host_length - length);
-    }
-    return length ? lam_io_read(q->io, payload, length, e->host_offset, err)
-                  : 0;
+    *present = e->host_length;
+    if (range_fits(e->host_offset, e->host_length, size))
+        return 0;
+    int rc = lam_io_size(q->io, &size, err);
+    if (rc < 0)
+        return rc;
+    if (q->io->eof_unit != UINT64_MAX && e->host_offset >= size)
+        return lam_fail(err, EUCLEAN, "guest offset %#" PRIx64
+                        ": compressed data at host offset %#" PRIx64
+                        " begins beyond the end of the file, %" PRIu64,
+                        e->offset, e->host_offset, size);
+    *present = e->host_offset < size
+             ? min_u64(*present, size - e->host_offset) : 0;
+    return 0;
 }
 
-static int inflate_payload(struct qcow2 *q, const struct lam_extent *e,
-                           const uint8_t *payload, void *cluster,
-                           struct lam_error *err)
+/* Zeroes stand for what is missing. */
+static int read_payload(struct qcow2 *q, const struct lam_extent *e,
+                        uint8_t *payload, uint64_t *present,
+                        struct lam_error *err)
 {
+    int rc = find_present(q, e, present, err);
+
+    if (rc < 0)
+        return rc;
+    memset(payload + *present, 0, e->host_length - *present);
+    return *present ? lam_io_read(q->io, payload, *present, e->host_offset,
+                                  err) : 0;
+}
+
+/* The zeroes that stand for what is missing do not count: they could make
+ * something of a stream that was cut. */
+static int inflate_payload(struct qcow2 *q, const struct lam_extent *e,
+                           const uint8_t *payload, uint64_t present,
+                           void *cluster, struct lam_error *err)
+{
+    bool trusted = q->io->eof_unit == UINT64_MAX;
     struct codec *codec;
     int rc = codec_take(q, &codec, err);
 
     if (rc < 0)
         return rc;
-    rc = codec_inflate(codec, payload, e->host_length, cluster,
-                       q->g.cluster_size, err);
+    rc = codec_inflate(codec, payload, trusted ? e->host_length : present,
+                       cluster, q->g.cluster_size, err);
     codec_give_back(q, codec);
     return lam_error_prefix(err, rc, "guest offset %#" PRIx64
                             ", payload at host offset %#" PRIx64, e->offset,
@@ -116,8 +132,10 @@ int qcow2_read_compressed(void *format, const struct lam_extent *extent,
     if (!payload)
         return lam_fail(err, ENOMEM, "no memory for %" PRIu32
                         " compressed bytes", extent->host_length);
-    int rc = read_payload(q, extent, payload, err);
-    return rc < 0 ? rc : inflate_payload(q, extent, payload, cluster, err);
+    uint64_t present;
+    int rc = read_payload(q, extent, payload, &present, err);
+    return rc < 0 ? rc : inflate_payload(q, extent, payload, present, cluster,
+                                         err);
 }
 
 /* ----------------------------------------------------------------- writing */
@@ -226,21 +244,23 @@ static unsigned payload_kind(void *format)
 static int check_cut(struct qcow2 *q, const struct lam_extent *run,
                      size_t count, const uint8_t *buf, struct lam_error *err)
 {
-    uint64_t size = atomic_load(&q->io->size);
     lam_autofree void *cluster = NULL;
 
     for (size_t i = 0; i < count; i++) {
         const struct lam_extent *e = &run[i];
+        uint64_t present;
 
-        if (range_fits(e->host_offset, e->host_length, size))
+        int rc = find_present(q, e, &present, err);
+        if (rc < 0)
+            return rc;
+        if (present == e->host_length)
             continue;
         if (!cluster)
             cluster = malloc(q->g.cluster_size);
         if (!cluster)
             return lam_fail(err, ENOMEM, "no memory for a cluster");
-        int rc = inflate_payload(q, e, buf + (e->host_offset -
-                                              run[0].host_offset),
-                                 cluster, err);
+        rc = inflate_payload(q, e, buf + (e->host_offset - run->host_offset),
+                             present, cluster, err);
         if (rc < 0)
             return rc;
     }
@@ -256,8 +276,11 @@ static int read_payloads(void *format, const struct lam_extent *run,
 
     all.host_length = (uint32_t)(last->host_offset + last->host_length -
                                  all.host_offset);
-    int rc = read_payload(q, &all, buf, err);
-    return rc < 0 ? rc : check_cut(q, run, count, buf, err);
+    uint64_t present;
+    int rc = read_payload(q, &all, buf, &present, err);
+    if (rc < 0 || present == all.host_length)
+        return rc;
+    return check_cut(q, run, count, buf, err);
 }
 
 const struct format_payload_ops qcow2_payloads = {
