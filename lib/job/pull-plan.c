@@ -223,7 +223,7 @@ void pull_plan_init(struct pull_plan *plan, const struct pull *pull)
     uint64_t unit = image->ops->zero_unit(image->format);
 
     /* Version 2 zeroes nothing by itself, but its clusters are its units. */
-    if (!unit || pull->compress)
+    if (!unit)
         unit = lam_image_cluster_size(image);
     *plan = (struct pull_plan){
         .pull = pull,
@@ -232,7 +232,7 @@ void pull_plan_init(struct pull_plan *plan, const struct pull *pull)
         .window = WINDOW_FIRST,
     };
     plan->piece = max_u64(rate_piece(&pull->job->rate, 4096, PIECE_BYTES),
-                          plan->unit);
+                          max_u64(lam_image_cluster_size(image), 1));
     pthread_mutex_init(&plan->lock, NULL);
 }
 

@@ -113,16 +113,27 @@ static int settle_run(const struct pulling *s, struct range r,
                              : put_data(s->pull, r, data, err);
 }
 
+/* The next unit of @r at @at; what is to be compressed is judged by clusters,
+ * of which @r may have a part where the overlay has the rest. */
+static uint64_t next_unit(const struct pulling *s, struct range r, uint64_t at)
+{
+    uint64_t unit = s->pull->compress ? lam_image_cluster_size(s->pull->image)
+                                      : s->plan.unit;
+    uint64_t start = r.offset + at;
+
+    return min_u64(align_down(start, unit) + unit - start, r.length - at);
+}
+
 /* Units with the same verdict together. */
 static int settle_units(const struct pulling *s, const struct hand *hand,
                         struct range r, struct lam_error *err)
 {
-    uint64_t unit = s->plan.unit, start = 0;
+    uint64_t start = 0;
     enum verdict verdict = SAME;
     int rc = 0;
 
     for (uint64_t at = 0, n; at < r.length && rc == 0; at += n) {
-        n = min_u64(unit, r.length - at);
+        n = next_unit(s, r, at);
         enum verdict next = judge(s->pull, hand->old + at, hand->new + at, n);
 
         if (next == verdict)

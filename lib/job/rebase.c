@@ -7,6 +7,8 @@
  * file.  Stopped before that moment, the image has only got data that it showed
  * anyway.
  */
+#include "job/rebase.h"
+
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -181,9 +183,8 @@ static int relink(struct lam_image *image, struct lam_image **below,
     return 0;
 }
 
-static int rebase_onto(struct lam_image *image, struct lam_image **below,
-                       const struct lam_rebase_options *o,
-                       struct lam_error *err)
+int rebase_onto(struct lam_image *image, struct lam_image **below,
+                const struct lam_rebase_options *o, struct lam_error *err)
 {
     struct job job;
     struct pull pull = {
