@@ -177,6 +177,10 @@ struct format_ops {
      * zero, if that saves asking the host.  NULL: map() is as cheap. */
     int (*map_for_read)(void *format, uint64_t offset, uint64_t length,
                         struct lam_extents *out, struct lam_error *err);
+    /* The same for an image that nobody writes to, where the answer is kept
+     * elsewhere: tables are read past the cache.  NULL: map_for_read(). */
+    int (*map_once)(void *format, uint64_t offset, uint64_t length,
+                    struct lam_extents *out, struct lam_error *err);
     /* Inflate the cluster that holds @extent (compressed) into @cluster,
      * cluster_size() bytes. */
     int (*read_compressed)(void *format, const struct lam_extent *extent,

@@ -2,226 +2,18 @@
 /*
  * chain.c - map down the backing chain: one function answers for everybody.
  *
- * Each layer is asked only for what the layers above left open, in ascending
- * order and whole lists at a time.  What a layer answers is collected as it
- * comes, one ascending run a layer, and sorted once at the end: the cost is
- * that of the extents found, not of extents times depth.
+ * Layers that nobody writes to answer together, from the merged map.  The
+ * others, that is the one on top and those that a job writes to, are asked one
+ * after the other, each for what those above it left open.
  */
 #include "image/chain.h"
 
 #include <inttypes.h>
 
 #include "base/cleanup.h"
+#include "image/descent.h"
 #include "image/graph.h"
-
-struct ranges {
-    struct range *items;
-    size_t count, capacity;
-};
-
-static int ranges_append(struct ranges *ranges, struct range r,
-                         struct lam_error *err)
-{
-    struct range *last = ranges->count ? &ranges->items[ranges->count - 1]
-                                       : NULL;
-    if (last && range_end(*last) == r.offset) {
-        last->length += r.length;
-        return 0;
-    }
-    if (ranges->count == ranges->capacity) {
-        size_t capacity = ranges->capacity ? 2 * ranges->capacity : 16;
-        struct range *items = realloc(ranges->items, capacity * sizeof *items);
-        if (!items)
-            return lam_fail(err, ENOMEM, "no memory for %zu ranges", capacity);
-        ranges->items = items;
-        ranges->capacity = capacity;
-    }
-    ranges->items[ranges->count++] = r;
-    return 0;
-}
-
-/* Extents in the order in which they were found; not a lam_extents list, which
- * has no gaps and ascends. */
-struct finds {
-    struct lam_extent *items;
-    size_t count, capacity;
-};
-
-static int finds_append(struct finds *finds, const struct lam_extent *e,
-                        struct lam_error *err)
-{
-    if (finds->count == finds->capacity) {
-        size_t capacity = finds->capacity ? 2 * finds->capacity : 64;
-        struct lam_extent *items = realloc(finds->items,
-                                           capacity * sizeof *items);
-        if (!items)
-            return lam_fail(err, ENOMEM, "no memory for %zu extents", capacity);
-        finds->items = items;
-        finds->capacity = capacity;
-    }
-    finds->items[finds->count++] = *e;
-    return 0;
-}
-
-struct walk {
-    struct ranges open, next;   /* what this layer is asked, what the next */
-    struct finds finds;
-    struct lam_extents answer;  /* of one layer for one range */
-    bool reserved;              /* some layer has a place without data */
-};
-
-static void walk_deinit(struct walk *w)
-{
-    free(w->open.items);
-    free(w->next.items);
-    free(w->finds.items);
-    lam_extents_deinit(&w->answer);
-}
-
-/* Sort part of a layer's answer into found and still open. */
-static int take_extent(struct walk *w, struct lam_extent e, unsigned level,
-                       struct lam_error *err)
-{
-    if (e.state == LAM_EXTENT_UNALLOCATED) {
-        w->reserved |= (e.flags & LAM_EXTENT_HAS_HOST) != 0;
-        return ranges_append(&w->next, range_make(e.offset, e.length), err);
-    }
-    e.depth = (uint16_t)level;
-    return finds_append(&w->finds, &e, err);
-}
-
-/* What the answer says about the @open ranges; it may say more. */
-static int take_answer(struct walk *w, unsigned level, const struct range *open,
-                       size_t count, struct lam_error *err)
-{
-    const struct lam_extent *e = w->answer.items;
-    const struct lam_extent *end = e + w->answer.count;
-
-    for (size_t i = 0; i < count && e < end; ) {
-        struct range part = range_intersect(open[i], range_make(e->offset,
-                                                                e->length));
-        int rc = part.length
-            ? take_extent(w, extent_clip(e, part.offset, part.length), level,
-                          err)
-            : 0;
-        if (rc < 0)
-            return rc;
-        if (e->offset + e->length < range_end(open[i]))
-            e++;
-        else
-            i++;
-    }
-    return 0;
-}
-
-static int ask_format(struct lam_image *layer, struct range r, unsigned flags,
-                      struct lam_extents *out, struct lam_error *err)
-{
-    int rc = flags & CHAIN_MAP_FOR_READ && layer->ops->map_for_read
-        ? layer->ops->map_for_read(layer->format, r.offset, r.length, out, err)
-        : layer->ops->map(layer->format, r.offset, r.length, out, err);
-    return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
-                            layer->name, r.offset);
-}
-
-/*
- * Asking costs as much as some dozens of extents in an answer.  So what is open
- * with little between is asked for at once, and the answer cut down after.
- */
-static uint64_t worthwhile_gap(const struct lam_image *layer)
-{
-    return 64 * layer->ops->cluster_size(layer->format);
-}
-
-/* Past the end of a layer nothing is stored, there or below. */
-static int find_beyond(struct walk *w, const struct range *open, size_t count,
-                       uint64_t end, unsigned level, struct lam_error *err)
-{
-    for (size_t i = 0; i < count; i++) {
-        uint64_t start = max_u64(open[i].offset, end);
-        if (start >= range_end(open[i]))
-            continue;
-        struct lam_extent e = {
-            .offset = start,
-            .length = range_end(open[i]) - start,
-            .depth = (uint16_t)(level - 1),     /* the last that reaches it */
-            .state = LAM_EXTENT_ZERO,
-            .flags = LAM_EXTENT_BEYOND_BACKING,
-        };
-        int rc = finds_append(&w->finds, &e, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-/* Open ranges that are close to each other, in one question. */
-static int ask_group(struct walk *w, struct lam_image *layer, unsigned level,
-                     unsigned flags, const struct range *open, size_t count,
-                     struct lam_error *err)
-{
-    struct range hull = range_make(open[0].offset, range_end(open[count - 1])
-                                                   - open[0].offset);
-    struct range asked = range_intersect(hull, range_make(0, layer->size));
-    if (asked.length) {
-        int rc = ask_format(layer, asked, flags, &w->answer, err);
-        if (rc == 0)
-            rc = take_answer(w, level, open, count, err);
-        w->answer.count = 0;
-        if (rc < 0)
-            return rc;
-    }
-    return range_end(asked) < range_end(hull) || !asked.length
-        ? find_beyond(w, open, count, layer->size, level, err) : 0;
-}
-
-static int ask_layer(struct walk *w, struct lam_image *layer, unsigned level,
-                     unsigned flags, struct lam_error *err)
-{
-    const struct range *open = w->open.items;
-    const uint64_t gap = worthwhile_gap(layer);
-    int rc = 0;
-
-    for (size_t i = 0, n; i < w->open.count && rc == 0; i += n) {
-        n = 1;
-        while (i + n < w->open.count
-               && open[i + n].offset - range_end(open[i + n - 1]) <= gap)
-            n++;
-        rc = ask_group(w, layer, level, flags, &open[i], n, err);
-    }
-    return rc;
-}
-
-/* What is still open when no layer is left; @level was the last. */
-static int close_open(struct walk *w, unsigned level, struct lam_error *err)
-{
-    for (size_t i = 0; i < w->open.count; i++) {
-        struct lam_extent e = {
-            .offset = w->open.items[i].offset,
-            .length = w->open.items[i].length,
-            .depth = (uint16_t)level,
-            .state = LAM_EXTENT_UNALLOCATED,
-        };
-        int rc = finds_append(&w->finds, &e, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-static int by_offset(const void *a, const void *b)
-{
-    const struct lam_extent *x = a, *y = b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
-}
-
-static bool is_sorted(const struct finds *finds)
-{
-    for (size_t i = 1; i < finds->count; i++)
-        if (finds->items[i - 1].offset > finds->items[i].offset)
-            return false;
-    return true;
-}
+#include "image/merged.h"
 
 /*
  * Past the end of a host object there is a hole to look at and nothing to
@@ -271,54 +63,57 @@ static int append_with_holes(struct lam_image *image,
     return 0;
 }
 
+static bool is_beyond(const struct lam_extent *e)
+{
+    return e->flags & LAM_EXTENT_BEYOND_BACKING;
+}
+
+static bool is_absent(const struct lam_extent *e)
+{
+    return e->state == LAM_EXTENT_UNALLOCATED || is_beyond(e);
+}
+
 /*
  * What no layer has belongs to none, but for a preallocated subcluster that got
  * no data: it has a place on the host, told of the last layer that reaches it.
  */
-static int append_absent(struct walk *w, struct lam_image *image,
+static int append_absent(struct descent *d, struct lam_image *image,
                          const struct lam_extent *e, struct lam_extents *out,
                          struct lam_error *err)
 {
+    unsigned last = is_beyond(e) ? e->depth - 1u : e->depth;
     struct lam_extent part = *e;
     int rc = 0;
 
     part.depth = 0;
-    if (!w->reserved)
+    if (!d->reserved)
         return extents_append(out, &part, err);
-    w->answer.count = 0;
-    rc = ask_format(image_layer(image, e->depth),
-                    range_make(e->offset, e->length), 0, &w->answer, err);
-    for (size_t i = 0; i < w->answer.count && rc == 0; i++) {
-        const struct lam_extent *found = &w->answer.items[i];
+    d->answer.count = 0;
+    rc = descent_ask_layer(image_layer(image, last),
+                           range_make(e->offset, e->length), DESCENT_MAP,
+                           &d->answer, err);
+    for (size_t i = 0; i < d->answer.count && rc == 0; i++) {
+        const struct lam_extent *found = &d->answer.items[i];
         bool place = found->state == LAM_EXTENT_UNALLOCATED
             && found->flags & LAM_EXTENT_HAS_HOST;
         part = *found;
         part.state = e->state;
         part.flags = e->flags | (place ? LAM_EXTENT_HAS_HOST : 0);
-        part.depth = place ? e->depth : 0;
+        part.depth = place ? (uint16_t)last : 0;
         rc = extents_append(out, &part, err);
     }
     return rc;
 }
 
-static bool is_absent(const struct lam_extent *e)
-{
-    return e->state == LAM_EXTENT_UNALLOCATED
-        || e->flags & LAM_EXTENT_BEYOND_BACKING;
-}
-
-static int hand_out(struct walk *w, struct lam_image *image, unsigned flags,
+static int hand_out(struct descent *d, struct lam_image *image, unsigned flags,
                     struct lam_extents *out, struct lam_error *err)
 {
-    struct finds *finds = &w->finds;
     int rc = 0;
 
-    if (!is_sorted(finds))
-        qsort(finds->items, finds->count, sizeof *finds->items, by_offset);
-    for (size_t i = 0; i < finds->count && rc == 0; i++) {
-        const struct lam_extent *e = &finds->items[i];
+    for (size_t i = 0; i < d->finds.count && rc == 0; i++) {
+        const struct lam_extent *e = &d->finds.items[i];
         if (is_absent(e))
-            rc = append_absent(w, image, e, out, err);
+            rc = append_absent(d, image, e, out, err);
         else if (flags & LAM_MAP_HOST_HOLES && e->state == LAM_EXTENT_DATA
                  && !(e->flags & LAM_EXTENT_ENCRYPTED))
             rc = append_with_holes(image, e, out, err);
@@ -328,33 +123,173 @@ static int hand_out(struct walk *w, struct lam_image *image, unsigned flags,
     return rc;
 }
 
-static int walk_layers(struct walk *w, struct lam_image *image, uint32_t depth,
-                       unsigned flags, struct lam_error *err)
+/* ------------------------------------------------------------------- layers */
+
+/* How many layers from @level on, of the @nb_layers that @image is asked to
+ * look through, the merged map answers for: all that it has, or none. */
+static unsigned merged_layers(const struct lam_image *image, unsigned level,
+                              unsigned nb_layers)
+{
+    const struct merged *m = image_merged(image);
+    unsigned first = merged_first(m), end = merged_end(m);
+
+    return first == image->level + level && end <= image->level + nb_layers
+        ? end - first : 0;
+}
+
+/* What the map calls data of a layer that knows more: ask it. */
+static int refine(struct lam_image *image, const struct lam_extents *found,
+                  struct lam_extents *out, struct lam_error *err)
+{
+    struct lam_extents answer lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+    int rc = 0;
+
+    for (size_t i = 0; i < found->count && rc == 0; i++) {
+        const struct lam_extent *e = &found->items[i];
+        struct lam_image *layer = image_layer(image, e->depth);
+        if (e->state != LAM_EXTENT_DATA || !layer->ops->map_for_read) {
+            rc = extents_append(out, e, err);
+            continue;
+        }
+        answer.count = 0;
+        rc = descent_ask_layer(layer, range_make(e->offset, e->length),
+                               DESCENT_MAP, &answer, err);
+        for (size_t k = 0; k < answer.count && rc == 0; k++) {
+            answer.items[k].depth = e->depth;
+            rc = extents_append(out, &answer.items[k], err);
+        }
+    }
+    return rc;
+}
+
+static void make_relative(struct lam_extents *extents, unsigned level)
+{
+    for (size_t i = 0; i < extents->count; i++)
+        extents->items[i].depth = (uint16_t)(extents->items[i].depth - level);
+}
+
+/* One open range after the other: what lies between is not asked for. */
+static int ask_merged(struct descent *d, struct lam_image *image,
+                      unsigned level, unsigned flags, struct lam_error *err)
+{
+    struct lam_extents found lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
+    struct lam_extents fine lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
+    struct ranges asked = d->open;
+    int rc = 0;
+
+    for (size_t i = 0; i < asked.count && rc == 0; i++) {
+        found.count = fine.count = 0;
+        rc = merged_map(image_merged(image), image_layer(image, level),
+                        asked.items[i], level, &found, &d->reserved, err);
+        if (rc == 0 && !(flags & CHAIN_MAP_FOR_READ))
+            rc = refine(image, &found, &fine, err);
+        struct lam_extents *answer = flags & CHAIN_MAP_FOR_READ ? &found
+                                                                : &fine;
+        make_relative(answer, level);
+        d->open = (struct ranges){ &asked.items[i], 1, 1 };
+        if (rc == 0)
+            rc = descent_take(d, answer, level, err);
+    }
+    d->open = asked;
+    descent_next(d);
+    return rc;
+}
+
+static int ask_layers(struct descent *d, struct lam_image *image,
+                      uint32_t depth, unsigned flags, struct lam_error *err)
 {
     unsigned nb_layers = (unsigned)min_u64(depth, image_depth(image));
+    int rc = 0;
 
-    for (unsigned level = 0; level < nb_layers && w->open.count; level++) {
-        int rc = ask_layer(w, image_layer(image, level), level, flags, err);
-        if (rc < 0)
-            return rc;
-        struct ranges asked = w->open;
-        w->open = w->next;
-        w->next = asked;
-        w->next.count = 0;
+    for (unsigned level = 0; level < nb_layers && d->open.count && rc == 0; ) {
+        unsigned merged = merged_layers(image, level, nb_layers);
+        rc = merged ? ask_merged(d, image, level, flags, err)
+                    : descent_ask(d, image_layer(image, level), level,
+                                  flags & CHAIN_MAP_FOR_READ ? DESCENT_FOR_READ
+                                                             : DESCENT_MAP,
+                                  err);
+        level += merged ? merged : 1;
     }
-    return close_open(w, nb_layers - 1, err);
+    return rc < 0 ? rc : descent_end(d, nb_layers - 1, err);
 }
 
 static int map_chain(struct lam_image *image, struct range r, uint32_t depth,
                      unsigned flags, struct lam_extents *out,
                      struct lam_error *err)
 {
-    struct walk w lam_cleanup(walk_deinit) = { 0 };
-    int rc = ranges_append(&w.open, r, err);
+    struct descent d lam_cleanup(descent_deinit) = DESCENT_INIT;
+    int rc = descent_begin(&d, r, err);
 
     if (rc == 0)
-        rc = walk_layers(&w, image, depth, flags, err);
-    return rc < 0 ? rc : hand_out(&w, image, flags, out, err);
+        rc = ask_layers(&d, image, depth, flags, err);
+    return rc < 0 ? rc : hand_out(&d, image, flags, out, err);
+}
+
+/* ------------------------------------------------------------- plain reads */
+
+static int append_merged(struct lam_image *image, unsigned level,
+                         struct range r, struct lam_extents *out,
+                         struct lam_error *err)
+{
+    bool reserved = false;
+
+    return merged_map(image_merged(image), image_layer(image, level), r, level,
+                      out, &reserved, err);
+}
+
+/* The top layer, and the merged map for all below it. */
+static int read_top_and_merged(struct lam_image *image, struct range r,
+                               struct lam_extents *out, struct lam_error *err)
+{
+    struct lam_extents answer lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+    int rc = descent_ask_layer(image, r, DESCENT_FOR_READ, &answer, err);
+
+    for (size_t i = 0; i < answer.count && rc == 0; i++) {
+        const struct lam_extent *e = &answer.items[i];
+        rc = e->state == LAM_EXTENT_UNALLOCATED
+            ? append_merged(image, 1, range_make(e->offset, e->length), out,
+                            err)
+            : extents_append(out, e, err);
+    }
+    return rc;
+}
+
+/* Whether, for a plain read, all layers from @level on are merged. */
+static bool rest_is_merged(const struct lam_image *image, unsigned level)
+{
+    unsigned nb_layers = image_depth(image);
+
+    return level < nb_layers &&
+           merged_layers(image, level, nb_layers) == nb_layers - level;
+}
+
+/* A read wants no absent places and has no use for where the ends are, so most
+ * need no lists but the answer. */
+static int map_for_read(struct lam_image *image, struct range r,
+                        struct lam_extents *out, struct lam_error *err)
+{
+    if (rest_is_merged(image, 0))
+        return append_merged(image, 0, r, out, err);
+    if (rest_is_merged(image, 1))
+        return read_top_and_merged(image, r, out, err);
+    return map_chain(image, r, LAM_DEPTH_ALL, CHAIN_MAP_FOR_READ, out, err);
+}
+
+static int map_whole(struct lam_image *image, struct range r, uint32_t depth,
+                     unsigned flags, struct lam_extents *out,
+                     struct lam_error *err)
+{
+    unsigned nb_layers = image_depth(image);
+
+    /* What one layer says is the answer: spare the lists in between. */
+    if (min_u64(depth, nb_layers) == 1 && !(flags & LAM_MAP_HOST_HOLES))
+        return descent_ask_layer(image, r, flags & CHAIN_MAP_FOR_READ
+                                 ? DESCENT_FOR_READ : DESCENT_MAP, out, err);
+    if (flags == CHAIN_MAP_FOR_READ && depth >= nb_layers)
+        return map_for_read(image, r, out, err);
+    return map_chain(image, r, depth, flags, out, err);
 }
 
 int chain_map(struct lam_image *image, uint64_t offset, uint64_t length,
@@ -362,8 +297,6 @@ int chain_map(struct lam_image *image, uint64_t offset, uint64_t length,
               struct lam_error *err)
 {
     const struct range r = range_make(offset, length);
-    const bool alone = min_u64(depth, image_depth(image)) == 1;
-
     if (length == 0)
         return 0;
     /* extents_append() merges into the last item, so undoing takes its copy. */
@@ -372,10 +305,7 @@ int chain_map(struct lam_image *image, uint64_t offset, uint64_t length,
     if (count)
         last = out->items[count - 1];
 
-    /* What one layer says is the answer: spare the lists in between. */
-    int rc = alone && !(flags & LAM_MAP_HOST_HOLES)
-        ? ask_format(image, r, flags, out, err)
-        : map_chain(image, r, depth, flags, out, err);
+    int rc = map_whole(image, r, depth, flags, out, err);
     if (rc < 0) {
         out->count = count;
         if (count)

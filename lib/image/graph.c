@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+#include "image/merged.h"
+
 enum { SLOTS = 16 };
 
 struct slot {
@@ -22,6 +24,7 @@ struct graph {
     struct slot slots[SLOTS];
     atomic_bool changing;
     uint64_t changes;
+    struct merged *merged;
     pthread_mutex_t lock;
     pthread_cond_t ended;       /* a request that a change waits for */
     pthread_cond_t resumed;     /* the change is over */
@@ -34,6 +37,11 @@ int graph_new(struct graph **out, struct lam_error *err)
     if (!g)
         return lam_fail(err, ENOMEM, "no memory for a chain of images");
     memset(g, 0, sizeof *g);
+    int rc = merged_new(&g->merged, err);
+    if (rc < 0) {
+        free(g);
+        return rc;
+    }
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->ended, NULL);
     pthread_cond_init(&g->resumed, NULL);
@@ -48,6 +56,7 @@ void graph_free(struct graph *g)
     pthread_cond_destroy(&g->resumed);
     pthread_cond_destroy(&g->ended);
     pthread_mutex_destroy(&g->lock);
+    merged_free(g->merged);
     free(g);
 }
 
@@ -128,6 +137,7 @@ void image_graph_end_change(struct lam_image *top)
 
     assert(atomic_load(&g->changing));
     g->changes++;
+    merged_reset(g->merged, top, 0);
     atomic_store(&g->changing, false);
     pthread_cond_broadcast(&g->resumed);
 }
@@ -135,6 +145,11 @@ void image_graph_end_change(struct lam_image *top)
 uint64_t image_graph_changes(const struct lam_image *image)
 {
     return image->graph->changes;
+}
+
+struct merged *image_merged(const struct lam_image *image)
+{
+    return image->graph->merged;
 }
 
 /* ----------------------------------------------------------------- changes */
@@ -201,6 +216,7 @@ int image_link(struct lam_image *top, struct lam_error *err)
     if (top->backing && top->backing->level == 0)
         absorb(top->backing);
     number(top, layers, count, graph);
+    merged_reset(graph->merged, top, 0);
     return 0;
 }
 

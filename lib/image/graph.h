@@ -23,6 +23,7 @@
 #include "image/image.h"
 
 struct graph;
+struct merged;
 
 int graph_new(struct graph **out, struct lam_error *err);
 void graph_free(struct graph *graph);
@@ -67,6 +68,9 @@ void image_graph_end_change(struct lam_image *top);
 /* Counts the changes; stays as it is inside the gate.  What was mapped at
  * another count says nothing any more. */
 uint64_t image_graph_changes(const struct lam_image *image);
+
+/* The chain's merged map. */
+struct merged *image_merged(const struct lam_image *image);
 
 /*
  * Put @overlay, open without a backing file, on top: @top is the overlay from

@@ -225,6 +225,11 @@ int l2_load(struct qcow2 *q, uint64_t host, bool for_read, struct slice **out,
 int qcow2_map(void *format, uint64_t offset, uint64_t length,
               struct lam_extents *out, struct lam_error *err);
 
+/* ---------------------------------------------------------------- scan.c */
+
+int qcow2_map_once(void *format, uint64_t offset, uint64_t length,
+                   struct lam_extents *out, struct lam_error *err);
+
 /* ------------------------------------------------------------- payload.c */
 
 int qcow2_read_compressed(void *format, const struct lam_extent *extent,

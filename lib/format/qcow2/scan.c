@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan.c - guest range → extents, past the cache.
+ *
+ * For the merged map of a chain, which asks for large ranges of many layers
+ * once and keeps what it hears: the tables on the way need not be kept.  Most
+ * of a layer's tables are empty in most places, so runs of zero entries are
+ * skipped by the page.
+ */
+#include "format/qcow2/qcow2.h"
+
+#include <inttypes.h>
+
+#include "base/buffer.h"
+#include "base/zeroes.h"
+
+enum { PIECE = 64 * 1024, PAGE = 4096 };
+
+static int append_unallocated(struct range *guest, uint64_t length,
+                              struct lam_extents *out, struct lam_error *err)
+{
+    struct lam_extent e = {
+        .offset = guest->offset,
+        .length = min_u64(guest->length, length),
+        .state = LAM_EXTENT_UNALLOCATED,
+    };
+    int rc = extents_append(out, &e, err);
+
+    if (rc == 0)
+        *guest = range_make(guest->offset + e.length,
+                            guest->length - e.length);
+    return rc;
+}
+
+/* Guest bytes from @offset on whose entries are the @bytes at some place. */
+static uint64_t cover_of(const struct qcow2 *q, uint64_t offset, uint64_t bytes)
+{
+    return (bytes / q->g.l2_entry_size << q->g.cluster_bits) -
+           in_cluster(&q->g, offset);
+}
+
+/* The entries of one piece of a table; they begin with that of @guest. */
+static int scan_entries(const struct qcow2 *q, const uint8_t *entries,
+                        uint64_t bytes, struct range *guest,
+                        struct lam_extents *out, struct lam_error *err)
+{
+    while (bytes > 0 && guest->length > 0) {
+        uint64_t n = min_u64(bytes, PAGE);
+        uint64_t length = min_u64(cover_of(q, guest->offset, n), guest->length);
+        int rc;
+
+        /* An entry of zeroes is unallocated in every version. */
+        if (memory_is_zero(entries, n)) {
+            rc = append_unallocated(guest, length, out, err);
+        } else {
+            rc = l2_extents(&q->l2_context, entries, guest->offset, length, out,
+                            err);
+            *guest = range_make(guest->offset + length,
+                                guest->length - length);
+        }
+        if (rc < 0)
+            return rc;
+        entries += n;
+        bytes -= n;
+    }
+    return 0;
+}
+
+/* What the L2 table at @table says about @guest, up to the table's end. */
+static int scan_table(struct qcow2 *q, uint64_t table, struct range *guest,
+                      uint8_t *buf, struct lam_extents *out,
+                      struct lam_error *err)
+{
+    uint64_t end = align_down(guest->offset, q->g.l2_cover) + q->g.l2_cover;
+
+    while (guest->length > 0 && guest->offset < end) {
+        uint64_t host = l2_entry_host(q, table, guest->offset);
+        uint64_t last = min_u64(range_end(*guest), end) - 1;
+        uint64_t bytes = min_u64(l2_entry_host(q, table, last) - host +
+                                 q->g.l2_entry_size, PIECE);
+        int rc = lam_io_read(q->io, buf, bytes, host, err);
+        if (rc < 0)
+            return lam_error_prefix(err, rc, "Could not read L2 table at %#"
+                                    PRIx64, table);
+        rc = scan_entries(q, buf, bytes, guest, out, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int qcow2_map_once(void *format, uint64_t offset, uint64_t length,
+                   struct lam_extents *out, struct lam_error *err)
+{
+    struct qcow2 *q = format;
+    struct range guest = range_make(offset, length);
+    lam_autofree uint8_t *buf = NULL;
+
+    /* What is written to has news in its cache. */
+    if (atomic_load(&q->state) != QCOW2_READ_ONLY || q->metadata_only)
+        return qcow2_map(format, offset, length, out, err);
+    while (guest.length > 0) {
+        uint64_t table;
+        bool copied;
+        int rc = l1_lookup(q, guest.offset, &table, &copied, err);
+
+        if (rc < 0)
+            return rc;
+        if (!table) {
+            uint64_t cover = q->g.l2_cover - (guest.offset &
+                                              (q->g.l2_cover - 1));
+            rc = append_unallocated(&guest, cover, out, err);
+        } else {
+            if (!buf)
+                buf = buffer_new(PIECE);
+            if (!buf)
+                return lam_fail(err, ENOMEM, "no memory for an L2 table");
+            rc = scan_table(q, table, &guest, buf, out, err);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}

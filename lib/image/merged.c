@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * merged.c - one map for many layers that nobody writes to.
+ *
+ * The disk is divided into regions, about what an L2 table covers.  A region's
+ * map is an array of packed extents; the end of one is the start of the next.
+ * Who needs a region that is not there builds it, holding no lock, while others
+ * who need it wait; whoever finds it copies what he wants under the shared
+ * lock.  A clock chooses what goes when the budget is used up.
+ */
+#include "image/merged.h"
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "image/descent.h"
+
+/* Offsets in a region count in sectors: no format has a smaller unit. */
+enum { SECTOR_BITS = 9, BUCKETS_MIN = 64 };
+
+static const uint64_t REGION_MIN = LAM_MIB, REGION_MAX = 512 * LAM_MIB;
+/* Entries of a slice that an L2 cache would load on its own. */
+static const uint64_t SMALL_SLICE = 512;
+
+struct packed {
+    uint32_t start;             /* sectors from the region's start */
+    uint16_t depth;
+    uint8_t state_flags;        /* state in the upper three bits */
+    uint8_t sectors_high;       /* of a compressed payload */
+    uint64_t host;              /* ... whose offset has 56 bits: the upper 8
+                                   are the lower ones of its sectors */
+};
+
+_Static_assert(sizeof(struct packed) == 16, "a packed extent has 16 bytes");
+
+enum region_state { REGION_BUILDING, REGION_READY };
+
+struct region {
+    uint64_t number;
+    atomic_int state;           /* enum region_state; READY for good */
+    atomic_bool used;           /* since the clock's hand passed */
+    bool reserved;
+    size_t slot;
+    struct region *next;        /* in its bucket */
+    uint32_t count;
+    struct packed *items;
+};
+
+struct merged {
+    unsigned first, end;        /* layers; change outside the gate only */
+    unsigned region_bits;
+    uint64_t budget;
+
+    pthread_rwlock_t lock;      /* all below, and the regions' places */
+    struct region **buckets;
+    size_t mask;
+    struct region **slots;      /* those that are ready */
+    size_t count, allocated, hand;
+    uint64_t bytes, built;
+
+    pthread_mutex_t build_lock; /* innermost */
+    pthread_cond_t end_of_build;
+};
+
+/* ------------------------------------------------------------------ packing */
+
+static const uint64_t HOST56 = (UINT64_C(1) << 56) - 1;
+
+static uint32_t payload_sectors(const struct lam_extent *e)
+{
+    return (uint32_t)((e->host_length + (e->host_offset & 511)) >> SECTOR_BITS);
+}
+
+/* False for what no honest image has: a payload that does not end with a
+ * sector, or lies too far out. */
+static bool pack(const struct lam_extent *e, uint64_t region_start,
+                 struct packed *out)
+{
+    *out = (struct packed){
+        .start = (uint32_t)((e->offset - region_start) >> SECTOR_BITS),
+        .depth = e->depth,
+        .state_flags = (uint8_t)(e->state << 5 | (e->flags & 31)),
+        .host = e->host_offset,
+    };
+    if (e->flags > 31 || !is_aligned(e->offset, 1 << SECTOR_BITS))
+        return false;
+    if (e->state != LAM_EXTENT_COMPRESSED)
+        return true;
+    uint32_t sectors = payload_sectors(e);
+    if (e->host_offset > HOST56 || sectors > UINT16_MAX ||
+        ((e->host_offset + e->host_length) & 511))
+        return false;
+    out->host |= (uint64_t)(sectors & 255) << 56;
+    out->sectors_high = (uint8_t)(sectors >> 8);
+    return true;
+}
+
+static bool has_host(const struct lam_extent *e)
+{
+    return e->state == LAM_EXTENT_DATA || (e->flags & LAM_EXTENT_HAS_HOST);
+}
+
+/* The part of @p in @r, where @p begins at @start. */
+static struct lam_extent unpack(const struct packed *p, uint64_t start,
+                                struct range r, unsigned depth)
+{
+    struct lam_extent e = {
+        .offset = r.offset,
+        .length = r.length,
+        .host_offset = p->host,
+        .depth = (uint16_t)(p->depth + depth),
+        .state = p->state_flags >> 5,
+        .flags = p->state_flags & 31,
+    };
+
+    if (e.state == LAM_EXTENT_COMPRESSED) {
+        uint64_t sectors = p->host >> 56 | (uint64_t)p->sectors_high << 8;
+        e.host_offset = p->host & HOST56;
+        e.host_length = (uint32_t)((sectors << SECTOR_BITS) -
+                                   (e.host_offset & 511));
+    } else if (has_host(&e)) {
+        e.host_offset += r.offset - start;
+    }
+    return e;
+}
+
+/* -------------------------------------------------------------- the regions */
+
+int merged_new(struct merged **out, struct lam_error *err)
+{
+    struct merged *m = calloc(1, sizeof *m);
+
+    if (!m)
+        return lam_fail(err, ENOMEM, "no memory for the map of a chain");
+    m->budget = MERGED_DEFAULT_BUDGET;
+    pthread_rwlock_init(&m->lock, NULL);
+    pthread_mutex_init(&m->build_lock, NULL);
+    pthread_cond_init(&m->end_of_build, NULL);
+    *out = m;
+    return 0;
+}
+
+static void region_free(struct region *r)
+{
+    free(r->items);
+    free(r);
+}
+
+static void forget_all(struct merged *m)
+{
+    for (size_t i = 0; i < m->count; i++)
+        region_free(m->slots[i]);
+    free(m->slots);
+    free(m->buckets);
+    m->slots = m->buckets = NULL;
+    m->count = m->allocated = m->hand = m->mask = 0;
+    m->bytes = 0;
+}
+
+void merged_free(struct merged *m)
+{
+    if (!m)
+        return;
+    forget_all(m);
+    pthread_cond_destroy(&m->end_of_build);
+    pthread_mutex_destroy(&m->build_lock);
+    pthread_rwlock_destroy(&m->lock);
+    free(m);
+}
+
+unsigned merged_first(const struct merged *m)
+{
+    return m->first;
+}
+
+unsigned merged_end(const struct merged *m)
+{
+    return m->end;
+}
+
+static bool can_merge(const struct lam_image *layer)
+{
+    return !layer->writable && !layer->metadata_only && layer->format;
+}
+
+/* The longest run of layers that nobody writes to; a single one gains
+ * nothing. */
+static void find_layers(struct merged *m, const struct lam_image *top)
+{
+    m->first = m->end = 0;
+    for (unsigned i = 0, n; i < top->nb_layers; i += n + 1) {
+        for (n = 0; i + n < top->nb_layers && can_merge(top->layers[i + n]); )
+            n++;
+        if (n > 1 && n > m->end - m->first) {
+            m->first = i;
+            m->end = i + n;
+        }
+    }
+}
+
+/*
+ * As much as an L2 table of the largest clusters covers.  If the budget does
+ * not hold the map of the whole disk, fragmented as it may be, then less: what
+ * lies scattered is to find room.
+ */
+static unsigned choose_region_bits(const struct merged *m,
+                                   const struct lam_image *top)
+{
+    uint64_t largest = 0, smallest = REGION_MAX;
+    unsigned bits = 0;
+
+    for (unsigned i = m->first; i < m->end; i++) {
+        const struct lam_image *layer = top->layers[i];
+        uint64_t cluster = layer->ops->cluster_size(layer->format);
+        if (cluster) {
+            largest = max_u64(largest, cluster);
+            smallest = min_u64(smallest, cluster);
+        }
+    }
+    uint64_t region = largest * (largest / 8);
+    if (top->size / smallest > m->budget / sizeof(struct packed))
+        region = min_u64(region, SMALL_SLICE * largest);
+    region = max_u64(min_u64(region, REGION_MAX), REGION_MIN);
+    while (UINT64_C(2) << bits <= region)
+        bits++;
+    return bits;
+}
+
+void merged_reset(struct merged *m, struct lam_image *top, uint64_t budget)
+{
+    forget_all(m);
+    if (budget)
+        m->budget = budget;
+    find_layers(m, top);
+    if (m->first < m->end)
+        m->region_bits = choose_region_bits(m, top);
+}
+
+static size_t bucket_of(const struct merged *m, uint64_t number)
+{
+    return (size_t)((number * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & m->mask;
+}
+
+static struct region *lookup(const struct merged *m, uint64_t number)
+{
+    struct region *r = m->buckets ? m->buckets[bucket_of(m, number)] : NULL;
+
+    while (r && r->number != number)
+        r = r->next;
+    return r;
+}
+
+static void unlink_region(struct merged *m, struct region *r)
+{
+    struct region **p = &m->buckets[bucket_of(m, r->number)];
+
+    while (*p != r)
+        p = &(*p)->next;
+    *p = r->next;
+}
+
+/* ------------------------------------------------------------------ eviction */
+
+static uint64_t bytes_of(const struct region *r)
+{
+    return sizeof *r + r->count * sizeof *r->items;
+}
+
+static void evict(struct merged *m, struct region *r)
+{
+    unlink_region(m, r);
+    m->slots[r->slot] = m->slots[--m->count];
+    m->slots[r->slot]->slot = r->slot;
+    m->bytes -= bytes_of(r);
+    region_free(r);
+}
+
+/* Exclusive.  @r itself stays, however large it is. */
+static void make_room(struct merged *m, const struct region *r)
+{
+    while (m->bytes > m->budget && m->count > 1) {
+        struct region *victim = m->slots[m->hand++ % m->count];
+        if (victim != r && !atomic_exchange(&victim->used, false))
+            evict(m, victim);
+    }
+}
+
+static int reserve_slot(struct merged *m)
+{
+    if (m->count < m->allocated)
+        return 0;
+    size_t n = m->allocated ? 2 * m->allocated : BUCKETS_MIN;
+    struct region **slots = realloc(m->slots, n * sizeof *slots);
+    if (!slots)
+        return -ENOMEM;
+    m->slots = slots;
+    m->allocated = n;
+    return 0;
+}
+
+/* Twice as many buckets as slots; they are made with the first region. */
+static int reserve_buckets(struct merged *m)
+{
+    size_t n = m->buckets ? m->mask + 1 : 0;
+
+    if (m->count + 1 < n)
+        return 0;
+    size_t more = n ? 4 * n : 2 * BUCKETS_MIN;
+    struct region **buckets = calloc(more, sizeof *buckets);
+    if (!buckets)
+        return -ENOMEM;
+    struct region **old = m->buckets;
+    m->buckets = buckets;
+    m->mask = more - 1;
+    for (size_t i = 0; i < n; i++)
+        for (struct region *r = old[i], *next; r; r = next) {
+            next = r->next;
+            r->next = buckets[bucket_of(m, r->number)];
+            buckets[bucket_of(m, r->number)] = r;
+        }
+    free(old);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ building */
+
+/* Ask the layers for @r, and all below for what those above leave open. */
+static int ask_layers(struct merged *m, struct lam_image *layer, struct range r,
+                      struct descent *d, struct lam_error *err)
+{
+    unsigned nb_layers = m->end - m->first;
+    int rc = descent_begin(d, r, err);
+
+    for (unsigned i = 0; i < nb_layers && d->open.count && rc == 0; i++)
+        rc = descent_ask(d, layer->layers[m->first + i], i, DESCENT_ONCE, err);
+    return rc < 0 ? rc : descent_end(d, nb_layers - 1, err);
+}
+
+static bool goes_on(const struct lam_extent *last, const struct lam_extent *e)
+{
+    return last->state == e->state && last->depth == e->depth &&
+           last->flags == e->flags && e->state != LAM_EXTENT_COMPRESSED &&
+           (!has_host(e) ||
+            last->host_offset + last->length == e->host_offset);
+}
+
+/* -ERANGE: something cannot be packed. */
+static int pack_all(const struct finds *finds, uint64_t start, struct region *r)
+{
+    size_t count = 0;
+
+    r->items = malloc(max_u64(finds->count, 1) * sizeof *r->items);
+    if (!r->items)
+        return -ENOMEM;
+    for (size_t i = 0; i < finds->count; i++) {
+        if (i && goes_on(&finds->items[i - 1], &finds->items[i]))
+            continue;
+        if (!pack(&finds->items[i], start, &r->items[count++]))
+            return -ERANGE;
+    }
+    r->count = (uint32_t)count;
+    struct packed *fit = realloc(r->items, max_u64(count, 1) * sizeof *fit);
+    r->items = fit ? fit : r->items;
+    return 0;
+}
+
+static int build(struct merged *m, struct lam_image *layer, struct region *r)
+{
+    struct descent d lam_cleanup(descent_deinit) = DESCENT_INIT;
+    uint64_t start = r->number << m->region_bits;
+    int rc = ask_layers(m, layer, range_make(start,
+                                             UINT64_C(1) << m->region_bits),
+                        &d, NULL);
+
+    r->reserved = d.reserved;
+    return rc < 0 ? rc : pack_all(&d.finds, start, r);
+}
+
+/* The end of a build: into the cache, or nowhere. */
+static int built(struct merged *m, struct region *r, int rc)
+{
+    pthread_rwlock_wrlock(&m->lock);
+    if (rc == 0)
+        rc = reserve_slot(m);
+    if (rc < 0) {
+        unlink_region(m, r);
+    } else {
+        r->slot = m->count;
+        m->slots[m->count++] = r;
+        m->bytes += bytes_of(r);
+        m->built++;
+        atomic_store(&r->state, REGION_READY);
+        make_room(m, r);
+    }
+    pthread_rwlock_unlock(&m->lock);
+    pthread_mutex_lock(&m->build_lock);
+    pthread_cond_broadcast(&m->end_of_build);
+    pthread_mutex_unlock(&m->build_lock);
+    if (rc < 0)
+        region_free(r);
+    return rc;
+}
+
+/* 1: @out is new, and ours to build.  0: somebody has it, or builds it. */
+static int claim(struct merged *m, uint64_t number, struct region **out)
+{
+    pthread_rwlock_t *lock lam_cleanup(lam_cleanup_rw_unlock) = &m->lock;
+
+    pthread_rwlock_wrlock(lock);
+    if (lookup(m, number))
+        return 0;
+    struct region *r = calloc(1, sizeof *r);
+    if (!r || reserve_buckets(m) < 0) {
+        free(r);
+        return -ENOMEM;
+    }
+    r->number = number;
+    r->used = true;
+    r->next = m->buckets[bucket_of(m, number)];
+    m->buckets[bucket_of(m, number)] = r;
+    *out = r;
+    return 1;
+}
+
+static bool is_building(struct merged *m, uint64_t number)
+{
+    pthread_rwlock_rdlock(&m->lock);
+    struct region *r = lookup(m, number);
+    bool building = r && atomic_load(&r->state) == REGION_BUILDING;
+    pthread_rwlock_unlock(&m->lock);
+    return building;
+}
+
+/* Make that the region is there, if that can be: 0, and look again. */
+static int provide(struct merged *m, struct lam_image *layer, uint64_t number)
+{
+    struct region *r;
+    int rc = claim(m, number, &r);
+
+    if (rc == 1)
+        return built(m, r, build(m, layer, r));
+    if (rc < 0)
+        return rc;
+    LAM_LOCKED(&m->build_lock);
+    while (is_building(m, number))
+        pthread_cond_wait(&m->end_of_build, &m->build_lock);
+    return 0;
+}
+
+/* ------------------------------------------------------------------- asking */
+
+/* The last item that starts at or before @sector; there is one. */
+static size_t find_item(const struct region *r, uint32_t sector)
+{
+    size_t low = 0, high = r->count;
+
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (r->items[middle].start <= sector)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static int copy_items(const struct merged *m, const struct region *r,
+                      struct range wanted, unsigned depth,
+                      struct lam_extents *out, struct lam_error *err)
+{
+    uint64_t start = r->number << m->region_bits;
+    uint64_t region_end = start + (UINT64_C(1) << m->region_bits);
+    size_t i = find_item(r, (uint32_t)((wanted.offset - start) >> SECTOR_BITS));
+    int rc = 0;
+
+    for (; i < r->count && rc == 0; i++) {
+        uint64_t at = start + ((uint64_t)r->items[i].start << SECTOR_BITS);
+        uint64_t end = i + 1 < r->count
+            ? start + ((uint64_t)r->items[i + 1].start << SECTOR_BITS)
+            : region_end;
+        struct range part = range_intersect(range_make(at, end - at), wanted);
+        if (!part.length)
+            break;
+        struct lam_extent e = unpack(&r->items[i], at, part, depth);
+        rc = extents_append(out, &e, err);
+    }
+    return rc;
+}
+
+/* 1: it was there, and @out has it.  0: it is not there. */
+static int map_cached(struct merged *m, uint64_t number, struct range wanted,
+                      unsigned depth, struct lam_extents *out, bool *reserved,
+                      struct lam_error *err)
+{
+    pthread_rwlock_t *lock lam_cleanup(lam_cleanup_rw_unlock) = &m->lock;
+
+    pthread_rwlock_rdlock(lock);
+    struct region *r = lookup(m, number);
+    if (!r || atomic_load(&r->state) != REGION_READY)
+        return 0;
+    if (!atomic_load_explicit(&r->used, memory_order_relaxed))
+        atomic_store_explicit(&r->used, true, memory_order_relaxed);
+    *reserved |= r->reserved;
+    int rc = copy_items(m, r, wanted, depth, out, err);
+    return rc < 0 ? rc : 1;
+}
+
+/* Without keeping anything: where the region as a whole cannot be had, because
+ * some of it is damaged or memory is short, this part of it may still. */
+static int map_uncached(struct merged *m, struct lam_image *layer,
+                        struct range wanted, unsigned depth,
+                        struct lam_extents *out, bool *reserved,
+                        struct lam_error *err)
+{
+    struct descent d lam_cleanup(descent_deinit) = DESCENT_INIT;
+    int rc = ask_layers(m, layer, wanted, &d, err);
+
+    *reserved |= d.reserved;
+    for (size_t i = 0; i < d.finds.count && rc == 0; i++) {
+        d.finds.items[i].depth = (uint16_t)(d.finds.items[i].depth + depth);
+        rc = extents_append(out, &d.finds.items[i], err);
+    }
+    return rc;
+}
+
+int merged_map(struct merged *m, struct lam_image *layer, struct range r,
+               unsigned depth, struct lam_extents *out, bool *reserved,
+               struct lam_error *err)
+{
+    uint64_t region = UINT64_C(1) << m->region_bits;
+    bool failed = false;
+
+    assert(m->first < m->end && layer->level == m->first);
+    while (r.length > 0) {
+        uint64_t n = min_u64(r.length, region - (r.offset & (region - 1)));
+        uint64_t number = r.offset >> m->region_bits;
+        struct range part = range_make(r.offset, n);
+        int rc = map_cached(m, number, part, depth, out, reserved, err);
+
+        if (rc == 0 && !failed) {
+            failed = provide(m, layer, number) < 0;
+            continue;
+        }
+        if (rc == 0)
+            rc = map_uncached(m, layer, part, depth, out, reserved, err);
+        if (rc < 0)
+            return rc;
+        failed = false;
+        r = range_make(r.offset + n, r.length - n);
+    }
+    return 0;
+}
+
+void merged_statistics(struct merged *m, struct merged_statistics *out)
+{
+    pthread_rwlock_rdlock(&m->lock);
+    *out = (struct merged_statistics){ m->built, m->bytes };
+    pthread_rwlock_unlock(&m->lock);
+}
