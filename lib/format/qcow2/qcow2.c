@@ -473,6 +473,7 @@ const struct format_ops format_qcow2 = {
     .cluster_size = qcow2_cluster_size,
     .zero_unit = qcow2_zero_unit,
     .map = qcow2_map,
+    .map_once = qcow2_map_once,
     .read_compressed = qcow2_read_compressed,
     .enter = qcow2_enter,
     .leave = qcow2_leave,
