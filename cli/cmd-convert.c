@@ -174,6 +174,21 @@ static int check_target(const struct convert *c)
     return 0;
 }
 
+static int verify(struct convert *c, struct report *report)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    report_verify(report, &c->options);
+    int rc = convert_target_reopen(c->cli, &c->args, &c->target);
+    if (rc < 0)
+        return rc;
+    rc = lam_convert_verify(c->sources, c->nb_open, c->target.image,
+                            &c->options, &err);
+    if (rc < 0 && rc != -ECANCELED)
+        cli_report(c->cli, &err);
+    return rc;
+}
+
 static int copy(struct convert *c)
 {
     struct lam_error err = LAM_ERROR_INIT;
@@ -194,7 +209,6 @@ static int copy(struct convert *c)
                      &result, &err);
     bool planned = lam_convert_plan(c->target.image, &c->options, &plan,
                                     NULL) == 0;
-    report_end(&report, rc, &result, planned ? &plan : NULL);
     if (rc < 0 && rc != -ECANCELED)
         cli_report(c->cli, &err);
     if (rc == 0)
@@ -202,6 +216,9 @@ static int copy(struct convert *c)
                                   c->target.image);
     if (rc == 0)
         tell_lost(c, &told);    /* what only trying has shown */
+    if (rc == 0 && c->args.verify)
+        rc = verify(c, &report);
+    report_end(&report, rc, &result, planned ? &plan : NULL);
     return rc;
 }
 

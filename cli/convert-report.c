@@ -89,7 +89,7 @@ static double seconds_since(const struct timespec *start)
            (double)(t.tv_nsec - start->tv_nsec) / 1e9;
 }
 
-static void summary_text(const struct report *r, double seconds,
+static void summary_text(const struct report *r,
                          const struct lam_convert_result *c,
                          const struct lam_thin_plan *plan)
 {
@@ -97,8 +97,8 @@ static void summary_text(const struct report *r, double seconds,
 
     fprintf(r->out, "%s in %.2f s (%.0f MiB/s): %s read, %s written, "
             "%s zeroed, %s discarded, %s skipped",
-            human_size(c->bytes_guest, text[0]), seconds,
-            (double)c->bytes_guest / (1 << 20) / (seconds + 1e-9),
+            human_size(c->bytes_guest, text[0]), r->seconds,
+            (double)c->bytes_guest / (1 << 20) / (r->seconds + 1e-9),
             human_size(c->bytes_read, text[1]),
             human_size(c->bytes_written, text[2]),
             human_size(c->bytes_zeroed, text[3]),
@@ -110,7 +110,7 @@ static void summary_text(const struct report *r, double seconds,
     fputc('\n', r->out);
 }
 
-static void summary_json(const struct report *r, double seconds,
+static void summary_json(const struct report *r,
                          const struct lam_convert_result *c,
                          const struct lam_thin_plan *plan)
 {
@@ -124,8 +124,10 @@ static void summary_json(const struct report *r, double seconds,
     fputs("{\"event\": \"summary\"", r->out);
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         fprintf(r->out, ", \"%s\": %" PRIu64, counts[i].name, counts[i].value);
-    fprintf(r->out, ", \"seconds\": %.3f, \"mib-per-second\": %.1f", seconds,
-            (double)c->bytes_guest / (1 << 20) / (seconds + 1e-9));
+    fprintf(r->out, ", \"seconds\": %.3f, \"mib-per-second\": %.1f, "
+            "\"verified\": %s", r->seconds,
+            (double)c->bytes_guest / (1 << 20) / (r->seconds + 1e-9),
+            r->args->verify ? "true" : "false");
     if (plan) {
         fputs(", \"zeroes\": ", r->out);
         print_json_string(r->out, zero_method_text(plan->method));
@@ -137,6 +139,17 @@ static void summary_json(const struct report *r, double seconds,
     fputs("}\n", r->out);
 }
 
+static void phase_begin(struct report *r, const char *phase,
+                        struct lam_convert_options *options)
+{
+    bool shown = r->args->progress && r->out == stdout;
+
+    r->progress = r->args->progress_json ? progress_begin_json(r->out, phase)
+                                         : progress_begin(shown);
+    options->progress = progress_update;
+    options->progress_opaque = r->progress;
+}
+
 void report_begin(struct report *r, const struct cli *cli,
                   const struct convert_args *args, bool to_stdout,
                   struct lam_convert_options *options)
@@ -144,21 +157,24 @@ void report_begin(struct report *r, const struct cli *cli,
     *r = (struct report){ .cli = cli, .args = args };
     r->out = to_stdout ? stderr : stdout;
     clock_gettime(CLOCK_MONOTONIC, &r->start);
-    r->progress = args->progress_json ? progress_begin_json(r->out)
-                                      : progress_begin(args->progress &&
-                                                       !to_stdout);
-    options->progress = progress_update;
-    options->progress_opaque = r->progress;
+    phase_begin(r, "copy", options);
     options->unreadable = tell_unreadable;
     options->unreadable_opaque = r;
+}
+
+void report_verify(struct report *r, struct lam_convert_options *options)
+{
+    r->seconds = seconds_since(&r->start);
+    progress_end(r->progress, true);
+    phase_begin(r, "verify", options);
 }
 
 void report_end(struct report *r, int rc,
                 const struct lam_convert_result *result,
                 const struct lam_thin_plan *plan)
 {
-    double seconds = seconds_since(&r->start);
-
+    if (r->seconds == 0)
+        r->seconds = seconds_since(&r->start);
     progress_end(r->progress, rc == 0);
     if (r->nb_lost && !r->cli->as_qemu && !r->args->quiet)
         cli_warning(r->cli, "%" PRIu64 " bytes in %u range%s could not be "
@@ -167,10 +183,10 @@ void report_end(struct report *r, int rc,
     if (rc < 0)
         return;
     if (r->args->progress_json)
-        summary_json(r, seconds, result, plan);
+        summary_json(r, result, plan);
     else if (result->digest[0])
         fprintf(r->out, "%s\n", result->digest);
     if (r->args->progress && !r->args->progress_json && !r->cli->as_qemu)
-        summary_text(r, seconds, result, plan);
+        summary_text(r, result, plan);
     fflush(r->out);
 }

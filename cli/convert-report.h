@@ -16,6 +16,7 @@ struct report {
     FILE *out;                  /* stdout, unless the image goes there */
     struct progress *progress;
     struct timespec start;
+    double seconds;             /* that the copy took */
     uint64_t bytes_lost;        /* --salvage */
     unsigned nb_lost;           /* ranges */
 };
@@ -25,6 +26,8 @@ struct report {
 void report_begin(struct report *report, const struct cli *cli,
                   const struct convert_args *args, bool to_stdout,
                   struct lam_convert_options *options);
+/* The copy is done, and the target is going to be verified. */
+void report_verify(struct report *report, struct lam_convert_options *options);
 /*
  * The job has ended with @rc: digest and summary, where they were asked for.
  * @plan is what became of zeroes, or NULL.

@@ -244,8 +244,10 @@ int convert_target_distinct(const struct cli *cli,
 
 /* ------------------------------------------------------------ opening */
 
+static const unsigned FOR_WRITING = LAM_OPEN_WRITE | LAM_OPEN_UNMAP;
+
 static int open_image(const struct cli *cli, const struct convert_args *args,
-                      struct convert_target *target)
+                      struct convert_target *target, unsigned flags)
 {
     struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
@@ -262,7 +264,7 @@ static int open_image(const struct cli *cli, const struct convert_args *args,
     /* The file that was named on this command line is nobody's secret. */
     if (target->create.backing_file)
         options.policy = LAM_POLICY_TRUST;
-    options.flags = LAM_OPEN_WRITE | LAM_OPEN_UNMAP;
+    options.flags = flags;
     if (args->target_image_opts)
         options.flags |= LAM_OPEN_IMAGE_OPTS;
     /* A mounted volume is refused; qemu-img writes to it. */
@@ -291,7 +293,7 @@ int convert_target_open_given(const struct cli *cli,
                               const struct convert_args *args,
                               struct convert_target *target)
 {
-    return open_image(cli, args, target);
+    return open_image(cli, args, target, FOR_WRITING);
 }
 
 /* What holds a mounted file system is not overwritten by mistake. */
@@ -317,14 +319,14 @@ int convert_target_open(const struct cli *cli, const struct convert_args *args,
     if (rc < 0)
         return rc;
     if (args->no_create)
-        return open_image(cli, args, target);
+        return open_image(cli, args, target, FOR_WRITING);
     rc = lam_image_create(args->target, &target->create, &err);
     if (rc < 0) {
         cannot_make(cli, args, err.message);
         return rc;
     }
     target->made = true;
-    return open_image(cli, args, target);
+    return open_image(cli, args, target, FOR_WRITING);
 }
 
 /* ------------------------------------------------------------ the end */
@@ -371,6 +373,15 @@ static int close_image(const struct cli *cli, struct convert_target *target,
     if (rc < 0 && report)
         cli_report(cli, &err);
     return rc;
+}
+
+int convert_target_reopen(const struct cli *cli,
+                          const struct convert_args *args,
+                          struct convert_target *target)
+{
+    int rc = close_image(cli, target, true);
+
+    return rc < 0 ? rc : open_image(cli, args, target, 0);
 }
 
 int convert_target_end(const struct cli *cli, const struct convert_args *args,

@@ -34,6 +34,10 @@ int convert_target_distinct(const struct cli *cli,
 /* With -n: open it; else make it, and open it. */
 int convert_target_open(const struct cli *cli, const struct convert_args *args,
                         struct convert_target *target);
+/* Close it, and open it again to read what is on the disk. */
+int convert_target_reopen(const struct cli *cli,
+                          const struct convert_args *args,
+                          struct convert_target *target);
 /* For --explain: it exists and would be written into as it is. */
 bool convert_target_is_given(const struct convert_args *args,
                              const struct convert_target *target);

@@ -19,6 +19,7 @@ struct progress {
     bool enabled;
     unsigned shown;             /* hundredths of a percent */
     FILE *json;                 /* NULL: as qemu-img */
+    const char *phase;
     struct timespec start;
     double told;                /* seconds from start to the last record */
 };
@@ -65,13 +66,14 @@ struct progress *progress_begin(bool enabled)
     return p;
 }
 
-struct progress *progress_begin_json(FILE *out)
+struct progress *progress_begin_json(FILE *out, const char *phase)
 {
     struct progress *p = progress_begin(false);
 
     if (!p)
         return NULL;
     p->json = out;
+    p->phase = phase;
     clock_gettime(CLOCK_MONOTONIC, &p->start);
     return p;
 }
@@ -94,9 +96,9 @@ static void update_json(struct progress *p, unsigned now, uint64_t done,
         return;
     p->shown = now;
     p->told = seconds;
-    fprintf(p->json, "{\"event\": \"progress\", \"done\": %" PRIu64
-            ", \"total\": %" PRIu64 ", \"seconds\": %.3f}\n", done, total,
-            seconds);
+    fprintf(p->json, "{\"event\": \"progress\", \"phase\": \"%s\", "
+            "\"done\": %" PRIu64 ", \"total\": %" PRIu64
+            ", \"seconds\": %.3f}\n", p->phase, done, total, seconds);
     fflush(p->json);
 }
 

@@ -13,9 +13,9 @@ struct progress;
 /* @enabled: -p was given.  Prints the first record, (0.00/100%).  The result
  * may be NULL (no memory); the other functions accept that. */
 struct progress *progress_begin(bool enabled);
-/* JSON to @out instead: {"event": "progress", "done": N, "total": N,
- * "seconds": N.N}, one object a line, once a percent or a second. */
-struct progress *progress_begin_json(FILE *out);
+/* JSON to @out instead: {"event": "progress", "phase": @phase, "done": N,
+ * "total": N, "seconds": N.N}, one object a line, once a percent or a second. */
+struct progress *progress_begin_json(FILE *out, const char *phase);
 /* A lam_progress_fn; @opaque is the struct progress. */
 void progress_update(void *opaque, uint64_t done, uint64_t total);
 /* Prints (100.00/100%) unless it was printed; for a command that has a verdict
