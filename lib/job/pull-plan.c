@@ -96,14 +96,17 @@ static const struct lam_extent *track_find(struct track *t, uint64_t at)
 
 /* ------------------------------------------------------------------ tasks */
 
-/* In whole units, together with the last one if it reaches it. */
-static int add_task(struct pull_plan *plan, struct range r, bool old_zero,
+/* In whole units, together with the last one if it reaches it.  Nothing is
+ * known of what makes a unit whole. */
+static int add_task(struct pull_plan *plan, struct range part, bool old_zero,
                     bool new_zero, struct lam_error *err)
 {
     struct pull_task *last = plan->count ? &plan->tasks[plan->count - 1] : NULL;
+    struct range r = range_intersect(range_widen(part, plan->unit),
+                                     range_make(0, plan->size));
 
-    r = range_intersect(range_widen(r, plan->unit),
-                        range_make(0, plan->size));
+    if (r.length != part.length)
+        old_zero = new_zero = false;
     bool alike = last && last->old_zero == old_zero &&
                  last->new_zero == new_zero;
     if (last && (range_overlaps(last->range, r) ||

@@ -68,11 +68,11 @@ static bool same_object(const struct lam_image *a, const struct lam_image *b)
  * of a file is meant, and then two say it in the same words. */
 static bool same_layer(const struct lam_image *a, const struct lam_image *b)
 {
+    if (!same_object(a, b) || a->ops != b->ops || !a->shown || !b->shown)
+        return false;
     bool described = !strncmp(a->shown, "json:", 5) ||
                      !strncmp(b->shown, "json:", 5);
-
-    return same_object(a, b) && a->ops == b->ops &&
-           (!described || !strcmp(a->shown, b->shown));
+    return !described || !strcmp(a->shown, b->shown);
 }
 
 /* Layers at the bottom that both have. */

@@ -90,6 +90,9 @@ static void stream(struct layer_chain *c)
     o.depth = stay ? c->count - stay : LAM_DEPTH_ALL;
     o.compress = sim_below(&c->random, 2);
     o.job.workers = 1 + (unsigned)sim_below(&c->random, 3);
+    if (getenv("LAM_SEED"))
+        print_message("stream: %u stay, compress %d, %u workers\n", stay,
+                      o.compress, o.job.workers);
     ok(c, lam_image_stream(image, &o, &err), &err, "stream");
     SIM_CHECK(image_depth(image) == stay + 1, c->seed, "stream: %u layers",
               image_depth(image));
@@ -140,6 +143,14 @@ static void change(struct layer_chain *c)
 {
     uint64_t what = sim_below(&c->random, 12);
 
+    for (unsigned i = 0; getenv("LAM_SEED") && i < c->count; i++)
+        print_message("%s %s %#llx%s", c->disks[i].name,
+                      c->disks[i].kind ? c->disks[i].kind->name : "raw",
+                      (unsigned long long)c->disks[i].size,
+                      i + 1 < c->count ? " <- " : "");
+    if (getenv("LAM_SEED"))
+        print_message(": change %u\n", (unsigned)what);
+
     if (c->count < 2 || (what < 3 && c->count + 2 < MAX_LAYERS))
         layers_add_overlay(c);
     else if (what < 5)
@@ -162,6 +173,7 @@ static void run_seed(uint64_t seed, uint64_t rounds)
     for (uint64_t i = 0; i < rounds; i++) {
         if (layers_top(&c)->kind)
             guest_session(&c);
+        layers_verify(&c, c.count, "after the guest");
         change(&c);
         for (unsigned n = 1; n <= c.count; n++)
             layers_verify(&c, n, "a round");
