@@ -25,7 +25,7 @@ typedef int cmd_fn(const struct cli *cli, int argc, char **argv);
 
 cmd_fn cmd_amend, cmd_bench, cmd_bitmap, cmd_check, cmd_commit, cmd_compare,
        cmd_convert,
-       cmd_create, cmd_info,
+       cmd_create, cmd_dd, cmd_info,
        cmd_io, cmd_map, cmd_measure, cmd_rebase, cmd_resize, cmd_snapshot,
        cmd_stream;
 

@@ -14,6 +14,7 @@
 #include "convert-bitmaps.h"
 #include "convert-report.h"
 #include "convert-target.h"
+#include "interrupt.h"
 #include "print.h"
 
 struct convert {
@@ -26,34 +27,6 @@ struct convert {
     enum target_rest rest;      /* of a target that was not finished */
     struct lam_convert_options options;
 };
-
-/* ------------------------------------------------------------ signals */
-
-static volatile int signal_seen;
-
-static void on_signal(int signo)
-{
-    signal_seen = signo;
-}
-
-/* The first signal ends the job in an orderly way, the second at once. */
-static void catch_signals(void)
-{
-    static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-    struct sigaction action = { .sa_handler = on_signal,
-                                .sa_flags = (int)SA_RESETHAND };
-
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
-        struct sigaction old;
-        /* What nohup has told us to ignore stays ignored. */
-        if (sigaction(signals[i], NULL, &old) == 0 &&
-            old.sa_handler == SIG_IGN)
-            continue;
-        sigaction(signals[i], &action, NULL);
-    }
-    signal(SIGPIPE, SIG_IGN);   /* writing to a closed pipe is an error */
-}
 
 /* ------------------------------------------------------------ sources */
 
@@ -292,29 +265,6 @@ static int convert_to_stream(struct convert *c, int fd)
 
 /* ------------------------------------------------------------ the command */
 
-/*
- * One line, and the status that a shell gives to what a signal has ended.  A
- * caller of qemu-img sees that program ended by the signal itself.
- */
-static int end_by_signal(const struct convert *c, int signo)
-{
-    static const char *const rests[] = {
-        [TARGET_UNTOUCHED] = "is as it was",
-        [TARGET_REMOVED] = "is removed again",
-        [TARGET_INCOMPLETE] = "is left incomplete",
-    };
-
-    if (c->cli->as_qemu) {
-        signal(signo, SIG_DFL);
-        raise(signo);
-    }
-    cli_error(c->cli, "interrupted by %s: '%s' %s",
-              signo == SIGINT ? "SIGINT" : signo == SIGTERM ? "SIGTERM"
-                                                            : "SIGHUP",
-              c->args.target, rests[c->rest]);
-    return 128 + signo;
-}
-
 static void set_options(struct convert *c)
 {
     const struct { bool given; unsigned flag; } flags[] = {
@@ -333,7 +283,8 @@ static void set_options(struct convert *c)
     c->options.requests = c->args.requests;
     c->options.rate = c->args.rate;
     c->options.digest = c->args.digest;
-    c->options.cancel = &signal_seen;
+    c->options.cancel = interrupt_catch();
+    signal(SIGPIPE, SIG_IGN);   /* writing to a closed pipe is an error */
 }
 
 static int run(struct convert *c)
@@ -356,11 +307,11 @@ int cmd_convert(const struct cli *cli, int argc, char **argv)
 
     int status = convert_args_parse(cli, argc, argv, &c.args);
     if (status < 0) {
-        catch_signals();
         int rc = run(&c);
-        status = rc < 0 ? 1 : cli_finish(cli, 0);
-        if (rc == -ECANCELED && signal_seen)
-            status = end_by_signal(&c, signal_seen);
+        status = interrupt_end(cli, rc, "'%s' %s", c.args.target,
+                               target_rest_text(c.rest));
+        if (rc == 0)
+            status = cli_finish(cli, 0);
     }
     convert_args_deinit(&c.args);
     return status;

@@ -14,12 +14,16 @@
 #include "convert-target.h"
 
 /* "TARGET: error while converting FORMAT: message", as qemu-img says when it
- * cannot make the target. */
+ * cannot make the target, or what `dd` says. */
 static int cannot_make(const struct cli *cli, const struct convert_args *args,
                        const char *message)
 {
-    cli_error(cli, "%s: error while converting %s: %s", args->target,
-              args->format, message);
+    if (args->is_dd)
+        cli_error(cli, "%s: error while creating output image: %s",
+                  args->target, message);
+    else
+        cli_error(cli, "%s: error while converting %s: %s", args->target,
+                  args->format, message);
     return -EINVAL;
 }
 
@@ -382,6 +386,19 @@ int convert_target_reopen(const struct cli *cli,
     int rc = close_image(cli, target, true);
 
     return rc < 0 ? rc : open_image(cli, args, target, 0);
+}
+
+const char *target_rest_text(enum target_rest rest)
+{
+    switch (rest) {
+    case TARGET_REMOVED:
+        return "is removed again";
+    case TARGET_INCOMPLETE:
+        return "is left incomplete";
+    case TARGET_UNTOUCHED:
+        break;
+    }
+    return "is as it was";
 }
 
 int convert_target_end(const struct cli *cli, const struct convert_args *args,

@@ -48,6 +48,9 @@ int convert_target_open_given(const struct cli *cli,
 /* What a conversion that was not finished has left of its target. */
 enum target_rest { TARGET_UNTOUCHED, TARGET_REMOVED, TARGET_INCOMPLETE };
 
+/* "is removed again" */
+const char *target_rest_text(enum target_rest rest);
+
 /*
  * Close; after a failure (@rc), remove what we made, and say what is left
  * behind, *@rest, unless that is what was there before.  Returns @rc, or how

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
 
 static volatile int seen;
 
@@ -38,4 +40,27 @@ int interrupt_status(int rc)
     if (rc == -ECANCELED && seen)
         return 128 + seen;
     return rc < 0;
+}
+
+int interrupt_end(const struct cli *cli, int rc, const char *fmt, ...)
+{
+    char *text = NULL;
+    va_list ap;
+
+    if (rc != -ECANCELED || !seen)
+        return interrupt_status(rc);
+    if (cli->as_qemu) {
+        signal(seen, SIG_DFL);
+        raise(seen);
+    }
+    va_start(ap, fmt);
+    if (vasprintf(&text, fmt, ap) < 0)
+        text = NULL;
+    va_end(ap);
+    cli_error(cli, "interrupted by %s: %s",
+              seen == SIGINT ? "SIGINT" : seen == SIGTERM ? "SIGTERM"
+                                                          : "SIGHUP",
+              text ? text : "out of memory");
+    free(text);
+    return interrupt_status(rc);
 }

@@ -17,4 +17,12 @@ const volatile int *interrupt_catch(void);
  * is why, else 1 or 0. */
 int interrupt_status(int rc);
 
+/*
+ * For a command that leaves something behind: "interrupted by SIGINT: " and
+ * what, if that is why the job returned @rc; the status as above.  Called as
+ * qemu-img, the signal ends us as it would have ended that program: silently.
+ */
+int interrupt_end(const struct cli *cli, int rc, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
 #endif

@@ -25,6 +25,7 @@ static const struct {
     { "compare", cmd_compare, "Check if two images have the same contents" },
     { "convert", cmd_convert, "Copy images to another image or device, thin" },
     { "create", cmd_create, "Create and format a new image file" },
+    { "dd", cmd_dd, "Copy a part of an image to a new one" },
     { "info", cmd_info, "Display information about an image" },
     { "io", cmd_io, "Read, write and exercise an image (as qemu-io does)" },
     { "map", cmd_map, "Show where the guest's data is stored" },
