@@ -124,7 +124,8 @@ static void probe_queue(struct file *file, dev_t device)
     provision_probe(device, &provision);
     limits->discard_max = queue_limit(device, "discard_max_bytes");
     limits->discard_granularity = queue_limit(device, "discard_granularity");
-    limits->discard_alignment = discard_alignment(device);
+    limits->discard_alignment = max_u64(discard_alignment(device),
+                                        provision.discard_alignment);
     limits->discard_reads_zero = queue_limit(device, "discard_zeroes_data");
     limits->zero_max = queue_limit(device, "write_zeroes_max_bytes");
     limits->can_discard = limits->discard_max > 0;

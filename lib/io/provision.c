@@ -14,11 +14,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/arith.h"
+#include "base/bytes.h"
 #include "io/sysfs.h"
 
 enum {
     MAX_DEPTH = 8,              /* of devices on devices */
-    VPD_LBP_MIN = 6,            /* bytes of the page that are looked at */
+    VPD_LIMITS = 0xb0, VPD_PROVISIONING = 0xb2,
+    LIMITS_MIN = 36, PROVISIONING_MIN = 6,  /* bytes that are looked at */
+    SECTOR = 512,
 };
 
 struct probe {
@@ -28,10 +32,17 @@ struct probe {
 
 bool provision_page_undefined(const uint8_t *page, size_t length)
 {
-    if (length < VPD_LBP_MIN || page[1] != 0xb2)
+    if (length < PROVISIONING_MIN || page[1] != VPD_PROVISIONING)
         return false;
     /* LBPRZ: 000 indeterminate, xx1 zeroes, 010 a pattern of its own. */
     return !(page[5] >> 2 & 1);
+}
+
+uint32_t provision_page_alignment(const uint8_t *page, size_t length)
+{
+    if (length < LIMITS_MIN || page[1] != VPD_LIMITS || !(page[32] & 0x80))
+        return 0;
+    return be32_get(page + 32) & 0x7fffffff;
 }
 
 /* The disk's own folder is named by its address, which is in the way. */
@@ -50,29 +61,32 @@ static bool scsi_text(dev_t device, const char *attribute, char *text,
     return there;
 }
 
-static bool page_undefined(dev_t device)
+/* A page of vital product data; 0 bytes if there is none. */
+static size_t read_page(dev_t device, const char *name, uint8_t *page,
+                        size_t size)
 {
     char path[SYSFS_PATH_MAX];
-    uint8_t page[64];
 
-    sysfs_path(path, device, "device/vpd_pgb2");
+    sysfs_path(path, device, name);
     FILE *f = fopen(path, "re");
     if (!f)
-        return false;
-    size_t length = fread(page, 1, sizeof page, f);
+        return 0;
+    size_t length = fread(page, 1, size, f);
     fclose(f);
-    return provision_page_undefined(page, length);
+    return length;
 }
 
 static void probe_scsi(dev_t device, struct provision *out)
 {
+    uint8_t page[64];
     char mode[64];
 
     if (!scsi_text(device, "zeroing_mode", mode, sizeof mode))
         return;
     if (!strstr(mode, "unmap"))
         out->zeroing_keeps = true;
-    if (page_undefined(device))
+    size_t length = read_page(device, "device/vpd_pgb2", page, sizeof page);
+    if (provision_page_undefined(page, length))
         out->discard_undefined = true;
 }
 
@@ -103,10 +117,37 @@ static int probe_device(dev_t device, void *opaque)
     return 0;
 }
 
+/* Some kernels say 0 of a disk whose granules begin elsewhere. */
+static uint64_t alignment_on_disk(dev_t disk)
+{
+    uint8_t page[64];
+    uint64_t block;
+    size_t length = read_page(disk, "device/vpd_pgb0", page, sizeof page);
+
+    if (!sysfs_number(disk, "queue/logical_block_size", &block))
+        return 0;
+    return provision_page_alignment(page, length) * block;
+}
+
+static uint64_t alignment(dev_t device)
+{
+    dev_t disk = sysfs_disk(device);
+    uint64_t granule, start = 0, on_disk = alignment_on_disk(disk);
+
+    if (on_disk == 0 ||
+        !sysfs_number(disk, "queue/discard_granularity", &granule) ||
+        granule == 0)
+        return 0;
+    if (disk != device && !sysfs_number(device, "start", &start))
+        return 0;
+    uint64_t into = start % max_u64(granule / SECTOR, 1) * SECTOR;
+    return (on_disk % granule + granule - into) % granule;
+}
+
 void provision_probe(dev_t device, struct provision *out)
 {
     struct probe p = { .out = out };
 
-    *out = (struct provision){ false, false };
+    *out = (struct provision){ .discard_alignment = alignment(device) };
     probe_device(device, &p);
 }

@@ -8,23 +8,10 @@
 #include "image/image.h"
 
 /*
- * The units in which a device frees blocks, in offsets of the image on it: what
- * is asked to be freed and covers a granule in part is kept.  They need not be
- * powers of two.
+ * The unit in which a device frees blocks: what a request covers in part is
+ * kept, and may keep its contents.  Where units begin is not relied upon.
  */
-struct granules {
-    uint64_t size;
-    uint64_t first;             /* where the first whole one begins, < size */
-};
-
-/* @base: where on the device the image begins. */
-struct granules granules_of(const struct lam_io_limits *limits, uint64_t base);
-uint64_t granule_floor(const struct granules *g, uint64_t offset);
-uint64_t granule_ceil(const struct granules *g, uint64_t offset);
-
-/* Where on its device a raw image begins. */
-int clear_base(struct lam_image *target, uint64_t *base,
-               struct lam_error *err);
+uint64_t clear_granule(const struct lam_io_limits *limits);
 
 enum clear_how { CLEAR_BY_PUNCH, CLEAR_BY_DISCARD };
 
@@ -33,8 +20,9 @@ uint64_t clear_end(uint64_t total);
 
 /*
  * Free [0, clear_end(@total)) of a raw image on a block device, in pieces that
- * end with granules and last a moment each, so that a cancel is seen between
- * them.  -ENOTSUP where the device does not do it, -ECANCELED.
+ * last a moment each, so that a cancel is seen between them.  Each granule that
+ * lies in there as a whole is inside one of the requests.  -ENOTSUP where the
+ * device does not do it, -ECANCELED.
  */
 int clear_device(struct lam_image *target, uint64_t total, enum clear_how how,
                  const struct lam_convert_options *options,

@@ -88,11 +88,11 @@ void lam_convert_plan_new(const struct lam_create_options *create,
  * Read a sample at the start and at the end of what is cleared, so that it is
  * in the cache (before) and to see what the cache shows (after).
  */
-static int sample_is_zero(struct zeroing *z, struct range cleared, bool *zero,
+static int sample_is_zero(struct zeroing *z, struct range freed, bool *zero,
                           struct lam_error *err)
 {
-    uint64_t length = min_u64(cleared.length, PROBE_BYTES);
-    const uint64_t offsets[] = { cleared.offset, range_end(cleared) - length };
+    uint64_t length = min_u64(freed.length, PROBE_BYTES);
+    const uint64_t offsets[] = { freed.offset, range_end(freed) - length };
 
     *zero = true;
     for (size_t i = 0; i < LAM_ARRAY_SIZE(offsets) && length; i++) {
@@ -105,27 +105,22 @@ static int sample_is_zero(struct zeroing *z, struct range cleared, bool *zero,
     return 0;
 }
 
-/* The granules that lie inside [0, @end) as a whole. */
-static int whole_granules(const struct zeroing *z, uint64_t end,
-                          struct range *out, struct lam_error *err)
+/* What of [0, @end) was freed for certain, wherever granules begin. */
+static struct range surely_freed(const struct zeroing *z, uint64_t end)
 {
-    uint64_t base;
-    int rc = clear_base(z->target, &base, err);
-    struct granules g = granules_of(&z->target->io->limits, base);
-    uint64_t from = granule_ceil(&g, 0), to = granule_floor(&g, end);
+    uint64_t edge = min_u64(clear_granule(&z->target->io->limits), end / 2);
 
-    *out = from < to ? range_make(from, to - from) : range_make(0, 0);
-    return rc;
+    return range_make(edge, end - 2 * edge);
 }
 
 /* A device may take a request and leave the granules as they are that it
  * covers in part: what is read there decides.  The ranges are counted when the
  * source has been seen. */
-static int prove_edges(struct zeroing *z, struct range whole, uint64_t end,
+static int prove_edges(struct zeroing *z, struct range freed, uint64_t end,
                        struct lam_error *err)
 {
-    uint64_t after = range_end(whole);
-    int rc = zeroing_prove(z, 0, whole.offset, z->scratch, err);
+    uint64_t after = range_end(freed);
+    int rc = zeroing_prove(z, 0, freed.offset, z->scratch, err);
 
     if (rc == 0)
         rc = zeroing_prove(z, after, end - after, z->scratch, err);
@@ -142,11 +137,11 @@ static int clear_once(struct zeroing *z, struct plan_input *in, uint64_t total,
                       struct lam_error *err)
 {
     bool punch = in->limits.can_punch, zero = true;
-    struct range whole;
-    int rc = whole_granules(z, clear_end(total), &whole, err);
+    struct range freed = surely_freed(z, clear_end(total));
+    int rc = 0;
 
-    if (rc == 0 && !in->limits.direct)
-        rc = sample_is_zero(z, whole, &zero, err);
+    if (!in->limits.direct)
+        rc = sample_is_zero(z, freed, &zero, err);
     if (rc == 0)
         rc = clear_device(z->target, total,
                           punch ? CLEAR_BY_PUNCH : CLEAR_BY_DISCARD, options,
@@ -158,12 +153,12 @@ static int clear_once(struct zeroing *z, struct plan_input *in, uint64_t total,
         return 0;
     }
     if (rc == 0 && !in->limits.direct)
-        rc = sample_is_zero(z, whole, &zero, err);
+        rc = sample_is_zero(z, freed, &zero, err);
     in->pages_survive = *again = rc == 0 && !zero;
     if (rc < 0 || !zero)
         return rc;
     z->cleared_end = clear_end(total);
-    return prove_edges(z, whole, z->cleared_end, err);
+    return prove_edges(z, freed, z->cleared_end, err);
 }
 
 /* What discarding did not do, proving finds: a refusal in the middle, too. */

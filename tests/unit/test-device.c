@@ -4,7 +4,7 @@
  * freed is: conversions of random sources onto modelled devices.
  *
  * The model is a disk that frees whole granules only, whatever it is told, and
- * counts which are mapped.  Its rows are those of the thin plan's table, in
+ * says which are mapped; the kernel in front of it cuts requests.  Its rows are those of the thin plan's table, in
  * every mixture with sector and granule sizes, alignments, -S and what was on
  * the device before.
  */
@@ -58,7 +58,8 @@ static const struct row rows[] = {
 static struct {
     const struct lam_io_ops *memory;
     const struct row *row;
-    struct granules granules;
+    uint64_t granule, first;    /* where the first whole one begins */
+    uint64_t most;              /* bytes of a request */
     bool mapped[MAX_SECTORS];
     uint64_t random;
 } model;
@@ -67,6 +68,21 @@ static uint64_t any(uint64_t below)
 {
     model.random = model.random * 6364136223846793005u + 1442695040888963407u;
     return (model.random >> 33) % below;
+}
+
+static uint64_t granule_floor(uint64_t offset)
+{
+    if (offset < model.first)
+        return 0;
+    return offset - (offset - model.first) % model.granule;
+}
+
+static uint64_t granule_ceil(uint64_t offset)
+{
+    if (offset <= model.first)
+        return model.first;
+    uint64_t into = (offset - model.first) % model.granule;
+    return into ? offset + (model.granule - into) : offset;
 }
 
 static void map_range(uint64_t offset, uint64_t length, bool mapped)
@@ -81,8 +97,8 @@ static void map_range(uint64_t offset, uint64_t length, bool mapped)
 static void touch(struct lam_io *io, uint64_t offset, uint64_t length)
 {
     uint64_t size = atomic_load(&io->size);
-    uint64_t from = granule_floor(&model.granules, offset);
-    uint64_t to = granule_ceil(&model.granules, offset + length);
+    uint64_t from = granule_floor(offset);
+    uint64_t to = granule_ceil(offset + length);
 
     map_range(from, min_u64(to, size) - from, true);
 }
@@ -111,8 +127,8 @@ static void fill(struct lam_io *io, uint64_t offset, uint64_t length, int byte)
 /* What the device frees of a request: whole granules. */
 static struct range freeable(uint64_t offset, uint64_t length)
 {
-    uint64_t from = granule_ceil(&model.granules, offset);
-    uint64_t to = granule_floor(&model.granules, offset + length);
+    uint64_t from = granule_ceil(offset);
+    uint64_t to = granule_floor(offset + length);
 
     return from < to ? range_make(from, to - from) : range_make(0, 0);
 }
@@ -122,21 +138,35 @@ static void aligned(uint64_t offset, uint64_t length)
     assert_true(length > 0 && (offset | length) % SECTOR == 0);
 }
 
-static int model_punch(struct lam_io *io, uint64_t offset, uint64_t length)
+typedef void command(struct lam_io *io, uint64_t offset, uint64_t length);
+
+/* The kernel cuts requests at the limit, wherever granules lie. */
+static int cut(struct lam_io *io, uint64_t offset, uint64_t length,
+               command *device)
+{
+    aligned(offset, length);
+    for (uint64_t done = 0; done < length; done += model.most)
+        device(io, offset + done, min_u64(model.most, length - done));
+    return 0;
+}
+
+static void device_punch(struct lam_io *io, uint64_t offset, uint64_t length)
 {
     struct range whole = freeable(offset, length);
 
-    aligned(offset, length);
-    if (model.row->refuses)
-        return -EIO;
-    if (!model.row->punches)
-        return -EOPNOTSUPP;
     if (!model.row->partial_stays)
         fill(io, offset, length, 0);
     else if (whole.length)
         fill(io, whole.offset, whole.length, 0);
     map_range(whole.offset, whole.length, false);
-    return 0;
+}
+
+static int model_punch(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    if (model.row->refuses)
+        return -EIO;
+    return model.row->punches ? cut(io, offset, length, device_punch)
+                              : -EOPNOTSUPP;
 }
 
 static int model_zero(struct lam_io *io, uint64_t offset, uint64_t length)
@@ -147,20 +177,23 @@ static int model_zero(struct lam_io *io, uint64_t offset, uint64_t length)
     return 0;
 }
 
-static int model_discard(struct lam_io *io, uint64_t offset, uint64_t length)
+static void device_discard(struct lam_io *io, uint64_t offset,
+                           uint64_t length)
 {
     struct range whole = freeable(offset, length);
 
-    aligned(offset, length);
-    if (model.row->refuses)
-        return -EREMOTEIO;
-    if (!model.row->discards)
-        return -EOPNOTSUPP;
     if (model.row->freed != TO_OLD && whole.length)
         fill(io, whole.offset, whole.length,
              model.row->freed == TO_ZERO ? 0 : 0xff);
     map_range(whole.offset, whole.length, false);
-    return 0;
+}
+
+static int model_discard(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    if (model.row->refuses)
+        return -EREMOTEIO;
+    return model.row->discards ? cut(io, offset, length, device_discard)
+                               : -EOPNOTSUPP;
 }
 
 /* --------------------------------------------------------- one conversion */
@@ -193,6 +226,9 @@ static void become(struct lam_io *io, const struct row *row, bool direct)
     uint64_t granule = SECTOR * (1 + any(any(2) ? 8 : 200));
     bool frees = row->discards || row->refuses;
 
+    model.granule = granule;
+    model.first = any(2) ? SECTOR * any(granule / SECTOR) : 0;
+    model.most = any(2) ? LAM_MIB : granule * (4 + any(8)) + SECTOR * any(8);
     model.memory = io->ops;
     model.row = row;
     ops = *model.memory;
@@ -210,14 +246,13 @@ static void become(struct lam_io *io, const struct row *row, bool direct)
         .physical_sector = BLOCK,
         .can_punch = row->punches,
         .can_zero_range = true,
-        .zero_max = row->zeroes ? LAM_MIB : 0,
+        .zero_max = row->zeroes || row->punches ? model.most : 0,
         .can_discard = frees,
-        .discard_max = frees ? LAM_MIB : 0,
+        .discard_max = frees ? model.most : 0,
         .discard_undefined = row->honest,
         .discard_granularity = granule,
-        .discard_alignment = SECTOR * any(granule / SECTOR),
+        .discard_alignment = model.first,
     };
-    model.granules = granules_of(&io->limits, 0);
     memset(model.mapped, true, sizeof model.mapped);
 }
 
@@ -274,9 +309,9 @@ static void assert_thin(const struct round *r)
     struct range whole = freeable(0, clear_end(r->size));
     uint64_t end = whole.offset + whole.length;
 
-    for (uint64_t at = whole.offset; at < end; at += model.granules.size)
+    for (uint64_t at = whole.offset; at < end; at += model.granule)
         assert_int_equal(model.mapped[at / SECTOR],
-                         has_data(r, at, at + model.granules.size));
+                         has_data(r, at, at + model.granule));
 }
 
 static void run_round(const struct row *row)
@@ -326,44 +361,9 @@ static void test_rows(void **state)
     }
 }
 
-/* ------------------------------------------------------------- granules */
-
-static void test_granules(void **state)
-{
-    static const struct {
-        uint64_t granularity, alignment, base, offset, floor, ceil;
-    } cases[] = {
-        { 4096, 0, 0, 0, 0, 0 },
-        { 4096, 0, 0, 1, 0, 4096 },
-        { 4096, 0, 0, 4096, 4096, 4096 },
-        { 4096, 512, 0, 0, 0, 512 },
-        { 4096, 512, 0, 511, 0, 512 },
-        { 4096, 512, 0, 512, 512, 512 },
-        { 4096, 512, 0, 513, 512, 4608 },
-        { 4096, 512, 1024, 0, 0, 3584 },
-        { 4096, 4608, 0, 0, 0, 512 },       /* beyond a granule */
-        { 1536, 0, 0, 1536, 1536, 1536 },   /* no power of two */
-        { 1536, 0, 0, 4000, 3072, 4608 },
-        { 0, 0, 0, 700, 512, 1024 },        /* unknown: a sector */
-    };
-
-    (void)state;
-    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
-        struct lam_io_limits limits = {
-            .logical_sector = 512,
-            .discard_granularity = cases[i].granularity,
-            .discard_alignment = cases[i].alignment,
-        };
-        struct granules g = granules_of(&limits, cases[i].base);
-        assert_int_equal(granule_floor(&g, cases[i].offset), cases[i].floor);
-        assert_int_equal(granule_ceil(&g, cases[i].offset), cases[i].ceil);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_granules),
         cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
