@@ -15,15 +15,16 @@
 
 enum job_kind { COMMIT, COMMIT_LOW, STREAM, STREAM_ALL, REBASE, FLATTEN, JOBS };
 
-/* The layer that a rebase goes to, behind those of the chain. */
-enum { LAYERS = 3, OTHER = LAYERS, OBJECTS };
+/* Of the chain, and one behind it that a rebase goes to. */
+enum { MAX_OBJECTS = 4 };
 
 struct crash {
-    struct layer_chain c;           /* LAYERS, and OTHER behind them */
+    struct layer_chain c;           /* and the other one behind it */
     enum job_kind job;
-    uint8_t *bases[OBJECTS];        /* the files before the job */
-    uint64_t lengths[OBJECTS];
-    struct lam_io *records[OBJECTS];
+    unsigned layers, objects;       /* of the chain, and with the other one */
+    uint8_t *bases[MAX_OBJECTS];    /* the files before the job */
+    uint64_t lengths[MAX_OBJECTS];
+    struct lam_io *records[MAX_OBJECTS];
     uint64_t replays;
 };
 
@@ -48,7 +49,7 @@ static int rebase(struct crash *t, struct lam_image *image,
 
     if (t->job == REBASE) {
         below = open_other(&t->c, other);
-        o.backing_file = t->c.disks[OTHER].name;
+        o.backing_file = t->c.disks[t->layers].name;
         o.backing_format = "raw";
     }
     o.compress = t->c.seed % 2;
@@ -106,16 +107,16 @@ static void chain_of(struct crash *t, struct layer_chain *out)
     char name[16];
 
     *out = (struct layer_chain){ .seed = c->seed, .random = c->random };
-    backing_name(c->disks[LAYERS - 1].io, name);
-    for (unsigned i = 0; i < OBJECTS; i++) {
+    backing_name(c->disks[t->layers - 1].io, name);
+    for (unsigned i = 0; i < t->objects; i++) {
         if (strcmp(name, c->disks[i].name))
             continue;
-        unsigned first = i == OTHER ? i : 0;
+        unsigned first = i == t->layers ? i : 0;
         for (unsigned k = first; k <= i; k++)
             out->disks[out->count++] = c->disks[k];
     }
     SIM_CHECK(out->count || !*name, c->seed, "the header names '%s'", name);
-    out->disks[out->count++] = c->disks[LAYERS - 1];
+    out->disks[out->count++] = c->disks[t->layers - 1];
 }
 
 /* True if there is nothing left to do. */
@@ -128,7 +129,7 @@ static bool is_done(const struct crash *t, const struct layer_chain *now)
     case FLATTEN:
         return now->count == 1;
     case REBASE:
-        return !strcmp(now->disks[0].name, t->c.disks[OTHER].name);
+        return !strcmp(now->disks[0].name, t->c.disks[t->layers].name);
     default:
         return false;
     }
@@ -143,7 +144,7 @@ static void run_again(struct crash *t, const char *when)
     if (is_done(t, &now))
         return;
     struct lam_image *image = layers_open(&now, now.count, true, NULL);
-    int rc = run_job(t, image, t->c.disks[OTHER].io, &err);
+    int rc = run_job(t, image, t->c.disks[t->layers].io, &err);
     SIM_CHECK(rc == 0, t->c.seed, "%s: once more: %s", when, err.message);
     layers_close(&now, image);
     chain_of(t, &now);
@@ -156,12 +157,12 @@ static void run_again(struct crash *t, const char *when)
 /* The base shows what the top does, once the job has ended. */
 static void verify_base(struct crash *t, const char *when)
 {
-    const struct layer_disk *top = &t->c.disks[LAYERS - 1];
+    const struct layer_disk *top = &t->c.disks[t->layers - 1];
     struct layer_chain low = t->c;
 
     if (t->job != COMMIT && t->job != COMMIT_LOW)
         return;
-    low.count = t->job == COMMIT ? LAYERS - 1 : LAYERS - 2;
+    low.count = t->job == COMMIT ? t->layers - 1 : t->layers - 2;
     struct layer_disk *base = &low.disks[low.count - 1];
     struct layer_disk saved = *base;
     base->bytes = NULL;
@@ -175,14 +176,14 @@ static void verify_base(struct crash *t, const char *when)
 
 static void crash_at(struct crash *t, size_t n, struct record_pick pick)
 {
-    struct lam_io *whole[OBJECTS];
+    struct lam_io *whole[MAX_OBJECTS];
     struct layer_chain now;
     char when[96];
 
     snprintf(when, sizeof when, "job %d, power cut after event %zu, pick %d "
              "%llu", (int)t->job, n, (int)pick.how,
              (unsigned long long)pick.value);
-    for (unsigned i = 0; i < OBJECTS; i++) {
+    for (unsigned i = 0; i < t->objects; i++) {
         whole[i] = t->c.disks[i].io;
         assert_int_equal(lam_io_record_rebuild(t->records[i], n, pick,
                                                t->bases[i], t->lengths[i],
@@ -195,7 +196,7 @@ static void crash_at(struct crash *t, size_t n, struct record_pick pick)
         run_again(t, when);
         verify_base(t, when);
     }
-    for (unsigned i = 0; i < OBJECTS; i++) {
+    for (unsigned i = 0; i < t->objects; i++) {
         lam_io_close(t->c.disks[i].io);
         t->c.disks[i].io = whole[i];
     }
@@ -207,11 +208,11 @@ static void make_chain(struct crash *t)
 {
     struct layer_chain *c = &t->c;
 
-    if (c->seed % 2)
+    if (c->seed / JOBS % 2)
         layers_add_raw(c);
     else
         layers_add_overlay(c);
-    while (c->count < LAYERS) {
+    while (c->count < t->layers) {
         struct lam_image *image;
 
         if (c->disks[c->count - 1].kind) {
@@ -222,27 +223,27 @@ static void make_chain(struct crash *t)
         }
         layers_add_overlay(c);
     }
-    struct lam_image *image = layers_open(c, LAYERS, true, NULL);
+    struct lam_image *image = layers_open(c, t->layers, true, NULL);
     for (unsigned i = 0; i < 12; i++)
         layers_guest(c, image);
     layers_close(c, image);
     layers_add_raw(c);
-    c->count = LAYERS;
+    c->count = t->layers;
 }
 
 static void record(struct crash *t)
 {
     struct lam_error err = LAM_ERROR_INIT;
 
-    for (unsigned i = 0; i < OBJECTS; i++) {
+    for (unsigned i = 0; i < t->objects; i++) {
         struct lam_io *io = t->c.disks[i].io;
         t->bases[i] = sim_bytes(io, &t->lengths[i]);
         int rc = i ? lam_io_record_join(io, t->records[0], &t->records[i], NULL)
                    : lam_io_record_new(io, &t->records[0], NULL);
         assert_int_equal(rc, 0);
     }
-    struct lam_image *image = layers_open(&t->c, LAYERS, true, t->records);
-    int rc = run_job(t, image, t->records[OTHER], &err);
+    struct lam_image *image = layers_open(&t->c, t->layers, true, t->records);
+    int rc = run_job(t, image, t->records[t->layers], &err);
     SIM_CHECK(rc == 0, t->c.seed, "job %d: %s", (int)t->job, err.message);
     layers_close(&t->c, image);
 }
@@ -270,14 +271,17 @@ static void run_seed(uint64_t seed)
     struct crash t = { .c = { .seed = seed, .random = seed },
                        .job = (enum job_kind)(seed % JOBS) };
 
+    t.layers = t.job == COMMIT && seed / JOBS % 2 ? 2 : 3;
+    t.objects = t.layers + 1;
+
     make_chain(&t);
     record(&t);
     cut_power(&t);
-    for (unsigned i = 0; i < OBJECTS; i++) {
-        lam_io_close(t.records[OBJECTS - 1 - i]);
+    for (unsigned i = 0; i < t.objects; i++) {
+        lam_io_close(t.records[t.objects - 1 - i]);
         free(t.bases[i]);
     }
-    t.c.count = OBJECTS;
+    t.c.count = t.objects;
     layers_free(&t.c);
 }
 

@@ -7,6 +7,12 @@
 
 #include "base/error.h"
 
+struct qcow2;
+
+/* Puts refcounts right that may be stale, before anything trusts them (format
+ * document 2.2).  What is in memory of L1 and L2 says nothing afterwards. */
+int qcow2_repair_dirty(struct qcow2 *q, struct lam_error *err);
+
 /* format_ops.set_writable */
 int qcow2_set_writable(void *format, bool writable, struct lam_error *err);
 

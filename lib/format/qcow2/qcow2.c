@@ -199,7 +199,7 @@ static int check_usable(const struct qcow2 *q, const struct format_open *o,
 
 /* The refcounts may be stale.  They are put right before anything trusts them
  * (format document 2.2). */
-static int repair_dirty(struct qcow2 *q, struct lam_error *err)
+int qcow2_repair_dirty(struct qcow2 *q, struct lam_error *err)
 {
     struct lam_check_result r;
 
@@ -217,13 +217,24 @@ static int repair_dirty(struct qcow2 *q, struct lam_error *err)
                     r.corruptions, r.check_errors);
 }
 
+/* Before the first write: the dirty ones have been repaired by now. */
+static int check_writable(struct qcow2 *q, struct lam_error *err)
+{
+    uint64_t length;
+    int rc = lam_io_size(q->io, &length, err);
+
+    return rc < 0 ? rc : header_validate_writable(&q->header, length, err);
+}
+
 static int open_tables(struct qcow2 *q, const struct format_open *o,
                        struct lam_error *err)
 {
     struct cache_budgets budgets = share_cache(q, o);
     bool writable = o->writable && !o->for_check;
-    int rc = writable && !o->repairing ? repair_dirty(q, err) : 0;
+    int rc = writable && !o->repairing ? qcow2_repair_dirty(q, err) : 0;
 
+    if (rc == 0 && writable && !o->repairing)
+        rc = check_writable(q, err);
     if (rc == 0)
         rc = o->snapshot
            ? load_snapshot_l1(q, o->snapshot, err)
@@ -457,6 +468,8 @@ static int qcow2_repair(void *format, unsigned what, lam_finding_fn *finding,
                         void *opaque, struct lam_check_result *out,
                         struct lam_error *err)
 {
+    if (what & LAM_REPAIR_ERRORS)
+        what |= QCOW2_REPAIR_SNAPSHOTS;
     return qcow2_repair_run(format, what, finding, opaque, out, err);
 }
 
