@@ -294,3 +294,39 @@ def test_mounted(lamella, our_img, folder):
         'disk', cwd=folder)
     assert (folder / 'disk').read_bytes()[:SIZE] == \
         (folder / 'a.raw').read_bytes()
+
+
+# ------------------------------------------------------------ --verify
+
+@pytest.mark.parametrize('source', ['a.raw', 'zlib.qcow2', 'large.qcow2'])
+@pytest.mark.parametrize('options', [
+    [], ['-S', '0'], ['-O', 'qcow2', '-c'], ['-O', 'qcow2'],
+    ['-t', 'none', '-T', 'none'], ['--no-sync']])
+def test_verify(lamella, folder, source, options):
+    events = [json.loads(line) for line in lamella.run(
+        'convert', '--verify', '--progress=json', *options, source, 'out',
+        cwd=folder).splitlines()]
+    assert [e['phase'] for e in events if e['event'] == 'progress'][-1] == \
+        'verify'
+    assert events[-1]['verified'] is True
+
+
+def test_verify_over_existing(lamella, reference, folder):
+    reference.run('convert', '-O', 'qcow2', 'large.qcow2', 'over.qcow2',
+                  cwd=folder)
+    lamella.run('convert', '--verify', '-n', '-O', 'qcow2', 'a.raw',
+                'over.qcow2', cwd=folder)
+    reference.run('compare', 'a.raw', 'over.qcow2', cwd=folder)
+
+
+def test_verify_finds_a_difference(lamella, folder):
+    """The source changes behind the copy's back."""
+    (folder / 'full.raw').write_bytes(b'x' * 96 * KiB)
+    convert = start_slowly(lamella.img, folder, '--verify', 'full.raw', 'out')
+    with open(folder / 'full.raw', 'r+b') as out:
+        out.write(b'y')
+    stderr = convert.communicate(timeout=60)[1].decode()
+    assert convert.returncode == 1
+    assert stderr == "lamella: verification failed: byte 0 of 'out' is not " \
+        'what the source has\n'
+    assert not (folder / 'out').exists()
