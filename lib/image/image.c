@@ -59,6 +59,7 @@ static int close_layer(struct lam_image *image, struct lam_error *err)
     lam_io_close(image->data);
     lam_io_close(image->io);
     pthread_rwlock_destroy(&image->whole_units);
+    buffer_pool_deinit(&image->buffers);
     pthread_mutex_destroy(&image->resize_lock);
     free(image->name);
     free(image->path);

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/buffer.h"
 #include "format/format.h"
 
 enum { IMAGE_DEFAULT_MAX_DEPTH = 1024 };
@@ -51,6 +52,7 @@ struct lam_image {
     /* Zeroing part of a unit looks at the rest of it and then takes it whole:
      * it holds this for writing, and every write holds it for reading. */
     pthread_rwlock_t whole_units;
+    struct buffer_pool buffers;     /* for what a write copies */
     pthread_mutex_t resize_lock;    /* one change of size, features or chain at
                                        a time; outermost */
 

@@ -155,6 +155,7 @@ int layer_new(struct lam_io *io, const char *name, const char *path,
         return lam_fail(err, ENOMEM, "no memory for an image");
     }
     init_lock(&image->whole_units);
+    buffer_pool_init(&image->buffers);
     pthread_mutex_init(&image->resize_lock, NULL);
     image->io = io;
     image->name = strdup(name);

@@ -3,10 +3,8 @@
  * write.c - guest bytes into the top layer: plan → COW fill → data → finish.
  *
  * The format says piece by piece where bytes go and what has to be copied in
- * front of and behind them; the copy is an ordinary read of this very image,
- * which until the piece is finished shows what was there before.  Head, data
- * and tail go out as one vectored write.  A piece that fails is cancelled: the
- * old content stays.
+ * front of and behind them (cow.c).  A piece that fails is cancelled: the old
+ * content stays.
  */
 #include "image/write.h"
 
@@ -16,12 +14,9 @@
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/zeroes.h"
-#include "image/chain.h"
+#include "image/cow.h"
 #include "image/encrypted.h"
 #include "image/graph.h"
-
-/* Below this a write of zero bytes costs less than a call to zero them. */
-static const uint64_t ZERO_CALL_MIN = 16 * LAM_KIB;
 
 /* Guest bytes that are compressed before their payloads are written. */
 static const uint64_t COMPRESSED_BATCH = 512 * LAM_KIB;
@@ -36,147 +31,7 @@ int image_check_writable(struct lam_image *image, struct lam_error *err)
     return 0;
 }
 
-/* ------------------------------------------------------------ COW regions */
-
-/* The head or the tail of a piece. */
-struct side {
-    struct range range;         /* guest; the end may lie past the disk's */
-    bool zero;
-    uint8_t *bytes;             /* owned; NULL if empty, or zero */
-};
-
-static void side_deinit(struct side *side)
-{
-    free(side->bytes);
-}
-
-static bool all_zero(const struct lam_extents *extents)
-{
-    for (size_t i = 0; i < extents->count; i++)
-        if (!extent_reads_zero(&extents->items[i]))
-            return false;
-    return true;
-}
-
-static int side_buffer(struct side *side, struct lam_error *err)
-{
-    side->bytes = buffer_new(side->range.length);
-    return side->bytes ? 0 : lam_fail(err, ENOMEM, "no memory to copy %" PRIu64
-                                      " bytes", side->range.length);
-}
-
-/* What the guest reads there now.  What lies past the end of the disk is zero,
- * so that nothing of a longer backing file gets in. */
-static int side_load(struct lam_image *image, struct side *side,
-                     struct lam_error *err)
-{
-    struct range inside = range_intersect(side->range,
-                                          range_make(0, image->size));
-    struct lam_extents extents lam_cleanup(lam_extents_deinit) =
-        LAM_EXTENTS_INIT;
-
-    side->zero = true;
-    if (!inside.length)
-        return 0;
-    int rc = chain_map(image, inside.offset, inside.length, LAM_DEPTH_ALL, 0,
-                       &extents, err);
-    if (rc < 0)
-        return rc;
-    side->zero = all_zero(&extents);
-    if (side->zero)
-        return 0;
-
-    rc = side_buffer(side, err);
-    if (rc < 0)
-        return rc;
-    memset(side->bytes + inside.length, 0, side->range.length - inside.length);
-    return image_read_extents(image, &extents, side->bytes, inside.length,
-                              inside.offset, err);
-}
-
-/* A side that has to be written as zeroes. */
-static int side_make_zeroes(struct side *side, struct lam_error *err)
-{
-    if (!side->range.length || side->bytes)
-        return 0;
-    int rc = side_buffer(side, err);
-    if (rc == 0)
-        memset(side->bytes, 0, side->range.length);
-    return rc;
-}
-
 /* ------------------------------------------------------------- one piece */
-
-static int write_whole(struct lam_image *image,
-                       const struct format_allocation *a, struct side *head,
-                       const void *data, struct side *tail,
-                       struct lam_error *err)
-{
-    struct iovec iov[3];
-    int count = 0;
-    uint64_t at = a->host_offset;
-
-    if (head->bytes) {
-        iov[count++] = (struct iovec){ head->bytes, head->range.length };
-        at -= head->range.length;
-    }
-    iov[count++] = (struct iovec){ (void *)data, a->length };
-    if (tail->bytes)
-        iov[count++] = (struct iovec){ tail->bytes, tail->range.length };
-    return image->crypt
-        ? encrypted_write(image, a->io, iov, count,
-                          a->offset - (a->host_offset - at), at, err)
-        : lam_io_writev(a->io, iov, count, at, err);
-}
-
-/* The whole range zeroed by one call, then the data into the middle. */
-static int write_over_zeroes(const struct format_allocation *a,
-                             const struct side *head, const void *data,
-                             const struct side *tail, struct lam_error *err)
-{
-    uint64_t length = head->range.length + a->length + tail->range.length;
-    int rc = lam_io_zero(a->io, a->host_offset - head->range.length, length,
-                         LAM_ZERO_NO_FALLBACK, err);
-    if (rc < 0)
-        return rc;
-    return lam_io_write(a->io, data, a->length, a->host_offset, err);
-}
-
-static int transfer(struct lam_image *image, const struct format_allocation *a,
-                    const void *data, struct lam_error *err)
-{
-    struct side head lam_cleanup(side_deinit) = {
-        .range = range_make(a->cow_start, a->offset - a->cow_start),
-    };
-    uint64_t end = a->offset + a->length;
-    struct side tail lam_cleanup(side_deinit) = {
-        .range = range_make(end, a->cow_end - end),
-    };
-
-    assert(a->cow_start <= a->offset && a->cow_end >= end);
-    int rc = side_load(image, &head, err);
-    if (rc == 0)
-        rc = side_load(image, &tail, err);
-    if (rc < 0)
-        return rc;
-
-    /* Zeroes on the host are not zeroes to the guest where it is encrypted. */
-    if (!a->host_is_zero || image->crypt) {
-        uint64_t copied = head.range.length + tail.range.length;
-        if (head.zero && tail.zero && copied >= ZERO_CALL_MIN &&
-            !image->crypt) {
-            rc = write_over_zeroes(a, &head, data, &tail, err);
-            if (rc != -ENOTSUP)
-                return rc;
-        }
-        rc = side_make_zeroes(&head, err);
-        if (rc == 0)
-            rc = side_make_zeroes(&tail, err);
-        if (rc < 0)
-            return rc;
-    }
-    return write_whole(image, a, &head, data, &tail, err);
-}
 
 /* Once for each request: what has been dropped and waits for the next flush is
  * not what a full disk may fail for. */
@@ -208,7 +63,7 @@ static int write_piece(struct lam_image *image, const void *data,
     assert(a.offset == offset && a.length > 0 && a.length <= length);
 
     *done = a.length;
-    rc = transfer(image, &a, data, err);
+    rc = cow_write(image, &a, data, err);
     if (!a.token)
         return rc;
     if (rc == 0)
