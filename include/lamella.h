@@ -787,6 +787,22 @@ LAM_API int lam_image_snapshot_external(struct lam_image *image,
                                             *options,
                                         struct lam_error *err);
 
+/*
+ * lam_image_overlay_create() - make an overlay of an image that nobody writes
+ * to.
+ *
+ * The same file as above, and @image, which is open read-only, stays as it is.
+ * While @image is open, nobody else can open it for writing who looks at locks.
+ * An existing file @overlay is -EEXIST, or replaced with @replace unless it is
+ * in @image's own chain.
+ *
+ * -EAGAIN if somebody has @image open for writing; else as above.
+ */
+LAM_API int lam_image_overlay_create(struct lam_image *image,
+                                     const char *overlay, bool replace,
+                                     const struct lam_overlay_options *options,
+                                     struct lam_error *err);
+
 struct lam_measure {
     uint64_t required;          /* bytes, for the data there is */
     uint64_t fully_allocated;   /* bytes, once every cluster is written */
@@ -872,10 +888,12 @@ struct lam_convert_options {
                                    sources' bytes, as they reach the target */
     uint64_t source_offset;     /* of the only source, copy what is here ... */
     uint64_t source_length;     /* ... and so long; 0: up to its end */
+    const char *journal;        /* a file, or NULL: see lam_convert() */
+    unsigned journal_interval;  /* milliseconds between records; 0: 1000 */
 };
 
 #define LAM_CONVERT_OPTIONS_INIT                                            \
-    { 0, 0, 0, 4096, NULL, NULL, NULL, 0, NULL, NULL, NULL, 0, 0 }
+    { 0, 0, 0, 4096, NULL, NULL, NULL, 0, NULL, NULL, NULL, 0, 0, NULL, 0 }
 
 /* "NAME:HEX" and its end. */
 #define LAM_DIGEST_TEXT 160
@@ -885,6 +903,7 @@ struct lam_convert_result {
     uint64_t bytes_guest;       /* of the sources: what there was to copy */
     uint64_t bytes_discarded;   /* freed in the target before the copy */
     uint64_t bytes_unreadable;  /* LAM_CONVERT_SALVAGE: are zeroes now */
+    uint64_t bytes_resumed;     /* complete before, says the journal */
     char digest[LAM_DIGEST_TEXT];   /* "NAME:HEX", or "" */
 };
 
@@ -918,6 +937,13 @@ LAM_API void lam_convert_plan_new(const struct lam_create_options *create,
  * reads as the sources do; beyond their end an existing target reads as it
  * did.  Returns 0 when all is on disk (unless LAM_CONVERT_NO_SYNC).
  * @result may be NULL.
+ *
+ * With @options->journal, a target that is a raw image can be completed after
+ * whatever ended the job: the same call goes on where the journal says that
+ * all before is on disk.  The file is made if it is missing and removed after
+ * a success.  -EINVAL if it belongs to another conversion (sources with their
+ * layers, their sizes and times; target; options) or is no journal; -EBUSY if
+ * another process uses it.  No digest; no LAM_CONVERT_NO_SYNC.
  */
 LAM_API int lam_convert(struct lam_image *const *sources, size_t nb_sources,
                         struct lam_image *target,

@@ -86,6 +86,7 @@ struct extras {
     struct rate rate;
     struct salvage salvage;
     struct digest *digest;
+    struct journal *journal;
 };
 
 /* Call when sizes and workers have been chosen; deinit also after a failure. */
@@ -95,6 +96,7 @@ static int extras_init(struct extras *x, struct copy_options *copy,
     const struct lam_convert_options *convert = copy->convert;
 
     x->digest = NULL;
+    x->journal = NULL;
     rate_init(&x->rate, convert->rate);
     salvage_init(&x->salvage, convert);
     copy->rate = &x->rate;
@@ -111,6 +113,22 @@ static int extras_init(struct extras *x, struct copy_options *copy,
                         convert->cancel, &x->digest, err);
     copy->digest = x->digest;
     return rc;
+}
+
+/* Go on where the journal says that another run has ended. */
+static int extras_resume(struct extras *x, struct copy_options *copy,
+                         struct lam_image *const *sources, size_t nb_sources,
+                         struct walk *walk, struct lam_error *err)
+{
+    if (!copy->convert->journal)
+        return 0;
+    int rc = journal_open(sources, nb_sources, copy->target, copy->convert,
+                          walk->total, &x->journal, err);
+    if (rc < 0)
+        return rc;
+    copy->journal = x->journal;
+    walk_seek(walk, journal_done(x->journal));
+    return journal_begin(x->journal, walk, copy->workers, err);
 }
 
 static int extras_finish(struct extras *x, struct lam_convert_result *result,
@@ -137,10 +155,10 @@ static void extras_deinit(struct extras *x)
  * inside the job, one at its end.
  */
 static bool suspend_barriers(struct lam_image *target, unsigned flags,
-                             enum lam_cache_mode *saved)
+                             bool journaled, enum lam_cache_mode *saved)
 {
     *saved = target->io->cache;
-    if (!(flags & LAM_CONVERT_NEW_TARGET) || target->data ||
+    if (!(flags & LAM_CONVERT_NEW_TARGET) || target->data || journaled ||
         (*saved != LAM_CACHE_WRITEBACK && *saved != LAM_CACHE_NONE))
         return false;
     target->io->cache = LAM_CACHE_UNSAFE;
@@ -172,8 +190,11 @@ static int copy_to_image(struct walk *walk, struct copy_options *copy,
     enum lam_cache_mode saved;
     struct zeroing zeroing;
 
-    bool suspended = suspend_barriers(copy->target, options->flags, &saved);
-    int rc = zeroing_begin(&zeroing, copy->target, walk->total, options, err);
+    bool suspended = suspend_barriers(copy->target, options->flags,
+                                      copy->journal, &saved);
+    int rc = walk->offset
+        ? zeroing_resume(&zeroing, copy->target, options, err)
+        : zeroing_begin(&zeroing, copy->target, walk->total, options, err);
     copy->zeroing = &zeroing;
     if (copy->pass)
         copy->pass->zeroing = &zeroing;
@@ -240,7 +261,12 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
                            err);
     if (rc == 0) {
         plan_passthrough(&walk, &copy, &pass);
-        rc = copy_to_image(&walk, &copy, &counts, err);
+        rc = extras_resume(&extras, &copy, sources, nb_sources, &walk, err);
+        uint64_t resumed = walk.offset;
+        if (rc == 0)
+            rc = copy_to_image(&walk, &copy, &counts, err);
+        counts.bytes_resumed = resumed;
+        rc = journal_finish(extras.journal, rc);
         walk_deinit(&walk);
     }
     rc = extras_finish(&extras, &counts, rc, err);

@@ -266,6 +266,15 @@ static int hash_chunk(struct copy *copy, struct copy_worker *w,
                       err);
 }
 
+static int next_chunk(struct copy *copy, unsigned worker,
+                      struct walk_chunk *chunk, struct lam_error *err)
+{
+    struct journal *journal = copy->options->journal;
+
+    return journal ? journal_next(journal, worker, chunk, err)
+                   : walk_next(copy->walk, chunk, err);
+}
+
 static int copy_step(void *job, unsigned worker, struct lam_error *err)
 {
     struct copy *copy = job;
@@ -273,7 +282,7 @@ static int copy_step(void *job, unsigned worker, struct lam_error *err)
 
     int rc = copy_cancelled(copy->options->convert, err);
     if (rc == 0)
-        rc = walk_next(copy->walk, &w->chunk, err);
+        rc = next_chunk(copy, worker, &w->chunk, err);
     if (rc == 0)
         return 0;
     if (rc > 0)
@@ -331,6 +340,7 @@ int copy_run(struct walk *walk, const struct copy_options *options,
     struct copy copy = { .options = options, .walk = walk };
 
     copy_progress_init(&copy.progress, walk->total, options->convert);
+    copy.progress.done = walk->offset;
     int rc = workers_new(&copy, err);
     if (rc == 0)
         rc = workers_run(options->workers, copy_step, &copy, err);

@@ -10,6 +10,7 @@
 #define LAM_JOB_COPY_H
 
 #include "job/digest.h"
+#include "job/journal.h"
 #include "job/passthrough.h"
 #include "job/rate.h"
 #include "job/salvage.h"
@@ -29,6 +30,7 @@ struct copy_options {
     struct rate *rate;          /* NULL: no limit */
     struct salvage *salvage;    /* NULL: what cannot be read is an error */
     struct digest *digest;      /* NULL: none */
+    struct journal *journal;    /* NULL: none; begun with the walk */
     struct passthrough *pass;   /* NULL: no chunks of payloads */
 };
 

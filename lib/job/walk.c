@@ -54,6 +54,17 @@ void walk_deinit(struct walk *walk)
     pthread_mutex_destroy(&walk->lock);
 }
 
+void walk_seek(struct walk *walk, uint64_t offset)
+{
+    assert(walk->sequence == 0 && offset <= walk->total);
+    walk->offset = offset == walk->total
+                       ? offset : align_down(offset, walk->options.unit);
+    walk->mapped_end = walk->offset;
+    while (walk->source + 1 < walk->nb_sources &&
+           walk->sources[walk->source + 1].start <= walk->offset)
+        walk->source++;
+}
+
 void walk_chunk_deinit(struct walk_chunk *chunk)
 {
     free(chunk->segments);

@@ -98,6 +98,10 @@ int walk_init(struct walk *walk, const struct walk_options *options,
               struct lam_error *err);
 void walk_deinit(struct walk *walk);
 
+/* Begin at @offset of the target, rounded down to a unit, instead of at 0;
+ * before the first chunk is asked for. */
+void walk_seek(struct walk *walk, uint64_t offset);
+
 /*
  * The next chunk into *@chunk (zero it before the first call; its arrays
  * are reused).  1: there is one; 0: that was all; negative: failed.

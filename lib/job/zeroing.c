@@ -198,22 +198,49 @@ static int clear_as_planned(struct zeroing *z, struct plan_input *in,
     return rc;
 }
 
+static int zeroing_init(struct zeroing *z, struct lam_image *target,
+                        struct lam_error *err)
+{
+    memset(z, 0, sizeof *z);
+    z->target = target;
+    z->zeroes = buffer_new(ZEROING_PIECE);
+    z->scratch = buffer_new(ZEROING_PIECE);
+    if (!z->zeroes || !z->scratch)
+        return lam_fail(err, ENOMEM, "no memory for %d bytes", ZEROING_PIECE);
+    memset(z->zeroes, 0, ZEROING_PIECE);
+    return 0;
+}
+
 int zeroing_begin(struct zeroing *z, struct lam_image *target, uint64_t total,
                   const struct lam_convert_options *options,
                   struct lam_error *err)
 {
     struct plan_input in;
 
-    memset(z, 0, sizeof *z);
-    z->target = target;
+    int rc = zeroing_init(z, target, err);
+    if (rc < 0)
+        return rc;
     z->is_new = options->flags & LAM_CONVERT_NEW_TARGET;
-    z->zeroes = buffer_new(ZEROING_PIECE);
-    z->scratch = buffer_new(ZEROING_PIECE);
-    if (!z->zeroes || !z->scratch)
-        return lam_fail(err, ENOMEM, "no memory for %d bytes", ZEROING_PIECE);
-    memset(z->zeroes, 0, ZEROING_PIECE);
     plan_input_probe(&in, target, options);
     return clear_as_planned(z, &in, total, options, err);
+}
+
+int zeroing_resume(struct zeroing *z, struct lam_image *target,
+                   const struct lam_convert_options *options,
+                   struct lam_error *err)
+{
+    struct lam_thin_plan plan;
+    struct plan_input in;
+
+    int rc = zeroing_init(z, target, err);
+    if (rc < 0)
+        return rc;
+    plan_input_probe(&in, target, options);
+    plan_decide(&in, &plan);
+    z->host_zeroes = plan_host_zeroes(&in);
+    z->method = plan.method == LAM_ZERO_BY_CLEAR_ONCE
+                    ? LAM_ZERO_BY_DISCARD_PROVE : plan.method;
+    return 0;
 }
 
 void zeroing_deinit(struct zeroing *z)

@@ -34,6 +34,14 @@ void plan_input_probe(struct plan_input *in, const struct lam_image *target,
 int zeroing_begin(struct zeroing *z, struct lam_image *target, uint64_t total,
                   const struct lam_convert_options *options,
                   struct lam_error *err);
+/*
+ * The same for a job that goes on where another has ended: that has cleared
+ * the target if that was the plan, and has written since; what should be zero
+ * is proved to be.
+ */
+int zeroing_resume(struct zeroing *z, struct lam_image *target,
+                   const struct lam_convert_options *options,
+                   struct lam_error *err);
 void zeroing_deinit(struct zeroing *z);
 
 /* Make the range read as zero.  @scratch: ZEROING_PIECE aligned bytes. */
