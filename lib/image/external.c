@@ -11,6 +11,8 @@
  * An overlay that nobody has written to reads as what is below it, so whether a
  * crash comes before the switch or after it, the overlay on disk is right.
  */
+#include "image/external.h"
+
 #include <string.h>
 #include <sys/stat.h>
 
@@ -57,9 +59,8 @@ static int name_backing(const struct lam_image *image, const char *overlay,
     return *out ? 0 : lam_fail(err, ENOMEM, "no memory for a file name");
 }
 
-static int create_overlay(struct lam_image *image, const char *overlay,
-                          const struct lam_overlay_options *o,
-                          struct lam_error *err)
+int external_create(struct lam_image *image, const char *overlay,
+                    const struct lam_overlay_options *o, struct lam_error *err)
 {
     struct lam_create_options create = LAM_CREATE_OPTIONS_INIT;
     lam_autofree char *backing = NULL;
@@ -181,7 +182,7 @@ int lam_image_snapshot_external(struct lam_image *image, const char *overlay,
         options = &defaults;
     int rc = check_request(image, overlay, options, err);
     if (rc == 0)
-        rc = create_overlay(image, overlay, options, err);
+        rc = external_create(image, overlay, options, err);
     if (rc < 0)
         return rc;
     rc = put_above(image, overlay, options, &changed, err);
