@@ -23,11 +23,10 @@ struct cli {
  */
 typedef int cmd_fn(const struct cli *cli, int argc, char **argv);
 
-cmd_fn cmd_amend, cmd_bench, cmd_bitmap, cmd_check, cmd_commit, cmd_compare,
-       cmd_convert,
-       cmd_create, cmd_dd, cmd_info,
-       cmd_io, cmd_map, cmd_measure, cmd_rebase, cmd_resize, cmd_snapshot,
-       cmd_stream;
+cmd_fn cmd_amend, cmd_bench, cmd_bitmap, cmd_chain, cmd_check, cmd_commit,
+       cmd_compare, cmd_convert, cmd_create, cmd_dd, cmd_info, cmd_io,
+       cmd_map, cmd_measure, cmd_overlay, cmd_rebase, cmd_resize,
+       cmd_snapshot, cmd_stream;
 
 /* "PROGRAM: message\n" on stderr. */
 void cli_error(const struct cli *cli, const char *fmt, ...)

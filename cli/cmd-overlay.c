@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cmd-overlay.c - `overlay`: an external snapshot in one step.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "print.h"
+#include "source-option.h"
+
+static const char synopsis[] =
+    "overlay [-f FMT | --image-opts] [-o OPTIONS] [--read-only] [--force]\n"
+    "         [-q] IMAGE OVERLAY";
+
+static const char help[] =
+    "Freeze an image and go on in a new overlay: an external snapshot.\n\n"
+    "Options:\n"
+    "  -f, --format FMT     format of IMAGE (default: look at it)\n"
+    "      --image-opts     IMAGE is a list \"key=value,...\"\n"
+    "  -o, --options LIST   of the overlay: cluster_size, lazy_refcounts,\n"
+    "                       extended_l2, encrypt.*\n"
+    "      --read-only      take write permission from IMAGE's file\n"
+    "      --force          replace a file OVERLAY that is there\n"
+    "  -q, --quiet          print nothing but errors\n"
+    "      --object OBJECT  a secret, for encrypted images\n"
+    "      --untrusted      open no file that the image's header names\n"
+    "  -h, --help           print this help\n\n"
+    "The overlay has IMAGE's size, and records its format and a name that is\n"
+    "relative to the overlay's directory.  Refused if somebody has IMAGE open\n"
+    "for writing.\n\n"
+    "Examples:\n"
+    "  overlay disk.qcow2 disk.after-update.qcow2\n"
+    "  overlay --read-only -f raw template.raw vm1.qcow2\n";
+
+struct overlay_args {
+    struct source_options source;
+    struct keyvals options;
+    const char *image, *overlay;
+    bool read_only, force, quiet;
+};
+
+enum { OPT_READ_ONLY = OPT_OWN, OPT_FORCE };
+
+static const struct option long_options[] = {
+    SOURCE_LONG_OPTIONS,
+    { "options", required_argument, NULL, 'o' },
+    { "read-only", no_argument, NULL, OPT_READ_ONLY },
+    { "force", no_argument, NULL, OPT_FORCE },
+    { "quiet", no_argument, NULL, 'q' },
+    { NULL, 0, NULL, 0 },
+};
+
+/* ------------------------------------------------------------- command line */
+
+static int take_options(const struct cli *cli, struct keyvals *kv)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (keyvals_parse(kv, optarg, &err) == 0)
+        return -1;
+    cli_report(cli, &err);
+    return 1;
+}
+
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int c, struct overlay_args *args)
+{
+    switch (c) {
+    case 'h':
+        return cli_help(cli, synopsis, help);
+    case 'o':
+        return take_options(cli, &args->options);
+    case OPT_READ_ONLY:
+        args->read_only = true;
+        return -1;
+    case OPT_FORCE:
+        args->force = true;
+        return -1;
+    case 'q':
+        args->quiet = true;
+        return -1;
+    default:
+        return source_option(cli, c, &args->source);
+    }
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct overlay_args *args)
+{
+    int c;
+
+    while ((c = getopt_long(argc, argv, "hf:o:q", long_options, NULL)) != -1) {
+        int status = take_option(cli, c, args);
+        if (status >= 0)
+            return status;
+    }
+    if (optind != argc - 2)
+        return cli_usage(cli, "Expecting the names of an image and of its new "
+                         "overlay");
+    args->image = argv[optind];
+    args->overlay = argv[optind + 1];
+    return source_options_check(cli, &args->source);
+}
+
+/* ------------------------------------------------------------------ options */
+
+/* What IMAGE decides, or makes no sense for an overlay. */
+static int check_keys(const struct cli *cli, const struct keyvals *kv)
+{
+    static const char *const known[] = {
+        "cluster_size", "lazy_refcounts", "extended_l2",
+    };
+
+    for (size_t i = 0; i < kv->count; i++) {
+        const char *key = kv->items[i].key;
+        bool found = !strncmp(key, "encrypt.", 8);
+
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
+            found |= !strcmp(key, known[k]);
+        if (found)
+            continue;
+        cli_error(cli, "Option '%s' cannot be given for an overlay", key);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int make_options(const struct cli *cli, const struct overlay_args *args,
+                        struct lam_overlay_options *o)
+{
+    struct lam_create_options create = LAM_CREATE_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+    int rc = check_keys(cli, &args->options);
+
+    if (rc < 0)
+        return rc;
+    create.encryption.keyring = cli->keyring;
+    rc = create_options_apply("qcow2", &args->options, &create, &err);
+    if (rc < 0) {
+        cli_report(cli, &err);
+        return rc;
+    }
+    o->cluster_size = create.cluster_size;
+    o->lazy_refcounts = create.lazy_refcounts;
+    o->extended_l2 = create.extended_l2;
+    o->encryption = create.encryption;
+    return 0;
+}
+
+/* ----------------------------------------------------------------- the deed */
+
+static int make_read_only(const struct cli *cli, const char *path)
+{
+    struct stat st;
+    const mode_t write = S_IWUSR | S_IWGRP | S_IWOTH;
+
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+        chmod(path, st.st_mode & 07777 & ~write) == 0)
+        return 0;
+    cli_error(cli, "The overlay is made, but '%s' stays writable: %s", path,
+              errno ? strerror(errno) : "not a regular file");
+    return -EPERM;
+}
+
+static int make_overlay(const struct cli *cli, const struct overlay_args *args,
+                        const struct lam_overlay_options *options,
+                        struct lam_image *image)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    char size[32];
+    int rc = lam_image_overlay_create(image, args->overlay, args->force,
+                                      options, &err);
+
+    if (rc < 0) {
+        cli_report(cli, &err);
+        return rc;
+    }
+    if (args->read_only)
+        rc = make_read_only(cli, lam_image_name(image));
+    if (rc == 0 && !args->quiet)
+        printf("Overlay '%s' of '%s' (%s, %s) made.\n", args->overlay,
+               args->image, lam_image_format(image),
+               human_size(lam_image_size(image), size));
+    return rc;
+}
+
+int cmd_overlay(const struct cli *cli, int argc, char **argv)
+{
+    struct overlay_args args = { .image = NULL };
+    struct lam_overlay_options options = LAM_OVERLAY_OPTIONS_INIT;
+    struct lam_image *image;
+    int status = parse_args(cli, argc, argv, &args);
+
+    if (status < 0) {
+        int rc = make_options(cli, &args, &options);
+
+        if (rc == 0)
+            rc = source_open(cli, args.image, &args.source, 0, &image);
+        if (rc == 0) {
+            if (!args.source.format && !args.source.image_opts)
+                warn_guessed(args.image, image);
+            rc = make_overlay(cli, &args, &options, image);
+            lam_image_close(image, NULL);
+        }
+        status = cli_finish(cli, rc < 0);
+    }
+    keyvals_deinit(&args.options);
+    return status;
+}
