@@ -244,7 +244,7 @@ static int convert_to_stream(struct convert *c, int fd)
 
     if (strcmp(c->args.format, "raw") || c->args.compress ||
         c->args.create.count || c->args.backing_file || c->args.explain ||
-        c->args.bitmaps || c->args.verify) {
+        c->args.bitmaps || c->args.verify || c->args.journal) {
         cli_error(c->cli, "%s: only a plain raw image can be written to a pipe",
                   c->args.target);
         return -EINVAL;
@@ -283,6 +283,7 @@ static void set_options(struct convert *c)
     c->options.requests = c->args.requests;
     c->options.rate = c->args.rate;
     c->options.digest = c->args.digest;
+    c->options.journal = c->args.journal;
     c->options.cancel = interrupt_catch();
     signal(SIGPIPE, SIG_IGN);   /* writing to a closed pipe is an error */
 }

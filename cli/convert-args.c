@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "convert-args.h"
 
@@ -68,6 +69,10 @@ static const char help[] =
     "                             in use by this machine\n"
     "      --verify               read the target back, from the disk where the\n"
     "                             system allows it, and compare\n"
+    "      --resume FILE          keep a journal in FILE: after whatever ended\n"
+    "                             the command, the same one goes on with a raw\n"
+    "                             TARGET where it is known to be on disk.  FILE is\n"
+    "                             removed after a success\n"
     "  -m, --parallel N           requests in flight, 1 to 16 (default: 8)\n"
     "  -r, --rate RATE            copy at most RATE bytes of data a second\n"
     "  -p, --progress             show progress, and at the end what was done\n"
@@ -91,7 +96,7 @@ enum {
     OPT_IMAGE_OPTS = 256, OPT_TARGET_IMAGE_OPTS, OPT_OBJECT,
     OPT_TARGET_IS_ZERO, OPT_SALVAGE, OPT_BITMAPS, OPT_SKIP_BROKEN,
     OPT_NO_SYNC, OPT_STRICT_CACHE, OPT_EXPLAIN, OPT_UNTRUSTED,
-    OPT_DIGEST, OPT_VERIFY, OPT_FORCE,
+    OPT_DIGEST, OPT_VERIFY, OPT_FORCE, OPT_RESUME,
 };
 
 static const struct option long_options[] = {
@@ -129,6 +134,7 @@ static const struct option long_options[] = {
     { "digest", required_argument, NULL, OPT_DIGEST },
     { "verify", no_argument, NULL, OPT_VERIFY },
     { "force", no_argument, NULL, OPT_FORCE },
+    { "resume", required_argument, NULL, OPT_RESUME },
     { NULL, 0, NULL, 0 },
 };
 
@@ -304,6 +310,9 @@ static int take_value(const struct cli *cli, int c, struct convert_args *args,
     case OPT_DIGEST:
         args->digest = optarg;
         return 0;
+    case OPT_RESUME:
+        args->journal = optarg;
+        return 0;
     default:
         return take_object(cli, optarg);
     }
@@ -349,6 +358,15 @@ static const char *contradiction(const struct convert_args *args,
         return "Cannot use copy offloading in salvaging mode";
     if (args->snapshot && args->nb_sources > 1)
         return "No support for concatenating multiple snapshot";
+    if (args->journal && (args->compress || args->bitmaps || !args->format ||
+                          strcmp(args->format, "raw")))
+        return "--resume needs a raw target (-O raw)";
+    if (args->journal && args->digest)
+        return "--resume cannot be used with --digest, which needs all bytes "
+               "in one go";
+    if (args->journal && (args->no_sync || args->cache == LAM_CACHE_UNSAFE))
+        return "--resume cannot be used with a target that is never flushed "
+               "(--no-sync, -t unsafe)";
     if (args->no_create && args->create.count)
         return "-o has no effect when skipping image creation";
     return NULL;
@@ -421,7 +439,10 @@ int convert_args_parse(const struct cli *cli, int argc, char **argv,
         if (status >= 0)
             return status;
     }
-    return judge(cli, args, &seen);
+    status = judge(cli, args, &seen);
+    args->resuming = args->journal && access(args->journal, F_OK) == 0;
+    args->no_create |= args->resuming;
+    return status;
 }
 
 void convert_args_deinit(struct convert_args *args)

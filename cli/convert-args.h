@@ -28,6 +28,8 @@ struct convert_args {
     uint64_t sparse_size;           /* -S */
     uint64_t rate;                  /* -r, 0: none */
     const char *digest;             /* --digest */
+    const char *journal;            /* --resume */
+    bool resuming;                  /* ... which is there already */
     unsigned requests;              /* -m, 0: default */
     bool compress, no_create, target_is_zero, no_sync, strict_cache, bitmaps;
     bool skip_broken_bitmaps;

@@ -93,7 +93,7 @@ static void summary_text(const struct report *r,
                          const struct lam_convert_result *c,
                          const struct lam_thin_plan *plan)
 {
-    char text[6][32];
+    char text[7][32];
 
     fprintf(r->out, "%s in %.2f s (%.0f MiB/s): %s read, %s written, "
             "%s zeroed, %s discarded, %s skipped",
@@ -104,6 +104,9 @@ static void summary_text(const struct report *r,
             human_size(c->bytes_zeroed, text[3]),
             human_size(c->bytes_discarded, text[4]),
             human_size(c->bytes_skipped, text[5]));
+    if (c->bytes_resumed)
+        fprintf(r->out, ", %s done before",
+                human_size(c->bytes_resumed, text[6]));
     if (plan)
         fprintf(r->out, "; zeroes: %s (%s)", zero_method_text(plan->method),
                 plan->reason);
@@ -119,6 +122,7 @@ static void summary_json(const struct report *r,
         { "written", c->bytes_written }, { "zeroed", c->bytes_zeroed },
         { "discarded", c->bytes_discarded }, { "skipped", c->bytes_skipped },
         { "unreadable", c->bytes_unreadable },
+        { "resumed", c->bytes_resumed },
     };
 
     fputs("{\"event\": \"summary\"", r->out);

@@ -353,8 +353,11 @@ static int sync_directory(const char *path)
     return rc;
 }
 
-static enum target_rest remove_made(const struct convert_target *target)
+static enum target_rest remove_made(const struct convert_args *args,
+                                    const struct convert_target *target)
 {
+    if (args->journal && access(args->journal, F_OK) == 0)
+        return TARGET_RESUMABLE;
     if (!target->made)
         return target->image ? TARGET_INCOMPLETE : TARGET_UNTOUCHED;
     if (target->data_path && !target->data_existed)
@@ -395,6 +398,8 @@ const char *target_rest_text(enum target_rest rest)
         return "is removed again";
     case TARGET_INCOMPLETE:
         return "is left incomplete";
+    case TARGET_RESUMABLE:
+        return "is left incomplete, and the same command goes on with it";
     case TARGET_UNTOUCHED:
         break;
     }
@@ -408,7 +413,7 @@ int convert_target_end(const struct cli *cli, const struct convert_args *args,
     *rest = TARGET_UNTOUCHED;
     /* Removed first, so that closing it writes nothing to disk for nothing. */
     if (rc < 0)
-        *rest = remove_made(target);
+        *rest = remove_made(args, target);
     int end = close_image(cli, target, rc == 0);
     if (rc == 0)
         rc = end;
@@ -420,7 +425,7 @@ int convert_target_end(const struct cli *cli, const struct convert_args *args,
                       target->name, strerror(-rc));
     }
     if (rc < 0 && *rest == TARGET_UNTOUCHED)
-        *rest = remove_made(target);
+        *rest = remove_made(args, target);
     /* Whoever was interrupted says so in a line of his own. */
     if (*rest == TARGET_INCOMPLETE && target->made && rc != -ECANCELED &&
         !cli->as_qemu)

@@ -46,7 +46,10 @@ int convert_target_open_given(const struct cli *cli,
                               struct convert_target *target);
 
 /* What a conversion that was not finished has left of its target. */
-enum target_rest { TARGET_UNTOUCHED, TARGET_REMOVED, TARGET_INCOMPLETE };
+enum target_rest {
+    TARGET_UNTOUCHED, TARGET_REMOVED, TARGET_INCOMPLETE,
+    TARGET_RESUMABLE,           /* a journal says how far it is complete */
+};
 
 /* "is removed again" */
 const char *target_rest_text(enum target_rest rest);

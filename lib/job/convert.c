@@ -301,6 +301,8 @@ int lam_convert_to_fd(struct lam_image *const *sources, size_t nb_sources,
         .workers = sources_workers(options,
                                 sources_direct(sources, nb_sources, NULL)),
     };
+    if (options->journal)
+        return lam_fail(err, ENOTSUP, "what goes to a pipe cannot be resumed");
     cuts.data_max = max_u64(chunk_bytes(options),
                             sources_cluster(sources, nb_sources));
     int rc = extras_init(&extras, &copy, &cuts, err);
