@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test-journal.c - a copy that is interrupted, by a failing write or by power
+ * that goes, and is resumed: the target becomes what the source is, and what
+ * the journal said was on the disk.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "unit.h"
+
+#include "image/image.h"
+
+enum { SIZE = (12 << 20) + 512 };
+
+/* ------------------------------------------------------- a disk that forgets */
+
+static const struct lam_io_ops *memory;     /* the table underneath */
+static uint8_t *durable;        /* what is on the disk since the last flush */
+static pthread_mutex_t disk_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int writes_left; /* until writing fails */
+
+static ssize_t disk_writev(struct lam_io *io, const struct iovec *iov,
+                           int iovcnt, uint64_t offset)
+{
+    if (atomic_fetch_sub(&writes_left, 1) <= 0)
+        return -EIO;
+    return memory->writev(io, iov, iovcnt, offset);
+}
+
+static int disk_flush(struct lam_io *io)
+{
+    struct iovec iov = { durable, SIZE };
+
+    pthread_mutex_lock(&disk_lock);
+    ssize_t n = memory->readv(io, &iov, 1, 0);
+    pthread_mutex_unlock(&disk_lock);
+    return n == SIZE ? 0 : -EIO;
+}
+
+static struct lam_image *open_disk(const void *bytes, unsigned flags)
+{
+    static struct lam_io_ops ops;
+    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
+    struct lam_image *image;
+    struct lam_io *io;
+
+    options.flags = flags;
+    assert_int_equal(lam_io_memory_new(bytes, SIZE, &io, NULL), 0);
+    io->writable = flags & LAM_OPEN_WRITE;
+    if (io->writable) {
+        memory = io->ops;
+        ops = *memory;
+        ops.writev = disk_writev;
+        ops.flush = disk_flush;
+        io->ops = &ops;
+    }
+    assert_int_equal(image_open_io(io, "raw", &options, NULL, &image, NULL),
+                     0);
+    return image;
+}
+
+/* ------------------------------------------------------------ the fixture */
+
+struct fixture {
+    char path[64];
+    uint8_t *bytes;             /* of the source */
+    struct lam_image *source;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+
+    if (!f)
+        return -1;
+    f->bytes = calloc(1, SIZE);
+    durable = calloc(1, SIZE);
+    if (!f->bytes || !durable)
+        return -1;
+    for (size_t i = 0; i < SIZE; i++)
+        if (i / 300000 % 3)
+            f->bytes[i] = (uint8_t)(i / 512 % 251 + 1);
+    snprintf(f->path, sizeof f->path, "/tmp/lamella-journal-%d",
+             (int)getpid());
+    unlink(f->path);
+    f->source = open_disk(f->bytes, 0);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    unlink(f->path);
+    lam_image_close(f->source, NULL);
+    free(f->bytes);
+    free(durable);
+    free(f);
+    return 0;
+}
+
+/* One run onto what is on the disk; the disk is then what was flushed. */
+static int run(struct fixture *f, int writes, unsigned workers,
+               struct lam_convert_result *result, struct lam_error *err)
+{
+    struct lam_convert_options options = LAM_CONVERT_OPTIONS_INIT;
+    struct lam_image *target = open_disk(durable, LAM_OPEN_WRITE);
+
+    atomic_store(&writes_left, writes);
+    options.journal = f->path;
+    options.journal_interval = 1;
+    options.workers = workers;
+    int rc = lam_convert(&f->source, 1, target, &options, result, err);
+    atomic_store(&writes_left, 0);
+    lam_image_close(target, NULL);
+    return rc;
+}
+
+/* The number in the last whole line of the journal. */
+static uint64_t last_done(const char *path)
+{
+    FILE *in = fopen(path, "r");
+    unsigned long long done = 0;
+    char line[4300];
+
+    assert_non_null(in);
+    while (fgets(line, sizeof line, in))
+        if (strchr(line, '\n'))
+            sscanf(line, "done %llu", &done);
+    fclose(in);
+    return done;
+}
+
+/* ------------------------------------------------------------ the tests */
+
+/* All that the journal says is done is on the disk, whatever was lost. */
+static void test_power_loss(void **state)
+{
+    struct fixture *f = *state;
+    struct lam_convert_result result;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    for (unsigned workers = 1; workers <= 3; workers += 2) {
+        memset(durable, 0x55, SIZE);
+        int rc = -EIO, runs = 0;
+        for (; rc < 0; runs++) {
+            assert_true(runs < 100);
+            rc = run(f, 4 + runs, workers, &result, &err);
+            if (rc == 0)
+                break;
+            uint64_t done = last_done(f->path);
+            assert_true(done <= SIZE);
+            assert_memory_equal(durable, f->bytes, done);
+        }
+        assert_true(runs > 1);
+        assert_true(result.bytes_resumed > 0);
+        assert_memory_equal(durable, f->bytes, SIZE);
+        assert_int_equal(access(f->path, F_OK), -1);
+    }
+}
+
+/* A line that was not written completely says nothing. */
+static void test_torn_line(void **state)
+{
+    static const char *const tails[] = {
+        "done 99999999999 #00000000\n", "done 12582912", "\n", "done 4096 #1",
+        "x", "done 1 #zzzzzzzz\n",
+    };
+    struct fixture *f = *state;
+    struct lam_convert_result result;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(tails); i++) {
+        memset(durable, 0, SIZE);
+        assert_int_equal(run(f, 5, 1, NULL, &err), -EIO);
+        uint64_t done = last_done(f->path);
+        FILE *out = fopen(f->path, "a");
+        fputs(tails[i], out);
+        fclose(out);
+        assert_works(run(f, 1000, 1, &result, &err), &err);
+        assert_int_equal(result.bytes_resumed, done);
+        assert_memory_equal(durable, f->bytes, SIZE);
+    }
+}
+
+/* A journal cut anywhere: the copy goes on or begins anew. */
+static void test_cut(void **state)
+{
+    struct fixture *f = *state;
+    struct lam_error err = LAM_ERROR_INIT;
+    struct stat st;
+
+    for (off_t keep = 0, size = 1; keep < size; keep += 29) {
+        memset(durable, 0, SIZE);
+        assert_int_equal(run(f, 6, 1, NULL, &err), -EIO);
+        assert_int_equal(stat(f->path, &st), 0);
+        size = st.st_size;
+        assert_int_equal(truncate(f->path, keep < size ? keep : size), 0);
+        assert_works(run(f, 1000, 2, NULL, &err), &err);
+        assert_memory_equal(durable, f->bytes, SIZE);
+    }
+}
+
+static void put(const char *path, const char *text)
+{
+    FILE *out = fopen(path, "w");
+
+    assert_non_null(out);
+    fputs(text, out);
+    fclose(out);
+}
+
+/* What is not this conversion's journal is refused, and stays. */
+static void test_other(void **state)
+{
+    struct fixture *f = *state;
+    struct lam_convert_options options = LAM_CONVERT_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    put(f->path, "my thesis\n");
+    assert_int_equal(run(f, 1000, 1, NULL, &err), -EINVAL);
+    assert_non_null(strstr(err.message, "is not a journal"));
+    unlink(f->path);
+
+    memset(durable, 0, SIZE);
+    assert_int_equal(run(f, 5, 1, NULL, &err), -EIO);
+    struct lam_image *target = open_disk(durable, LAM_OPEN_WRITE);
+    options.journal = f->path;
+    options.sparse_size = 65536;
+    assert_int_equal(lam_convert(&f->source, 1, target, &options, NULL, &err),
+                     -EINVAL);
+    assert_non_null(strstr(err.message, "of another conversion"));
+    assert_non_null(strstr(err.message, "sparse=65536"));
+    options.digest = "sha256";
+    assert_int_equal(lam_convert(&f->source, 1, target, &options, NULL, &err),
+                     -ENOTSUP);
+    options.digest = NULL;
+    options.flags = LAM_CONVERT_NO_SYNC;
+    assert_int_equal(lam_convert(&f->source, 1, target, &options, NULL, &err),
+                     -EINVAL);
+    lam_image_close(target, NULL);
+    assert_works(run(f, 1000, 1, NULL, &err), &err);
+    assert_memory_equal(durable, f->bytes, SIZE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_power_loss, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_torn_line, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_other, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
