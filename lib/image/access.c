@@ -18,15 +18,22 @@ static enum lam_io_locking locking_of(const struct lam_image *layer)
     return layer->ops == &format_raw ? LAM_IO_LOCKED_SHARED : LAM_IO_LOCKED;
 }
 
+/* A raw image that a job writes to is not shared with whoever else does. */
+static enum lam_io_locking job_locking_of(const struct lam_image *layer)
+{
+    return layer->unlocked ? LAM_IO_UNLOCKED : LAM_IO_LOCKED;
+}
+
 static int files_set_writable(struct lam_image *layer, bool writable,
                               struct lam_error *err)
 {
-    int rc = lam_io_set_writable(layer->io, writable, locking_of(layer), err);
+    int rc = lam_io_set_writable(layer->io, writable, writable
+                                 ? job_locking_of(layer) : locking_of(layer),
+                                 err);
 
     if (rc < 0 || !layer->data)
         return rc;
-    rc = lam_io_set_writable(layer->data, writable, layer->unlocked
-                             ? LAM_IO_UNLOCKED : LAM_IO_LOCKED, err);
+    rc = lam_io_set_writable(layer->data, writable, job_locking_of(layer), err);
     if (rc < 0 && writable)
         lam_io_set_writable(layer->io, false, locking_of(layer), NULL);
     return rc;
