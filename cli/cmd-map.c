@@ -125,11 +125,12 @@ struct map_out {
 /*
  * qemu-img asks the host for holes below the clusters of a qcow2 image only
  * when a tenth of the file is missing, as after preallocation; the rule was
- * found by trying.  Nobody asks below an external data file.
+ * found by trying.  It counts in the image file also where the data lie in
+ * another one.
  */
 static bool is_sparse(const struct lam_image_info *info)
 {
-    if (!info->is_qcow2 || info->data_file)
+    if (!info->is_qcow2)
         return false;
     uint64_t clusters = info->file_length / info->cluster_size +
                         (info->file_length % info->cluster_size != 0);
