@@ -144,6 +144,10 @@ struct format_payload_ops {
                  struct lam_error *err);
 };
 
+/* For zero(), beside LAM_ZERO_...: only what is unallocated, and what the guest
+ * sees is said to stay the same. */
+enum { FORMAT_ZERO_ABSENT = 1 << 16 };
+
 struct format_ops {
     const char *name;           /* "raw", "qcow2" */
     bool can_compress;
@@ -185,6 +189,10 @@ struct format_ops {
      * cluster_size() bytes. */
     int (*read_compressed)(void *format, const struct lam_extent *extent,
                            void *cluster, struct lam_error *err);
+    /* The same for a part of the cluster: @extent's length goes to @buf.  Is
+     * cheap for what lies in a cluster that was read from a moment ago. */
+    int (*read_compressed_part)(void *format, const struct lam_extent *extent,
+                                void *buf, struct lam_error *err);
 
     /* Between enter and leave no host cluster that a map answered is given to
      * somebody else.  Cheap; NULL where nothing ever moves. */

@@ -45,6 +45,8 @@ static void note_writable(struct lam_image *layer, bool writable)
 
     image_graph_begin_change(top);
     layer->writable = writable;
+    if (layer != top)
+        top->written = writable ? layer : NULL;
     image_graph_end_change(top);
 }
 

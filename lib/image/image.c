@@ -120,16 +120,40 @@ int image_check_range(struct lam_image *image, uint64_t offset, uint64_t length,
     return 0;
 }
 
+static uint64_t enter(struct lam_image *image)
+{
+    return image && image->writable && image->ops->enter
+        ? image->ops->enter(image->format) : 0;
+}
+
+static void leave(struct lam_image *image, uint64_t token)
+{
+    if (image && image->writable && image->ops->leave)
+        image->ops->leave(image->format, token);
+}
+
+/* The layer below @image that a job writes to, or NULL. */
+static struct lam_image *written_below(const struct lam_image *image)
+{
+    struct lam_image *layer = image->layers[0]->written;
+
+    return layer && layer->level > image->level ? layer : NULL;
+}
+
+/* A format's tokens are small numbers: there is room for two. */
 uint64_t image_enter(struct lam_image *image)
 {
-    return image->writable && image->ops->enter
-        ? image->ops->enter(image->format) : 0;
+    uint64_t own = enter(image);
+    uint64_t below = enter(written_below(image));
+
+    assert(own <= UINT32_MAX && below <= UINT32_MAX);
+    return own | below << 32;
 }
 
 void image_leave(struct lam_image *image, uint64_t token)
 {
-    if (image->writable && image->ops->leave)
-        image->ops->leave(image->format, token);
+    leave(written_below(image), token >> 32);
+    leave(image, token & UINT32_MAX);
 }
 
 struct lam_io *image_extent_io(struct lam_image *image,

@@ -60,6 +60,8 @@ struct lam_image {
      * our own place.  The array belongs to the top layer. */
     struct lam_image **layers;
     unsigned level, nb_layers;
+    struct lam_image *written;      /* of the top layer: one below it that a
+                                       job writes to; or NULL */
     struct graph *graph;            /* the chain's gate; the top layer's */
 };
 

@@ -18,6 +18,7 @@
 #include "base/workers.h"
 #include "base/zeroes.h"
 #include "extent/extent.h"
+#include "image/populate.h"
 #include "job/pull-plan.h"
 
 /* What a worker has to itself. */
@@ -74,8 +75,8 @@ static int put_data(const struct pull *p, struct range r, const uint8_t *data,
         rc = lam_image_write(p->image, data, packed, r.offset,
                              LAM_WRITE_COMPRESSED, err);
     if (rc == 0 && packed < r.length)
-        rc = lam_image_write(p->image, data + packed, r.length - packed,
-                             r.offset + packed, 0, err);
+        rc = image_populate(p->image, data + packed, r.length - packed,
+                            r.offset + packed, err);
     return rc;
 }
 
@@ -97,8 +98,8 @@ static int put_zeroes(const struct pulling *s, struct range r,
             range_widen(range_make(e->offset, e->length), s->plan.unit), r);
 
         if (!extent_reads_zero(e))
-            rc = lam_image_zero(p->image, units.offset, units.length,
-                                LAM_ZERO_UNMAP, err);
+            rc = image_populate_zeroes(p->image, units.offset, units.length,
+                                       err);
     }
     return rc;
 }

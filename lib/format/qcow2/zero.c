@@ -21,6 +21,8 @@ enum zero_kind {
     ZERO_KEEP,          /* host clusters of ours stay reserved */
     ZERO_UNMAP,         /* ... are released, unless discard-no-unref is on */
     ZERO_DISCARD,       /* the guest does not need it any more */
+    ZERO_ABSENT,        /* only what is unallocated, for a job: the guest sees
+                           no change */
     ZERO_FORGET,        /* as if it had never been written (whole clusters) */
 };
 
@@ -87,6 +89,19 @@ static struct qcow2_l2_entry zero_cluster(const struct qcow2 *q,
     }
 }
 
+static struct qcow2_l2_entry zero_absent(const struct qcow2 *q,
+                                         struct qcow2_l2_entry e,
+                                         uint64_t mask)
+{
+    if (entry_type(&q->g, e.word, q->data_file) == QCOW2_COMPRESSED_CLUSTER)
+        return e;
+    if (q->g.extended_l2)
+        e.bitmap |= (mask & ~e.bitmap & ~(e.bitmap >> 32)) << 32;
+    else if (entry_type(&q->g, e.word, q->data_file) == QCOW2_UNALLOCATED)
+        e = zero_plain(q);
+    return e;
+}
+
 /* Entry @e of the cluster at @cluster after zeroing @r. */
 static struct qcow2_l2_entry zeroed_entry(const struct qcow2 *q,
                                           enum zero_kind kind,
@@ -98,10 +113,12 @@ static struct qcow2_l2_entry zeroed_entry(const struct qcow2 *q,
 
     if (kind == ZERO_FORGET)
         return (struct qcow2_l2_entry){ 0, 0 };
-    if (part.length == q->g.cluster_size)
+    if (part.length == q->g.cluster_size && kind != ZERO_ABSENT)
         return zero_cluster(q, kind, e);
-    return zero_subclusters(e, subclusters_of(q, part.offset - cluster,
-                                              range_end(part) - cluster));
+    uint64_t mask = subclusters_of(q, part.offset - cluster,
+                                   range_end(part) - cluster);
+    return kind == ZERO_ABSENT ? zero_absent(q, e, mask)
+                               : zero_subclusters(e, mask);
 }
 
 /* ----------------------------------------------------------- look, change */
@@ -140,7 +157,8 @@ static int look(struct qcow2 *q, enum zero_kind kind, struct range r,
         rc = l2_check_entry(q, c, e, err);
         if (rc < 0)
             return rc;
-        if ((e.word & QCOW2_COMPRESSED) && is_partial(q, r))
+        if ((e.word & QCOW2_COMPRESSED) && is_partial(q, r) &&
+            kind != ZERO_ABSENT)
             return LOOK_INFLATE;
         struct qcow2_l2_entry new = zeroed_entry(q, kind, e, c, r);
         if (new.word != e.word || new.bitmap != e.bitmap)
@@ -223,7 +241,7 @@ static int zero_data_file(struct qcow2 *q, enum zero_kind kind,
 {
     uint64_t end = min_u64(range_end(r), q->size);
 
-    if (!trim_zeroes_data(q) || end <= r.offset || kind == ZERO_FORGET)
+    if (!trim_zeroes_data(q) || end <= r.offset || kind >= ZERO_ABSENT)
         return 0;
     return lam_io_zero(q->data_io, r.offset, end - r.offset,
                        kind == ZERO_UNMAP || is_told(q, kind) ? LAM_ZERO_UNMAP
@@ -308,7 +326,7 @@ static int zero_some(struct qcow2 *q, enum zero_kind kind, struct range *r,
     /* A table that is being replaced must not be reused under our hands.
      * Whoever waits for all requests to end has all claims first. */
     uint64_t token = epoch_enter(&q->epoch);
-    int rc = kind == ZERO_FORGET ? 0 : bitmaps_mark(q, part.offset, part.length,
+    int rc = kind >= ZERO_ABSENT ? 0 : bitmaps_mark(q, part.offset, part.length,
                                                     err);
     if (rc == 0)
         rc = zero_claimed(q, kind, part, err);
@@ -358,6 +376,8 @@ int qcow2_zero(void *format, uint64_t offset, uint64_t length, unsigned flags,
     int rc = qcow2_before_change(q, err);
     if (rc < 0 || !length)
         return rc;
+    if (flags & FORMAT_ZERO_ABSENT)
+        kind = ZERO_ABSENT;
     if (q->header.version < 3 && q->has_backing)
         return lam_fail(err, ENOTSUP, "version 2 with a backing file has no "
                         "zero clusters");

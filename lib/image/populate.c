@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * populate.c - data and zeroes into the top layer only where it has nothing.
+ *
+ * A write that the format has begun has claimed its clusters: what is absent
+ * then is so until it is finished, or given up where it is not.
+ */
+#include "image/populate.h"
+
+#include <inttypes.h>
+
+#include "base/buffer.h"
+#include "base/cleanup.h"
+#include "image/chain.h"
+#include "image/cow.h"
+#include "image/graph.h"
+#include "image/write.h"
+
+#define ZERO_CHUNK (2 * LAM_MIB)
+
+/* The first run of [offset, offset + length) that is absent, or is not. */
+static int first_run(struct lam_image *image, uint64_t offset, uint64_t length,
+                     uint64_t *run, bool *absent, struct lam_error *err)
+{
+    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
+    int rc = chain_map(image, offset, length, 1, 0, &map, err);
+
+    if (rc < 0)
+        return rc;
+    *absent = map.items[0].state == LAM_EXTENT_UNALLOCATED;
+    *run = 0;
+    for (size_t i = 0; i < map.count; i++) {
+        if ((map.items[i].state == LAM_EXTENT_UNALLOCATED) != *absent)
+            break;
+        *run += map.items[i].length;
+    }
+    return 0;
+}
+
+/* A prefix of the range; *@done is its length, 0: look again at no more than
+ * *@limit. */
+static int populate_piece(struct lam_image *image, const void *data,
+                          uint64_t offset, uint64_t *limit, uint64_t *done,
+                          struct lam_error *err)
+{
+    const struct format_ops *ops = image->ops;
+    struct format_allocation a;
+    uint64_t run;
+    bool absent;
+    int rc = ops->write_begin(image->format, offset, *limit, &a, err);
+
+    if (rc < 0)
+        return rc;
+    *done = a.length;
+    if (!a.token)
+        return 0;               /* it has been written to */
+    rc = first_run(image, offset, a.length, &run, &absent, err);
+    if (rc == 0 && absent && run == a.length) {
+        rc = cow_write(image, &a, data, err);
+        if (rc == 0)
+            return ops->write_finish(image->format, &a, err);
+    } else if (rc == 0) {
+        *done = absent ? 0 : run;
+        *limit = run;
+    }
+    ops->write_cancel(image->format, &a);
+    return rc;
+}
+
+static int populate(struct lam_image *image, const uint8_t *buf,
+                    uint64_t length, uint64_t offset, struct lam_error *err)
+{
+    uint64_t limit = length;
+    bool tried = false;
+
+    while (length > 0) {
+        uint64_t done = 0;
+        uint64_t token = image_enter(image);
+        int rc = populate_piece(image, buf, offset, &limit, &done, err);
+        image_leave(image, token);
+        if (image_reclaim(image, rc, &tried, err))
+            continue;
+        if (rc < 0)
+            return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
+                                    image->name, offset);
+        buf += done;
+        offset += done;
+        length -= done;
+        if (done)
+            limit = length;
+    }
+    return 0;
+}
+
+int image_populate(struct lam_image *image, const void *buf, uint64_t length,
+                   uint64_t offset, struct lam_error *err)
+{
+    IMAGE_INSIDE(image);
+    int rc = image_check_writable(image, err);
+    if (rc == 0)
+        rc = image_check_range(image, offset, length, err);
+    if (rc < 0)
+        return rc;
+    image_lock_write(image, offset, length);
+    rc = populate(image, buf, length, offset, err);
+    pthread_rwlock_unlock(&image->whole_units);
+    return rc;
+}
+
+/* Version 2 has no zero clusters over a backing file. */
+static int write_zeroes(struct lam_image *image, uint64_t offset,
+                        uint64_t length, struct lam_error *err)
+{
+    lam_autofree void *zeroes = calloc(1, min_u64(length, ZERO_CHUNK));
+    int rc = zeroes ? 0 : lam_fail(err, ENOMEM, "no memory for zeroes");
+
+    while (rc == 0 && length > 0) {
+        uint64_t end = align_down(offset + ZERO_CHUNK, ZERO_CHUNK);
+        uint64_t n = min_u64(end - offset, length);
+
+        rc = image_populate(image, zeroes, n, offset, err);
+        offset += n;
+        length -= n;
+    }
+    return rc;
+}
+
+static int zero_units(struct lam_image *image, uint64_t offset,
+                      uint64_t length, struct lam_error *err)
+{
+    IMAGE_INSIDE(image);
+    int rc = image_check_writable(image, err);
+    if (rc == 0)
+        rc = image_check_range(image, offset, length, err);
+    if (rc == 0)
+        rc = image->ops->zero(image->format, offset, length,
+                              FORMAT_ZERO_ABSENT, err);
+    return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
+                            image->name, offset);
+}
+
+int image_populate_zeroes(struct lam_image *image, uint64_t offset,
+                          uint64_t length, struct lam_error *err)
+{
+    return image->ops->zero_unit(image->format)
+        ? zero_units(image, offset, length, err)
+        : write_zeroes(image, offset, length, err);
+}
