@@ -52,6 +52,9 @@ int layer_open_io(const struct layer_request *r, const struct node *node,
     o.exclusive = r->top && r->options->flags & LAM_OPEN_EXCLUSIVE;
     o.unmap = wants_unmap(r->options, node);
     o.cache = io_cache(r->options, node);
+    /* A window asks the file below it for more than it tells us. */
+    if (!r->top && !node->window_offset && !node->window_size)
+        o.pool = r->pool;
     if (pass && pass->dirfd >= 0) {
         o.beneath = true;
         o.dirfd = pass->dirfd;
@@ -60,12 +63,8 @@ int layer_open_io(const struct layer_request *r, const struct node *node,
 
     struct lam_io *io = NULL;
     int rc = lam_io_open(o.beneath ? pass->path : node->filename, &o, &io, err);
-    /* The caller prefixes the name it gave; a name out of a header is not
-     * known to anybody else.  A lock's message names the file itself. */
     if (rc < 0)
-        return pass && rc != -EAGAIN
-            ? lam_error_prefix(err, rc, "Could not open '%s'", node->filename)
-            : rc;
+        return rc;
     if (node->window_offset || node->window_size)
         return lam_io_window_new(io, node->window_offset, node->window_size,
                                  out, err);

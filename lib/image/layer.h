@@ -15,6 +15,7 @@ struct layer_request {
     const struct gate_pass *pass;   /* NULL: the caller named it */
     const char *format;             /* declared; NULL: look at the file */
     bool top;                       /* the image asked for, not one below */
+    struct io_pool *pool;           /* of the files below the top; or NULL */
 };
 
 /* The image with its data file, not linked to any other. */

@@ -8,21 +8,29 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/cleanup.h"
 #include "image/layer.h"
+#include "io/pool.h"
+
+/* Files below the top that are open, and locked, when the chain has been
+ * opened; and how many may be later on, if the process may have more. */
+enum { FILES_AT_FIRST = 48, FILES_LATER = 4096 };
 
 struct opening {
     const struct lam_open_options *options;
     struct lam_image *top, *bottom;
     unsigned depth, max_depth;
     struct lam_io_identity *seen;   /* one a layer */
+    struct io_pool *pool;           /* of the files below the top */
     size_t seen_capacity;
 };
 
 static void opening_deinit(struct opening *o)
 {
     image_free(o->top);
+    io_pool_put(o->pool);
     free(o->seen);
 }
 
@@ -85,7 +93,7 @@ static int add_backing(struct opening *o, const struct node **node, bool *more,
 {
     struct lam_image *above = o->bottom;
     struct format_links links;
-    struct layer_request r = { .options = o->options };
+    struct layer_request r = { .options = o->options, .pool = o->pool };
 
     *more = false;
     if ((*node && (*node)->no_backing) || above->metadata_only
@@ -126,6 +134,17 @@ static int prefix_depth(struct lam_error *err, int rc, unsigned depth)
     return rc;
 }
 
+/* Half of what the process may have open is left to it. */
+static unsigned most_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return FILES_AT_FIRST;
+    uint64_t half = max_u64(limit.rlim_cur / 2, FILES_AT_FIRST);
+    return (unsigned)min_u64(half, FILES_LATER);
+}
+
 static int open_chain(struct opening *o, const struct node *node,
                       struct lam_error *err)
 {
@@ -135,13 +154,18 @@ static int open_chain(struct opening *o, const struct node *node,
         .format = node->driver ? NULL : o->options->format,
         .top = true,
     };
-    int rc = add_layer(o, &r, err);
+    int rc = io_pool_new(FILES_AT_FIRST, &o->pool, err);
+    if (rc == 0)
+        rc = add_layer(o, &r, err);
     bool more = true;
     while (rc == 0 && more) {
         unsigned depth = o->depth;
         rc = prefix_depth(err, add_backing(o, &node, &more, err), depth);
     }
-    return rc < 0 ? rc : image_link(o->top, err);
+    if (rc < 0)
+        return rc;
+    io_pool_set_limit(o->pool, most_files());
+    return image_link(o->top, err);
 }
 
 static int parse_name(const char *name, const struct lam_open_options *options,

@@ -16,6 +16,7 @@
 #include "io/ahead.h"
 #include "io/file.h"
 #include "io/lock.h"
+#include "io/pool.h"
 
 static int open_again(const struct file *file, bool writable,
                       struct lam_error *err)
@@ -57,8 +58,11 @@ int file_set_writable(struct lam_io *io, bool writable,
     struct lock_mode after = { .writable = writable, .shared = shared };
     struct lock_mode old = { .writable = io->writable, .shared = shared };
     struct lock_mode *before = locking == LAM_IO_UNLOCKED ? NULL : &old;
-    int rc = before && writable ? lock_file(file->fd, &after, io->name, err)
-                                : 0;
+    int rc = io_pool_pin(file);
+
+    if (rc < 0)
+        return lam_fail_errno(err, -rc, "Could not open '%s'", io->name);
+    rc = before && writable ? lock_file(file->fd, &after, io->name, err) : 0;
 
     if (rc < 0)
         return give_up(file, before, rc);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "io/pool.h"
 
 static int rc_of(int result)
 {
@@ -18,8 +19,16 @@ static int rc_of(int result)
 ssize_t file_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
                    uint64_t offset)
 {
-    ssize_t n = preadv(file_of(io)->fd, iov, iovcnt, (off_t)offset);
-    return n < 0 ? -errno : n;
+    struct file *file = file_of(io);
+    int fd;
+    int rc = file_use(file, &fd);
+
+    if (rc < 0)
+        return rc;
+    ssize_t n = preadv(fd, iov, iovcnt, (off_t)offset);
+    int code = errno;
+    file_unuse(file);
+    return n < 0 ? -code : n;
 }
 
 ssize_t file_writev(struct lam_io *io, const struct iovec *iov, int iovcnt,
@@ -49,13 +58,21 @@ int file_flush(struct lam_io *io)
     return rc_of(fdatasync(file_of(io)->fd));
 }
 
+static int file_stat(struct lam_io *io, struct stat *st)
+{
+    struct file *file = file_of(io);
+
+    return file->pool ? io_pool_stat(file, st) : rc_of(fstat(file->fd, st));
+}
+
 static int file_size(struct lam_io *io, uint64_t *size)
 {
     struct stat st;
-    if (fstat(file_of(io)->fd, &st) < 0)
-        return -errno;
-    *size = (uint64_t)st.st_size;
-    return 0;
+    int rc = file_stat(io, &st);
+
+    if (rc == 0)
+        *size = (uint64_t)st.st_size;
+    return rc;
 }
 
 static int file_truncate(struct lam_io *io, uint64_t size)
@@ -121,18 +138,9 @@ static void remember_run(struct file *file, uint64_t start, uint64_t end)
 }
 
 /* What lseek() says is a hint: whatever is odd about it means data. */
-static int file_extent(struct lam_io *io, uint64_t offset, uint64_t length,
-                       enum lam_io_state *state, uint64_t *run)
+static int seek_extent(struct file *file, int fd, uint64_t offset,
+                       uint64_t length, enum lam_io_state *state, uint64_t *run)
 {
-    struct file *file = file_of(io);
-    int fd = file->fd;
-    uint64_t left;
-    *state = LAM_IO_DATA;
-    *run = length;
-    if (in_known_run(file, offset, &left)) {
-        *run = min_u64(length, left);
-        return 0;
-    }
     off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
     if (data < 0) {
         if (errno == ENXIO)
@@ -152,15 +160,42 @@ static int file_extent(struct lam_io *io, uint64_t offset, uint64_t length,
     return 0;
 }
 
+static int file_extent(struct lam_io *io, uint64_t offset, uint64_t length,
+                       enum lam_io_state *state, uint64_t *run)
+{
+    struct file *file = file_of(io);
+    uint64_t left;
+    int fd;
+
+    *state = LAM_IO_DATA;
+    *run = length;
+    if (in_known_run(file, offset, &left)) {
+        *run = min_u64(length, left);
+        return 0;
+    }
+    int rc = file_use(file, &fd);
+    if (rc < 0)
+        return rc;
+    rc = seek_extent(file, fd, offset, length, state, run);
+    file_unuse(file);
+    return rc;
+}
+
+/* Whoever knows the descriptor may use it at any time. */
 int file_descriptor(const struct lam_io *io)
 {
-    return ((const struct file *)io)->fd;
+    struct file *file = (struct file *)io;
+
+    return io_pool_pin(file) < 0 ? -1 : file->fd;
 }
 
 void file_close(struct lam_io *io)
 {
     struct file *file = file_of(io);
-    close(file->fd);
+    int fd = file->fd;
+    io_pool_remove(file);
+    if (fd >= 0)
+        close(fd);
     pthread_mutex_destroy(&file->run_lock);
     pthread_mutex_destroy(&file->write_turn);
     lam_io_deinit(io);
@@ -173,6 +208,7 @@ const struct lam_io_ops file_ops = {
     .writev = regular_writev,
     .flush = file_flush,
     .size = file_size,
+    .stat = file_stat,
     .truncate = file_truncate,
     .punch = file_punch,
     .zero_range = file_zero_range,

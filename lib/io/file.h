@@ -5,7 +5,11 @@
 #ifndef LAM_IO_FILE_H
 #define LAM_IO_FILE_H
 
+#include <sys/stat.h>
+
 #include "io/io.h"
+
+struct io_pool;
 
 struct file {
     struct lam_io io;
@@ -14,6 +18,14 @@ struct file {
     pthread_mutex_t run_lock;   /* the two below */
     uint64_t run_start, run_end;/* data without a hole, as last seen */
     pthread_mutex_t write_turn; /* see file_writev() */
+
+    /* Of a pool, or NULL: then @fd stays open.  See pool.h. */
+    struct io_pool *pool;
+    atomic_int users;           /* who use @fd right now; -1: it is closed */
+    atomic_bool recent;         /* used since the pool looked */
+    enum lam_io_locking locking;
+    char *path;                 /* once it was closed */
+    struct stat was;            /* when it was closed */
 };
 
 static inline struct file *file_of(struct lam_io *io)

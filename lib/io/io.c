@@ -186,17 +186,27 @@ int lam_io_fd(const struct lam_io *io)
     return io->ops->descriptor ? io->ops->descriptor(io) : -1;
 }
 
+static int stat_object(const struct lam_io *io, struct stat *st)
+{
+    if (io->ops->stat)
+        return io->ops->stat((struct lam_io *)io, st);
+    int fd = lam_io_fd(io);
+    if (fd < 0)
+        return -EBADF;
+    return fstat(fd, st) < 0 ? -errno : 0;
+}
+
 int lam_io_allocated_size(struct lam_io *io, uint64_t *bytes,
                           struct lam_error *err)
 {
     struct stat st;
-    int fd = lam_io_fd(io);
-    if (fd < 0) {
+    int rc = stat_object(io, &st);
+    if (rc == -EBADF) {
         *bytes = atomic_load(&io->size);
         return 0;
     }
-    if (fstat(fd, &st) < 0)
-        return lam_fail_errno(err, errno, "Could not stat '%s'", io->name);
+    if (rc < 0)
+        return lam_fail_errno(err, -rc, "Could not stat '%s'", io->name);
     *bytes = (uint64_t)st.st_blocks * 512;
     return 0;
 }
@@ -204,9 +214,8 @@ int lam_io_allocated_size(struct lam_io *io, uint64_t *bytes,
 void lam_io_identity(const struct lam_io *io, struct lam_io_identity *id)
 {
     struct stat st;
-    int fd = lam_io_fd(io);
     *id = (struct lam_io_identity){ .known = false };
-    if (fd < 0 || fstat(fd, &st) < 0)
+    if (stat_object(io, &st) < 0)
         return;
     id->known = true;
     id->is_block_device = S_ISBLK(st.st_mode);

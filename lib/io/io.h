@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -22,6 +23,7 @@
 #include "lamella.h"
 
 struct lam_io;
+struct io_pool;
 
 /* What the driver found out about its object when it was opened. */
 struct lam_io_limits {
@@ -65,6 +67,8 @@ struct lam_io_ops {
                       uint64_t offset);
     int (*flush)(struct lam_io *io);
     int (*size)(struct lam_io *io, uint64_t *size);
+    /* As fstat(); NULL: of the descriptor, if there is one. */
+    int (*stat)(struct lam_io *io, struct stat *st);
     int (*truncate)(struct lam_io *io, uint64_t size);
     /* -EOPNOTSUPP where the object cannot. */
     int (*punch)(struct lam_io *io, uint64_t offset, uint64_t length);
@@ -153,6 +157,8 @@ struct lam_io_open_options {
     bool lock;                  /* QEMU-compatible byte locks, see lock.h */
     bool unmap;
     enum lam_cache_mode cache;
+    struct io_pool *pool;       /* of a file that is only read: may close it
+                                   and open it again (pool.h); or NULL */
 };
 
 #define LAM_IO_OPEN_INIT { .dirfd = AT_FDCWD, .lock = true }

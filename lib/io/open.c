@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "io/file.h"
 #include "io/lock.h"
+#include "io/pool.h"
 
 enum { CREATE_MODE = 0644 };
 
@@ -51,6 +52,14 @@ static int refuse(const char *path, mode_t mode, struct lam_error *err)
                     "'%s' is not a regular file or block device", path);
 }
 
+static int system_failed(const char *path,
+                         const struct lam_io_open_options *options, int code,
+                         struct lam_error *err)
+{
+    return lam_fail_errno(err, code, "Could not %s '%s'",
+                          options->create ? "create" : "open", path);
+}
+
 /*
  * Look at @path without opening it for use.  *@mode is 0 if there is nothing
  * and it may be created.
@@ -64,7 +73,7 @@ static int look(const char *path, const struct lam_io_open_options *options,
     if (fd < 0 && errno == ENOENT && options->create)
         return 0;
     if (fd < 0 || fstat(fd, &st) < 0)
-        return lam_fail_system(err, errno);
+        return system_failed(path, options, errno, err);
     *mode = st.st_mode;
     return ops_for(st.st_mode) ? 0 : refuse(path, st.st_mode, err);
 }
@@ -82,14 +91,16 @@ static int open_flags(const struct lam_io_open_options *options, mode_t mode)
     return flags;
 }
 
-static int open_failed(const char *path, int flags, int code,
-                       struct lam_error *err)
+static int open_failed(const char *path,
+                       const struct lam_io_open_options *options, int flags,
+                       int code, struct lam_error *err)
 {
     if (code == EINVAL && (flags & O_DIRECT))
-        return lam_fail(err, EINVAL, "filesystem does not support O_DIRECT");
+        return lam_fail(err, EINVAL, "Could not open '%s': filesystem does not "
+                        "support O_DIRECT", path);
     if (code == EBUSY)
         return lam_fail(err, EBUSY, "Device '%s' is in use", path);
-    return lam_fail_system(err, code);
+    return system_failed(path, options, code, err);
 }
 
 static int set_up(struct file *file, const char *path,
@@ -127,13 +138,15 @@ int lam_io_open(const char *path, const struct lam_io_open_options *options,
                 struct lam_io **out, struct lam_error *err)
 {
     mode_t mode;
+    if (options->pool)
+        io_pool_prepare(options->pool);
     int rc = look(path, options, &mode, err);
     if (rc < 0)
         return rc;
     int flags = open_flags(options, mode);
     lam_autoclose int fd = open_path(path, flags, options);
     if (fd < 0)
-        return open_failed(path, flags, errno, err);
+        return open_failed(path, options, flags, errno, err);
 
     struct file *file = calloc(1, sizeof *file);
     if (!file)
@@ -148,6 +161,8 @@ int lam_io_open(const char *path, const struct lam_io_open_options *options,
     pthread_mutex_init(&file->write_turn, NULL);
     fd = -1;
     rc = set_up(file, path, options, err);
+    if (rc == 0 && options->pool && file->io.ops == &file_ops)
+        rc = io_pool_add(options->pool, file, err);
     if (rc < 0) {
         file_close(&file->io);
         return rc;
@@ -156,9 +171,26 @@ int lam_io_open(const char *path, const struct lam_io_open_options *options,
     return 0;
 }
 
+static int lock_regular(struct file *file, const struct lock_mode *mode,
+                        struct lam_error *err)
+{
+    int fd;
+    int rc = file_use(file, &fd);
+
+    if (rc < 0)
+        return lam_fail_errno(err, -rc, "Could not open '%s'", file->io.name);
+    rc = lock_file(fd, mode, file->io.name, err);
+    if (rc == 0)
+        file->locking = mode->shared ? LAM_IO_LOCKED_SHARED : LAM_IO_LOCKED;
+    file_unuse(file);
+    return rc;
+}
+
 int lam_io_lock(struct lam_io *io, bool shared, struct lam_error *err)
 {
     struct lock_mode mode = { .writable = io->writable, .shared = shared };
+    if (io->ops == &file_ops)
+        return lock_regular(file_of(io), &mode, err);
     int fd = lam_io_fd(io);
     return fd < 0 ? 0 : lock_file(fd, &mode, io->name, err);
 }
