@@ -280,6 +280,13 @@ static int grow(struct qcow2 *q, uint64_t size, uint64_t below_end,
     if (q->data_file && preallocation == LAM_PREALLOC_OFF &&
         (q->header.autoclear & QCOW2_AUTOCLEAR_DATA_RAW))
         preallocation = LAM_PREALLOC_METADATA;
+    /* Zeroes on the host are noise once decrypted, and version 2 has no entry
+     * that says zero. */
+    if (preallocation != LAM_PREALLOC_OFF && q->header.version < 3 &&
+        q->header.crypt_method != QCOW2_CRYPT_NONE)
+        return lam_fail(err, ENOTSUP, "Preallocation of an encrypted image "
+                        "needs compat=1.1: version 2 cannot say that its "
+                        "clusters are zero");
     if (l1_needed(&q->g, size) > QCOW2_MAX_L1_ENTRIES)
         return lam_fail(err, EFBIG, "Failed to grow the L1 table: File too "
                         "large");
