@@ -383,6 +383,15 @@ static void answer(const struct qcow2 *q, struct range guest,
     };
 }
 
+/* A data file is not longer than the disk: some read it as a raw image. */
+static uint64_t cow_end(const struct qcow2 *q, const struct write_plan *p,
+                        const struct format_allocation *a)
+{
+    uint64_t end = range_end(p->cow);
+
+    return q->data_file ? min_u64(end, max_u64(q->size, a->cow_end)) : end;
+}
+
 int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
                       struct format_allocation *a, struct lam_error *err)
 {
@@ -414,7 +423,7 @@ int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
     p.host = t->host;
     answer(q, guest, &p, a);
     a->cow_start = p.cow.offset;
-    a->cow_end = range_end(p.cow);
+    a->cow_end = cow_end(q, &p, a);
     a->host_is_zero = fresh;
     a->token = t;
     return 0;
