@@ -22,10 +22,13 @@ static void resize_op(struct model *m)
     struct lam_error err = LAM_ERROR_INIT;
     uint64_t old = model_size(m), size = pick_size(m);
     enum lam_preallocation mode = LAM_PREALLOC_OFF;
-    bool may_refuse = model_shape(m)->kind.version < 3 && m->nb_snapshots;
+    bool is_old = model_shape(m)->kind.version < 3;
 
     if (size > old && !model_below(m, 2))
         mode = (enum lam_preallocation)model_below(m, 4);
+    bool may_refuse = is_old && (m->nb_snapshots ||
+                                 (mode != LAM_PREALLOC_OFF &&
+                                  model_shape(m)->store == SIM_LUKS));
     int rc = lam_image_resize(m->image, size, mode, LAM_TRUNCATE_SHRINK, &err);
     if (!model_settle(m, rc, may_refuse, &err))
         return;
@@ -136,6 +139,7 @@ static void adopt_steps(struct model *m, const struct lam_amend_options *o)
         kind->version = info->version;
     if (o->lazy_refcounts != LAM_SETTING_KEEP)
         kind->lazy = info->lazy_refcounts;
+    kind->refcount_bits = info->refcount_bits;
     lam_image_info_free(info);
 }
 
