@@ -330,3 +330,103 @@ def test_verify_finds_a_difference(lamella, folder):
     assert stderr == "lamella: verification failed: byte 0 of 'out' is not " \
         'what the source has\n'
     assert not (folder / 'out').exists()
+
+
+# ------------------------------------------------------------ --resume
+
+def kill_until_done(lamella, folder, *args):
+    """kill -9 at a random moment, again and again; how often that took."""
+    argv = [*lamella.img, 'convert', '--resume', 'journal', *args]
+    for kills in range(200):
+        job = subprocess.Popen(argv, cwd=folder, stderr=subprocess.PIPE)
+        try:
+            stderr = job.communicate(timeout=0.5 + kills % 7 / 5)[1]
+            assert job.returncode == 0, stderr.decode()
+            return kills
+        except subprocess.TimeoutExpired:
+            job.kill()
+            job.communicate()
+    pytest.fail('no progress')
+
+
+@pytest.mark.parametrize('existing', [False, True])
+def test_killed_and_resumed(lamella, reference, folder, existing):
+    source = 'a.qcow2' if existing else 'a.raw'
+    rate = os.stat(folder / 'a.raw').st_blocks * 512 // 3
+    args = ['-r', str(rate), source, 'out']
+    if existing:
+        (folder / 'out').write_bytes(b'\x55' * (SIZE + MiB))
+        args.insert(0, '-n')
+    kills = kill_until_done(lamella, folder, *args)
+    assert kills > 0
+    out = (folder / 'out').read_bytes()
+    data = (folder / 'a.raw').read_bytes()
+    assert out[:SIZE] == data
+    assert out[SIZE:] == (b'\x55' * MiB if existing else b'')
+    assert not (folder / 'journal').exists()
+
+
+def interrupt(lamella, folder, *args):
+    job = subprocess.Popen(
+        [*lamella.img, 'convert', '-r', '256k', '--resume', 'journal', *args],
+        cwd=folder, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if (folder / 'journal').exists() and \
+                'source' in (folder / 'journal').read_text():
+            break
+        time.sleep(0.01)
+    job.send_signal(signal.SIGTERM)
+    stderr = job.communicate(timeout=60)[1].decode()
+    assert job.returncode == 143
+    return stderr
+
+
+def test_resume_after_a_signal(lamella, folder):
+    stderr = interrupt(lamella, folder, '-f', 'raw', 'a.raw', 'out')
+    assert stderr == "lamella: interrupted by SIGTERM: 'out' is left " \
+        'incomplete, and the same command goes on with it\n'
+    lines = (folder / 'journal').read_text().splitlines()
+    assert lines[0].startswith('lamella-journal 1 #')
+    text = lamella.run('convert', '-p', '--verify', '--resume', 'journal',
+                       '-f', 'raw', 'a.raw', 'out', cwd=folder)
+    assert '100.00/100%' in text
+    assert sha256(folder / 'out') == sha256(folder / 'a.raw')
+
+
+@pytest.mark.parametrize('change, words', [
+    ('source', 'source raw'), ('target', 'target'), ('options', 'sparse='),
+    ('other', 'source'), ('garbage', 'is not a journal')])
+def test_journal_of_another_conversion(lamella, folder, change, words):
+    interrupt(lamella, folder, '-f', 'raw', 'a.raw', 'out')
+    args = ['-f', 'raw', 'a.raw', 'out']
+    if change == 'source':
+        os.utime(folder / 'a.raw')
+    elif change == 'target':
+        shutil.copy(folder / 'out', folder / 'copy')
+        os.rename(folder / 'copy', folder / 'out')
+    elif change == 'options':
+        args = ['-S', '0', *args]
+    elif change == 'other':
+        shutil.copy(folder / 'a.raw', folder / 'b.raw')
+        args = ['-f', 'raw', 'b.raw', 'out']
+    else:
+        (folder / 'journal').write_text('#!/bin/sh\n')
+    before = (folder / 'journal').read_bytes(), sha256(folder / 'out')
+    done = run(*lamella.img, 'convert', '--resume', 'journal', *args,
+               status=1, cwd=folder)
+    assert "'journal'" in done.stderr and words in done.stderr
+    assert done.stderr.count('\n') == 1
+    assert ((folder / 'journal').read_bytes(), sha256(folder / 'out')) == \
+        before
+
+
+@pytest.mark.parametrize('options', [
+    ['-O', 'qcow2'], ['--digest', 'sha256'], ['-t', 'unsafe'], ['--no-sync'],
+    ['-c']])
+def test_resume_contradictions(lamella, folder, options):
+    done = run(*lamella.img, 'convert', '--resume', 'journal', *options,
+               'a.raw', 'out', status=1, cwd=folder)
+    assert '--resume' in done.stderr and done.stderr.count('\n') == 1
+    assert not (folder / 'out').exists()
+    assert not (folder / 'journal').exists()
