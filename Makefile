@@ -18,8 +18,13 @@ demo: all
 	@LAMELLA_BUILD=$(abspath $(BUILD)) scripts/demo
 
 check: all
-	@scripts/install-deps build test
+	@scripts/install-deps build test kernel
 	@tests/run --build $(abspath $(BUILD))
+
+# Disks of a kernel of their own, in a small virtual machine.
+check-kernel: all
+	@scripts/install-deps build test kernel
+	@tests/run --build $(abspath $(BUILD)) --only kernel
 
 # As long as you like: make soak SECONDS=3600
 soak: $(BUILD)/build.ninja
@@ -42,4 +47,4 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all demo check soak bench install clean
+.PHONY: all demo check check-kernel soak bench install clean

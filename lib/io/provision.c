@@ -76,6 +76,19 @@ static size_t read_page(dev_t device, const char *name, uint8_t *page,
     return length;
 }
 
+/*
+ * What reads as anything may do so later: a disk can forget over a power cut
+ * what it was told to free, and show the old blocks again.  A disk that QEMU
+ * emulates says the same of a file's holes, which are what they were read as.
+ */
+static bool is_emulated(dev_t device)
+{
+    char vendor[16];
+
+    return sysfs_text(device, "device/vendor", vendor, sizeof vendor) &&
+           strncmp(vendor, "QEMU", 4) == 0;
+}
+
 static void probe_scsi(dev_t device, struct provision *out)
 {
     uint8_t page[64];
@@ -86,7 +99,7 @@ static void probe_scsi(dev_t device, struct provision *out)
     if (!strstr(mode, "unmap"))
         out->zeroing_keeps = true;
     size_t length = read_page(device, "device/vpd_pgb2", page, sizeof page);
-    if (provision_page_undefined(page, length))
+    if (provision_page_undefined(page, length) && !is_emulated(device))
         out->discard_undefined = true;
 }
 
