@@ -14,7 +14,7 @@ struct progress;
  * may be NULL (no memory); the other functions accept that. */
 struct progress *progress_begin(bool enabled);
 /* JSON to @out instead: {"event": "progress", "phase": @phase, "done": N,
- * "total": N, "seconds": N.N}, one object a line, once a percent or a second. */
+ * "total": N, "seconds": N.N}, one object a line, each percent or second. */
 struct progress *progress_begin_json(FILE *out, const char *phase);
 /* A lam_progress_fn; @opaque is the struct progress. */
 void progress_update(void *opaque, uint64_t done, uint64_t total);

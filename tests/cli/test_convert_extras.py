@@ -340,7 +340,7 @@ def kill_until_done(lamella, folder, *args):
     for kills in range(200):
         job = subprocess.Popen(argv, cwd=folder, stderr=subprocess.PIPE)
         try:
-            stderr = job.communicate(timeout=0.5 + kills % 7 / 5)[1]
+            stderr = job.communicate(timeout=1.2 + kills % 7 / 7)[1]
             assert job.returncode == 0, stderr.decode()
             return kills
         except subprocess.TimeoutExpired:
@@ -352,7 +352,7 @@ def kill_until_done(lamella, folder, *args):
 @pytest.mark.parametrize('existing', [False, True])
 def test_killed_and_resumed(lamella, reference, folder, existing):
     source = 'a.qcow2' if existing else 'a.raw'
-    rate = os.stat(folder / 'a.raw').st_blocks * 512 // 3
+    rate = os.stat(folder / 'a.raw').st_blocks * 512 // 2
     args = ['-r', str(rate), source, 'out']
     if existing:
         (folder / 'out').write_bytes(b'\x55' * (SIZE + MiB))
