@@ -215,11 +215,16 @@ struct lam_open_options {
     const char *key_secret;     /* the one for the top image, if it is
                                    encrypted; or said by the name's options */
     enum lam_detect_zeroes detect_zeroes;   /* of the top image */
+    uint64_t map_cache_size;    /* bytes for what is known of where data lie in
+                                   the layers that nobody writes to, all
+                                   together; 0: the default, 32 MiB */
+    unsigned max_files;         /* of the layers below the top that may be open
+                                   at once; 0: half of the process' limit */
 };
 
 #define LAM_OPEN_OPTIONS_INIT                                               \
     { NULL, 0, LAM_CACHE_WRITEBACK, LAM_POLICY_SIBLINGS, 0, NULL, 0, 0, NULL,\
-      NULL, LAM_DETECT_ZEROES_OFF }
+      NULL, LAM_DETECT_ZEROES_OFF, 0, 0 }
 
 /*
  * lam_image_open() - open an image and everything its header names.

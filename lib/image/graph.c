@@ -152,6 +152,12 @@ struct merged *image_merged(const struct lam_image *image)
     return image->graph->merged;
 }
 
+void image_set_map_budget(struct lam_image *top, uint64_t bytes)
+{
+    if (bytes)
+        merged_reset(top->graph->merged, top, bytes);
+}
+
 /* ----------------------------------------------------------------- changes */
 
 static int make_array(unsigned count, struct lam_image ***out,

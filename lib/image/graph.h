@@ -69,8 +69,10 @@ void image_graph_end_change(struct lam_image *top);
  * another count says nothing any more. */
 uint64_t image_graph_changes(const struct lam_image *image);
 
-/* The chain's merged map. */
+/* The chain's merged map; and how much memory it may take, 0: as before, which
+ * is said while no request is under way. */
 struct merged *image_merged(const struct lam_image *image);
+void image_set_map_budget(struct lam_image *top, uint64_t bytes);
 
 /*
  * Put @overlay, open without a backing file, on top: @top is the overlay from

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 
 #include "base/cleanup.h"
+#include "image/graph.h"
 #include "image/layer.h"
 #include "io/pool.h"
 
@@ -154,7 +155,10 @@ static int open_chain(struct opening *o, const struct node *node,
         .format = node->driver ? NULL : o->options->format,
         .top = true,
     };
-    int rc = io_pool_new(FILES_AT_FIRST, &o->pool, err);
+    unsigned later = o->options->max_files ? o->options->max_files
+                                           : most_files();
+    int rc = io_pool_new((unsigned)min_u64(FILES_AT_FIRST, later), &o->pool,
+                         err);
     if (rc == 0)
         rc = add_layer(o, &r, err);
     bool more = true;
@@ -164,8 +168,11 @@ static int open_chain(struct opening *o, const struct node *node,
     }
     if (rc < 0)
         return rc;
-    io_pool_set_limit(o->pool, most_files());
-    return image_link(o->top, err);
+    io_pool_set_limit(o->pool, later);
+    rc = image_link(o->top, err);
+    if (rc == 0)
+        image_set_map_budget(o->top, o->options->map_cache_size);
+    return rc;
 }
 
 static int parse_name(const char *name, const struct lam_open_options *options,
@@ -250,9 +257,11 @@ int image_open_io(struct lam_io *io, const char *format,
         rc = layer_attach_format(image, options, NULL, true, err);
     if (rc == 0)
         rc = image_link(image, err);
-    if (rc < 0)
+    if (rc < 0) {
         image_free(image);
-    else
-        *out = image;
+        return rc;
+    }
+    image_set_map_budget(image, options->map_cache_size);
+    *out = image;
     return rc;
 }
