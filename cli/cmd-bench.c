@@ -227,7 +227,8 @@ struct bench {
     uint64_t left;              /* requests not begun */
     uint64_t running;
     uint64_t flushed;           /* what was left at the last flush */
-    uint64_t offset, end;       /* of the next one; the last that fits */
+    uint64_t offset;            /* of the next one */
+    uint64_t image_size;
     bool flushing;
     int rc;
     struct lam_error err;       /* of the first that failed */
@@ -273,6 +274,14 @@ static void wait_turn(struct bench *b)
     }
 }
 
+/* From the end on it begins anew; a request that would cross the end is taken
+ * to the beginning. */
+static uint64_t wrapped(const struct bench *b, uint64_t offset)
+{
+    offset %= b->image_size;
+    return offset > b->image_size - b->args->size ? 0 : offset;
+}
+
 /* False: there is none left. */
 static bool begin(struct bench *b, uint64_t *offset)
 {
@@ -283,9 +292,7 @@ static bool begin(struct bench *b, uint64_t *offset)
         b->left--;
         b->running++;
         *offset = b->offset;
-        b->offset += b->args->step;
-        if (b->offset > b->end)
-            b->offset %= b->end + 1;
+        b->offset = wrapped(b, b->offset + b->args->step);
     }
     pthread_mutex_unlock(&b->lock);
     return more;
@@ -372,9 +379,8 @@ static int bench(const struct cli *cli, const struct bench_args *args,
                   "%" PRIu64, args->size, size);
         return 1;
     }
-    b.end = size - args->size;
-    if (b.offset > b.end)
-        b.offset %= b.end + 1;
+    b.image_size = size;
+    b.offset = wrapped(&b, args->offset);
     if (!args->quiet)
         announce(args);
     clock_gettime(CLOCK_MONOTONIC, &from);

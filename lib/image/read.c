@@ -3,13 +3,12 @@
  * read.c - extents → bytes.
  *
  * Data goes from the host object straight into the caller's buffer, one call an
- * extent; the map has merged what is contiguous.  Only the part of a compressed
- * cluster is inflated beside it and copied.
+ * extent; the map has merged what is contiguous.  Of a part of a compressed
+ * cluster the format keeps the rest for the next who asks.
  */
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/buffer.h"
 #include "base/cleanup.h"
 #include "image/chain.h"
 #include "image/encrypted.h"
@@ -18,57 +17,28 @@
 /* Extents of a fragmented image take 40 bytes each: bound the list. */
 static const uint64_t READ_WINDOW = 32 * LAM_MIB;
 
-struct reader {
-    struct lam_image *image;
-    void *scratch;              /* one cluster, made when first needed */
-    uint64_t scratch_size;
-};
-
-/* @scratch with room for @bytes; clusters of the layers may differ in size. */
-static void *scratch_get(struct reader *r, uint64_t bytes,
-                         struct lam_error *err)
-{
-    if (r->scratch_size < bytes) {
-        free(r->scratch);
-        r->scratch = buffer_new(bytes);
-        r->scratch_size = r->scratch ? bytes : 0;
-        if (!r->scratch)
-            lam_fail(err, ENOMEM, "no memory for a cluster of %" PRIu64
-                     " bytes", bytes);
-    }
-    return r->scratch;
-}
-
 /* @e lies inside one cluster. */
-static int read_compressed(struct reader *r, const struct lam_extent *e,
+static int read_compressed(struct lam_image *image, const struct lam_extent *e,
                            uint8_t *buf, struct lam_error *err)
 {
-    struct lam_image *layer = image_layer(r->image, e->depth);
-    uint64_t cluster_size = layer->ops->cluster_size(layer->format);
+    struct lam_image *layer = image_layer(image, e->depth);
 
-    if (e->length == cluster_size)
-        return layer->ops->read_compressed(layer->format, e, buf, err);
-
-    uint8_t *cluster = scratch_get(r, cluster_size, err);
-    if (!cluster)
-        return -ENOMEM;
-    int rc = layer->ops->read_compressed(layer->format, e, cluster, err);
-    if (rc == 0)
-        memcpy(buf, cluster + e->offset % cluster_size, e->length);
-    return rc;
+    return e->length == layer->ops->cluster_size(layer->format)
+        ? layer->ops->read_compressed(layer->format, e, buf, err)
+        : layer->ops->read_compressed_part(layer->format, e, buf, err);
 }
 
-static int read_data(struct reader *r, const struct lam_extent *e, uint8_t *buf,
-                     struct lam_error *err)
+static int read_data(struct lam_image *image, const struct lam_extent *e,
+                     uint8_t *buf, struct lam_error *err)
 {
-    struct lam_io *io = image_extent_io(r->image, e);
+    struct lam_io *io = image_extent_io(image, e);
 
     return e->flags & LAM_EXTENT_ENCRYPTED
-        ? encrypted_read(image_layer(r->image, e->depth), io, e, buf, err)
+        ? encrypted_read(image_layer(image, e->depth), io, e, buf, err)
         : lam_io_read(io, buf, e->length, e->host_offset, err);
 }
 
-static int read_extent(struct reader *r, const struct lam_extent *e,
+static int read_extent(struct lam_image *image, const struct lam_extent *e,
                        uint8_t *buf, struct lam_error *err)
 {
     int rc = 0;
@@ -83,19 +53,14 @@ static int read_extent(struct reader *r, const struct lam_extent *e,
             memset(buf, 0, e->length);
             return 0;
         }
-        rc = read_data(r, e, buf, err);
+        rc = read_data(image, e, buf, err);
         break;
     case LAM_EXTENT_COMPRESSED:
-        rc = read_compressed(r, e, buf, err);
+        rc = read_compressed(image, e, buf, err);
         break;
     }
     return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
-                            image_layer(r->image, e->depth)->name, e->offset);
-}
-
-static void reader_deinit(struct reader *r)
-{
-    free(r->scratch);
+                            image_layer(image, e->depth)->name, e->offset);
 }
 
 int image_read_extents(struct lam_image *image,
@@ -103,7 +68,6 @@ int image_read_extents(struct lam_image *image,
                        uint64_t length, uint64_t offset,
                        struct lam_error *err)
 {
-    struct reader r lam_cleanup(reader_deinit) = { .image = image };
     const struct range wanted = range_make(offset, length);
 
     for (size_t i = 0; i < extents->count; i++) {
@@ -113,7 +77,7 @@ int image_read_extents(struct lam_image *image,
         if (!part.length)
             continue;
         struct lam_extent clipped = extent_clip(e, part.offset, part.length);
-        int rc = read_extent(&r, &clipped,
+        int rc = read_extent(image, &clipped,
                              (uint8_t *)buf + (part.offset - offset), err);
         if (rc < 0)
             return rc;

@@ -357,6 +357,7 @@ static int reserve(struct qcow2 *q, uint64_t first, uint64_t n,
                    struct lam_error *err)
 {
     alloc_touch(q, first, n);
+    inflated_forget(q, first, n);
     for (uint64_t i = 0; i < n; i++) {
         int rc = raise_refcount(q, first + i, err);
 

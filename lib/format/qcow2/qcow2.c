@@ -304,6 +304,7 @@ static struct qcow2 *qcow2_new(const struct format_open *o)
     pthread_mutex_init(&q->flusher.lock, NULL);
     pthread_cond_init(&q->flusher.changed, NULL);
     pthread_mutex_init(&q->codecs.lock, NULL);
+    inflated_init(&q->inflated);
     pthread_mutex_init(&q->failure_lock, NULL);
     bitmaps_init(&q->bitmaps);
     epoch_init(&q->epoch);
@@ -320,6 +321,7 @@ static void qcow2_free(struct qcow2 *q)
     overlap_deinit(&q->overlap);
     cache_deinit(&q->l2);
     codec_pool_deinit(&q->codecs);
+    inflated_deinit(&q->inflated);
     bitmaps_deinit(&q->bitmaps);
     epoch_deinit(&q->epoch);
     pthread_mutex_destroy(&q->alloc_lock);
@@ -488,6 +490,7 @@ const struct format_ops format_qcow2 = {
     .map = qcow2_map,
     .map_once = qcow2_map_once,
     .read_compressed = qcow2_read_compressed,
+    .read_compressed_part = qcow2_read_compressed_part,
     .enter = qcow2_enter,
     .leave = qcow2_leave,
     .write_begin = qcow2_write_begin,

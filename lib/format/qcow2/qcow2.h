@@ -18,7 +18,8 @@
  *                    fields, creation of L2 tables; I/O is done under it
  *   lock             L1, the L2 cache and its slices' contents, pending
  *                    releases; no I/O under it
- *   inflight.lock, epoch.lock, codecs.lock, bitmaps.lock, failure_lock: leaves
+ *   inflight.lock, epoch.lock, codecs.lock, inflated.lock, bitmaps.lock,
+ *   failure_lock: leaves
  */
 #ifndef LAM_QCOW2_QCOW2_H
 #define LAM_QCOW2_QCOW2_H
@@ -29,6 +30,7 @@
 #include "format/qcow2/cache.h"
 #include "format/qcow2/entry.h"
 #include "format/qcow2/header.h"
+#include "format/qcow2/inflated.h"
 #include "format/qcow2/l2.h"
 #include "format/qcow2/overlap.h"
 
@@ -145,6 +147,7 @@ struct qcow2 {
     struct epoch epoch;
     struct flusher flusher;
     struct codec_pool codecs;
+    struct inflated inflated;
     struct bitmap_set bitmaps;
     struct luks_volume *luks;   /* header and master key; under alloc_lock */
     struct crypt *crypt;        /* guest data pass through it; or NULL */

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * inflated.h - compressed clusters that were inflated a moment ago.
+ *
+ * Who reads a little of a compressed cluster will want more of it: it is kept
+ * inflated, up to a budget of bytes.  Who reads whole clusters (a conversion)
+ * comes by once; nothing is kept for him.
+ *
+ * 1. An entry is named by what the L2 entry says: host offset and length of the
+ *    payload.  The bytes there change only after all its references are gone
+ *    and its cluster has been given out again; whoever gives it out forgets the
+ *    entry first (inflated_forget(), called by alloc.c).  Requests that found
+ *    the payload through an older mapping have ended before that (release.c).
+ * 2. One thread inflates, others who want the same cluster wait for it.
+ * 3. An entry with pins is neither replaced nor filled anew.
+ */
+#ifndef LAM_QCOW2_INFLATED_H
+#define LAM_QCOW2_INFLATED_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "extent/extent.h"
+
+struct qcow2;
+
+struct inflated_entry;
+
+struct inflated {
+    pthread_mutex_t lock;           /* guards all below; a leaf */
+    pthread_cond_t loaded;
+    struct inflated_entry *entries; /* made when first needed */
+    struct inflated_entry **hash;   /* by the payload's first host cluster */
+    size_t count, hash_mask;
+    size_t hand;                    /* of the clock */
+    atomic_bool used;               /* there has been an entry */
+};
+
+void inflated_init(struct inflated *c);
+void inflated_deinit(struct inflated *c);
+
+/* Host clusters [first, first + n) are about to get new contents. */
+void inflated_forget(struct qcow2 *q, uint64_t first, uint64_t n);
+
+/* format_ops.read_compressed_part */
+int qcow2_read_compressed_part(void *format, const struct lam_extent *extent,
+                               void *buf, struct lam_error *err);
+
+#endif
