@@ -680,6 +680,9 @@ struct lam_create_options {
     const char *data_file;      /* external data file; NULL: none */
     bool data_file_raw;
     enum lam_policy policy;     /* for opening the backing file */
+    bool nocow;                 /* new files: overwrite in place (btrfs) */
+    uint64_t extent_size_hint;  /* new files: allocate so many bytes at once
+                                   (XFS); 0: as the file system does */
     bool no_sync;               /* return before the new file is on disk: the
                                    caller goes on to write and flush it */
     struct lam_encryption_options encryption;
@@ -687,7 +690,7 @@ struct lam_create_options {
 
 #define LAM_CREATE_OPTIONS_INIT                                             \
     { NULL, 0, NULL, NULL, false, LAM_PREALLOC_OFF, 3, 65536, 16, 0,        \
-      false, false, NULL, false, LAM_POLICY_TRUST, false,                   \
+      false, false, NULL, false, LAM_POLICY_TRUST, false, 0, false,         \
       LAM_ENCRYPTION_OPTIONS_INIT }
 
 /*
@@ -1029,9 +1032,11 @@ struct lam_commit_options {
                                    backing image, 2 the one below it */
     bool keep;                  /* the top keeps its data; always so if @depth
                                    is above 1 */
+    unsigned from;              /* 0: from the top on; else layers @from to
+                                   @depth - 1, which then drop out */
 };
 
-#define LAM_COMMIT_OPTIONS_INIT { LAM_JOB_OPTIONS_INIT, 1, false }
+#define LAM_COMMIT_OPTIONS_INIT { LAM_JOB_OPTIONS_INIT, 1, false, 0 }
 
 /*
  * lam_image_commit() - write what the layers above layer @depth hold into it.
@@ -1042,10 +1047,17 @@ struct lam_commit_options {
  * the data shows everywhere.  Layers between the two, and any other overlay of
  * theirs or of layer @depth, no longer read as they did.
  *
- * @image may be open for reading only if @keep or @depth says that it stays as
- * it is.  No request may write to @image meanwhile.  Durable when it returns 0.
+ * With @from the top's own data stay where they are: layers @from to @depth - 1
+ * are written down, and the layer above them has layer @depth as its backing
+ * image from then on.  Their files stay, and no longer read as they did.
  *
- * -EINVAL: no such layer, or not the top; -EAGAIN if somebody else uses layer
+ * @image may be open for reading only if it stays as it is (@keep, @depth).
+ * Requests may go on, writes too if the top is emptied or @from is not 0: what
+ * is written to a top meanwhile is copied again, and at last writes wait for as
+ * long as the rest takes.  Durable when it returns 0.
+ *
+ * -EINVAL: no such layer, or not the top, or a layer that would drop out is too
+ * small to be spared; -EAGAIN if somebody else uses layer
  * @depth; -EACCES, -EROFS, -ENOSPC, -EUCLEAN, -EIO, -ECANCELED.
  */
 LAM_API int lam_image_commit(struct lam_image *image,
@@ -1103,8 +1115,9 @@ struct lam_stream_options {
  * lam_image_stream() - pull what the layers above layer @depth hold into
  * @image, and drop them from its chain.
  *
- * Their files stay as they are.  No request may write to @image meanwhile.
- * -EINVAL: no such layer; and as lam_image_rebase().
+ * Their files stay as they are.  Requests may go on, and without @compress
+ * writes too: what the guest has written stays.  -EINVAL: no such layer; and as
+ * lam_image_rebase().
  */
 LAM_API int lam_image_stream(struct lam_image *image,
                              const struct lam_stream_options *options,

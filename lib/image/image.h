@@ -20,6 +20,7 @@
 enum { IMAGE_DEFAULT_MAX_DEPTH = 1024 };
 
 struct graph;
+struct changes;
 
 struct lam_image {
     /* What the image is.  All of it changes places when a layer is put above
@@ -60,6 +61,7 @@ struct lam_image {
      * our own place.  The array belongs to the top layer. */
     struct lam_image **layers;
     unsigned level, nb_layers;
+    struct changes *changes;        /* noted for a job; or NULL */
     struct lam_image *written;      /* of the top layer: one below it that a
                                        job writes to; or NULL */
     struct graph *graph;            /* the chain's gate; the top layer's */

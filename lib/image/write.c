@@ -14,6 +14,7 @@
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/zeroes.h"
+#include "image/changes.h"
 #include "image/cow.h"
 #include "image/encrypted.h"
 #include "image/graph.h"
@@ -219,6 +220,22 @@ static unsigned detected_flags(const struct lam_image *image, unsigned flags)
                                                             : 0);
 }
 
+static int write_guarded(struct lam_image *image, const void *buf,
+                         uint64_t length, uint64_t offset, unsigned flags,
+                         struct lam_error *err)
+{
+    if (is_zero_write(image, buf, length, flags))
+        return image_zero(image, offset, length,
+                          detected_flags(image, flags), err);
+
+    image_lock_write(image, offset, length);
+    int rc = flags & LAM_WRITE_COMPRESSED
+        ? write_compressed(image, buf, length, offset, err)
+        : image_write_pieces(image, buf, length, offset, err);
+    pthread_rwlock_unlock(&image->whole_units);
+    return rc < 0 ? rc : image_end_write(image, flags, err);
+}
+
 int lam_image_write(struct lam_image *image, const void *buf,
                     uint64_t length, uint64_t offset, unsigned flags,
                     struct lam_error *err)
@@ -231,16 +248,9 @@ int lam_image_write(struct lam_image *image, const void *buf,
         rc = guard_first_sector(image, buf, length, offset, err);
     if (rc < 0)
         return rc;
-    if (is_zero_write(image, buf, length, flags))
-        return image_zero(image, offset, length,
-                          detected_flags(image, flags), err);
-
-    image_lock_write(image, offset, length);
-    rc = flags & LAM_WRITE_COMPRESSED
-        ? write_compressed(image, buf, length, offset, err)
-        : image_write_pieces(image, buf, length, offset, err);
-    pthread_rwlock_unlock(&image->whole_units);
-    return rc < 0 ? rc : image_end_write(image, flags, err);
+    change_begin(image);
+    rc = write_guarded(image, buf, length, offset, flags, err);
+    return change_end(image, offset, length, rc);
 }
 
 int lam_image_discard(struct lam_image *image, uint64_t offset,
@@ -252,9 +262,11 @@ int lam_image_discard(struct lam_image *image, uint64_t offset,
         rc = image_check_range(image, offset, length, err);
     if (rc < 0 || !image->unmap || !length)
         return rc;
+    change_begin(image);
     rc = image->ops->discard(image->format, offset, length, err);
     lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64, image->name,
                      offset);
+    change_end(image, offset, length, rc);
     return rc < 0 ? rc : image_end_write(image, 0, err);
 }
 

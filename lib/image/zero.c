@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "image/chain.h"
+#include "image/changes.h"
 #include "image/graph.h"
 #include "image/write.h"
 
@@ -117,5 +118,7 @@ int lam_image_zero(struct lam_image *image, uint64_t offset,
                    uint64_t length, unsigned flags, struct lam_error *err)
 {
     IMAGE_INSIDE(image);
-    return image_zero(image, offset, length, flags, err);
+    change_begin(image);
+    int rc = image_zero(image, offset, length, flags, err);
+    return change_end(image, offset, length, rc);
 }

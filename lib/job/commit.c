@@ -4,21 +4,32 @@
  *
  * Order: the lower layer grows; data and zeroes go into it, by several workers,
  * while everything above still has them and shows them; it is flushed; only
- * then the top lets go of what it has.
+ * then the top lets go of what it has, or layers drop out of the chain.
+ *
+ * The guest may go on meanwhile.  What it changes in a top that is to be emptied
+ * is noted and copied again, and again; when little is left, it waits for as
+ * long as that takes, the flush, and the switch to an empty top.
  */
 #include <inttypes.h>
 
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "base/workers.h"
+#include "extent/extent.h"
 #include "image/access.h"
+#include "image/changes.h"
 #include "image/graph.h"
 #include "job/job.h"
+#include "job/naming.h"
 #include "job/walk.h"
 
 #define CHUNK_BYTES   (1 * LAM_MIB)
 #define BARE_BYTES    (1 * LAM_GIB)
 #define UNIT_BYTES    UINT64_C(4096)
+/* What may be left to be copied while the guest waits, and how often it may
+ * have been more than that. */
+#define PAUSE_BYTES   (4 * LAM_MIB)
+enum { MAX_ROUNDS = 10 };
 
 /* What a worker has to itself. */
 struct hand {
@@ -28,8 +39,8 @@ struct hand {
 
 struct commit {
     struct job job;
-    struct lam_image *top, *base;
-    unsigned depth;
+    struct lam_image *top, *source, *base;
+    unsigned from, depth;       /* levels of @source and @base */
     struct walk walk;
     struct hand *hands;
     unsigned workers;
@@ -38,12 +49,12 @@ struct commit {
 /* ----------------------------------------------------------------- a chunk */
 
 /* Where the base does not read as zero by its map alone. */
-static int commit_zeroes(struct commit *c, const struct walk_chunk *chunk,
+static int commit_zeroes(struct commit *c, struct range r,
                          struct lam_error *err)
 {
     struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
-    int rc = lam_image_map(c->base, chunk->offset, chunk->length,
-                           LAM_DEPTH_ALL, 0, &map, err);
+    int rc = lam_image_map(c->base, r.offset, r.length, LAM_DEPTH_ALL, 0, &map,
+                           err);
 
     for (size_t i = 0; i < map.count && rc == 0; i++) {
         const struct lam_extent *e = &map.items[i];
@@ -55,17 +66,16 @@ static int commit_zeroes(struct commit *c, const struct walk_chunk *chunk,
     return rc;
 }
 
-static int commit_data(struct commit *c, struct hand *hand,
+/* No more than a hand holds. */
+static int commit_data(struct commit *c, struct hand *hand, struct range r,
                        struct lam_error *err)
 {
-    const struct walk_chunk *chunk = &hand->chunk;
-    int rc = job_pay(&c->job, chunk->length, err);
+    int rc = job_pay(&c->job, r.length, err);
 
     if (rc == 0)
-        rc = lam_image_read(c->top, hand->buf, chunk->length, chunk->offset,
-                            err);
-    return rc < 0 ? rc : lam_image_write(c->base, hand->buf, chunk->length,
-                                         chunk->offset, 0, err);
+        rc = lam_image_read(c->source, hand->buf, r.length, r.offset, err);
+    return rc < 0 ? rc : lam_image_write(c->base, hand->buf, r.length,
+                                         r.offset, 0, err);
 }
 
 static int commit_step(void *opaque, unsigned worker, struct lam_error *err)
@@ -79,10 +89,11 @@ static int commit_step(void *opaque, unsigned worker, struct lam_error *err)
         rc = walk_next(&c->walk, chunk, err);
     if (rc <= 0)
         return rc;
+    struct range r = range_make(chunk->offset, chunk->length);
     if (chunk->kind == WALK_DATA)
-        rc = commit_data(c, hand, err);
+        rc = commit_data(c, hand, r, err);
     else if (chunk->kind == WALK_ZERO)
-        rc = commit_zeroes(c, chunk, err);
+        rc = commit_zeroes(c, r, err);
     if (rc < 0)
         return rc;
     job_advance(&c->job, chunk->length);
@@ -97,7 +108,7 @@ static void choose_sizes(const struct commit *c, struct walk_options *o)
 {
     uint64_t largest = CHUNK_BYTES, smallest = UNIT_BYTES;
 
-    for (unsigned i = 0; i < c->depth; i++) {
+    for (unsigned i = c->from; i < c->depth; i++) {
         uint64_t size = lam_image_cluster_size(image_layer(c->top, i));
 
         largest = max_u64(largest, size);
@@ -139,10 +150,10 @@ static void hands_free(struct commit *c)
 static int copy_down(struct commit *c, struct lam_error *err)
 {
     struct walk_source source = {
-        .image = c->top,
-        .size = lam_image_size(c->top),
-        .depth = c->depth,
-        .shared_end = lam_image_size(c->top),
+        .image = c->source,
+        .size = lam_image_size(c->source),
+        .depth = c->depth - c->from,
+        .shared_end = lam_image_size(c->source),
     };
     struct walk_options cuts;
 
@@ -152,14 +163,13 @@ static int copy_down(struct commit *c, struct lam_error *err)
         rc = hands_new(c, err);
     if (rc == 0)
         rc = workers_run(c->workers, commit_step, c, err);
-    hands_free(c);
     walk_deinit(&c->walk);
     return rc;
 }
 
 static int grow(struct commit *c, struct lam_error *err)
 {
-    uint64_t size = lam_image_size(c->top);
+    uint64_t size = lam_image_size(c->source);
 
     if (lam_image_size(c->base) >= size)
         return 0;
@@ -176,22 +186,116 @@ static int commit_into(struct commit *c, struct lam_error *err)
     return rc < 0 ? rc : lam_image_flush(c->base, err);
 }
 
-static int commit_locked(struct commit *c, bool keep, struct lam_error *err)
+/* ------------------------------------------------ what the guest has changed */
+
+static int commit_extent(struct commit *c, const struct lam_extent *e,
+                         struct lam_error *err)
+{
+    uint64_t piece = c->walk.options.data_max, end = e->offset + e->length;
+    int rc = 0;
+
+    if (e->state == LAM_EXTENT_UNALLOCATED)
+        return 0;
+    if (extent_reads_zero(e))
+        return commit_zeroes(c, range_make(e->offset, e->length), err);
+    for (uint64_t at = e->offset, n; at < end && rc == 0; at += n) {
+        n = min_u64(piece, end - at);
+        rc = commit_data(c, &c->hands[0], range_make(at, n), err);
+    }
+    return rc;
+}
+
+static int commit_range(struct commit *c, struct range r, struct lam_error *err)
+{
+    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
+    int rc = lam_image_map(c->source, r.offset, r.length, c->depth - c->from, 0,
+                           &map, err);
+
+    for (size_t i = 0; i < map.count && rc == 0; i++)
+        rc = commit_extent(c, &map.items[i], err);
+    return rc;
+}
+
+static int commit_changes(struct commit *c, struct lam_error *err)
+{
+    struct range r = range_make(0, 0);
+    int rc = 0;
+
+    while (rc == 0 && changes_take(c->top->changes, range_end(r), &r))
+        rc = commit_range(c, r, err);
+    return rc;
+}
+
+/* The guest waits. */
+static int empty_top(struct commit *c, struct lam_error *err)
+{
+    struct changes *changes = c->top->changes;
+
+    pthread_rwlock_wrlock(&changes->hold);
+    int rc = commit_changes(c, err);
+    if (rc == 0)
+        rc = lam_image_flush(c->base, err);
+    if (rc == 0)
+        rc = image_empty(c->top, err);
+    pthread_rwlock_unlock(&changes->hold);
+    return rc;
+}
+
+static int commit_and_empty(struct commit *c, struct lam_error *err)
+{
+    int rc = changes_begin(c->top, err);
+
+    if (rc == 0)
+        rc = commit_into(c, err);
+    for (int i = 0; rc == 0 && i < MAX_ROUNDS &&
+         changes_total(c->top->changes) > PAUSE_BYTES; i++)
+        rc = commit_changes(c, err);
+    if (rc == 0)
+        rc = lam_image_flush(c->base, err);
+    if (rc == 0)
+        rc = empty_top(c, err);
+    changes_end(c->top);
+    return rc;
+}
+
+/* ------------------------------------------------------- layers that drop out */
+
+/* The layer above those that go names the base. */
+static int drop_committed(struct commit *c, struct lam_error *err)
+{
+    struct lam_image *above = image_layer(c->top, c->from - 1);
+    lam_autofree char *name = NULL;
+    int rc = naming_of(above, c->base, &name, err);
+
+    if (rc == 0)
+        rc = layer_set_writable(above, true, err);
+    if (rc < 0)
+        return rc;
+    rc = image_record_backing(above, name, c->base->ops->name, err);
+    if (c->from > 1)
+        layer_set_writable(above, false, NULL);
+    return rc < 0 ? rc : naming_drop_layers(c->top, c->from, c->depth, err);
+}
+
+/* ------------------------------------------------------------------ request */
+
+static int commit_locked(struct commit *c, bool empty, struct lam_error *err)
 {
     int rc = layer_set_writable(c->base, true, err);
 
     if (rc < 0)
         return rc;
-    rc = commit_into(c, err);
+    rc = empty ? commit_and_empty(c, err) : commit_into(c, err);
+    hands_free(c);
     int ended = layer_set_writable(c->base, false, rc < 0 ? NULL : err);
     if (rc == 0)
         rc = ended;
-    return rc < 0 || keep ? rc : image_empty(c->top, err);
+    return rc < 0 || !c->from ? rc : drop_committed(c, err);
 }
 
-static int check_request(struct lam_image *image,
-                         const struct lam_commit_options *o, bool keep,
-                         struct lam_error *err)
+static int check_layers(struct lam_image *image,
+                        const struct lam_commit_options *o,
+                        struct lam_error *err)
 {
     if (image->level != 0 || image->metadata_only)
         return lam_fail(err, EINVAL, "'%s' is not the top of a chain that is "
@@ -201,7 +305,39 @@ static int check_request(struct lam_image *image,
     if (!o->depth || o->depth >= image_depth(image))
         return lam_fail(err, EINVAL, "layer %u to commit into (limit: %u)",
                         o->depth, image_depth(image) - 1);
-    if (keep)
+    if (o->from >= o->depth)
+        return lam_fail(err, EINVAL, "layers from %u on to commit into layer "
+                        "%u (limit: %u)", o->from, o->depth, o->depth - 1);
+    return 0;
+}
+
+/* What is behind the end of a layer that drops out must not appear above it. */
+static int check_sizes(struct lam_image *image,
+                       const struct lam_commit_options *o,
+                       struct lam_error *err)
+{
+    struct lam_image *first = image_layer(image, o->from);
+    struct lam_image *above = image_layer(image, o->from - 1);
+    struct lam_image *base = image_layer(image, o->depth);
+
+    if (first->size >= min_u64(above->size, base->size))
+        return 0;
+    return lam_fail(err, EINVAL, "'%s' with %" PRIu64 " bytes cannot drop out "
+                    "between '%s' and '%s', which are larger", first->name,
+                    (uint64_t)first->size, above->name, base->name);
+}
+
+static int check_request(struct lam_image *image,
+                         const struct lam_commit_options *o, bool empty,
+                         struct lam_error *err)
+{
+    int rc = check_layers(image, o, err);
+
+    if (rc < 0)
+        return rc;
+    if (o->from)
+        return check_sizes(image, o, err);
+    if (!empty)
         return 0;
     if (!image->writable)
         return lam_fail(err, EROFS, "'%s' is open read-only, and cannot be "
@@ -216,16 +352,17 @@ int lam_image_commit(struct lam_image *image,
 {
     static const struct lam_commit_options defaults = LAM_COMMIT_OPTIONS_INIT;
     const struct lam_commit_options *o = options ? options : &defaults;
-    bool keep = o->keep || o->depth > 1;
-    struct commit c = { .top = image, .depth = o->depth };
+    bool empty = !o->keep && !o->from && o->depth == 1;
+    struct commit c = { .top = image, .from = o->from, .depth = o->depth };
 
     image_graph_lock(image);
-    int rc = check_request(image, o, keep, err);
+    int rc = check_request(image, o, empty, err);
     if (rc == 0) {
+        c.source = image_layer(image, o->from);
         c.base = image_layer(image, o->depth);
-        job_init(&c.job, "commit", lam_image_size(image), &o->job);
+        job_init(&c.job, "commit", lam_image_size(c.source), &o->job);
         c.workers = job_workers(&c.job);
-        rc = commit_locked(&c, keep, err);
+        rc = commit_locked(&c, empty, err);
         job_deinit(&c.job);
     }
     image_graph_unlock(image);

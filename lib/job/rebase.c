@@ -15,6 +15,7 @@
 #include "image/access.h"
 #include "image/graph.h"
 #include "image/name.h"
+#include "job/naming.h"
 #include "job/pull.h"
 
 static int check_image(const struct lam_image *image, struct lam_error *err)
@@ -237,57 +238,6 @@ int lam_image_rebase(struct lam_image *image,
 
 /* ---------------------------------------------------------------- stream */
 
-/* The directory part of @path, as text. */
-static size_t directory_length(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? (size_t)(slash - path) : 0;
-}
-
-static bool same_directory(const char *a, const char *b)
-{
-    size_t n = directory_length(a);
-
-    return n == directory_length(b) && !strncmp(a, b, n);
-}
-
-/*
- * What @image's header is to call layer @depth: as the layer above it does, if
- * that counts from the same directory, or from none; else the whole path.
- */
-static int name_for(struct lam_image *image, unsigned depth, char **out,
-                    struct lam_error *err)
-{
-    struct lam_image *above = image_layer(image, depth - 1);
-    struct lam_image *layer = image_layer(image, depth);
-    struct format_links links;
-
-    above->ops->links(above->format, &links);
-    const char *name = links.backing_file;
-    bool relative = name && *name != '/' && !name_has_protocol(name);
-    if (!name || (relative && above->path && image->path &&
-                  !same_directory(above->path, image->path)))
-        *out = layer->path ? realpath(layer->path, NULL) : NULL;
-    else
-        *out = strdup(name);
-    return *out ? 0 : lam_fail_errno(err, errno, "Could not tell a name for "
-                                     "'%s'", layer->name);
-}
-
-static int drop_layers(struct lam_image *image, unsigned end,
-                       struct lam_error *err)
-{
-    struct lam_image *dropped = NULL;
-
-    image_graph_begin_change(image);
-    int rc = image_drop_layers(image, 1, end, &dropped, err);
-    image_graph_end_change(image);
-    if (rc == 0)
-        image_free(dropped);
-    return rc;
-}
-
 static int stream_down_to(struct lam_image *image, unsigned depth,
                           const char *name, const char *format,
                           const struct lam_stream_options *o,
@@ -308,9 +258,11 @@ static int stream_down_to(struct lam_image *image, unsigned depth,
     job_init(&job, "stream", lam_image_size(image), &o->job);
     int rc = pull_run(&pull, err);
     job_deinit(&job);
+    /* The guest may go on.  What it discards becomes zero for as long as the
+     * header names a backing file: so that is the last to change. */
     if (rc == 0)
-        rc = record(image, name, format, err);
-    return rc < 0 ? rc : drop_layers(image, depth, err);
+        rc = naming_drop_layers(image, 1, depth, err);
+    return rc < 0 ? rc : record(image, name, format, err);
 }
 
 static int stream(struct lam_image *image, const struct lam_stream_options *o,
@@ -331,7 +283,7 @@ static int stream(struct lam_image *image, const struct lam_stream_options *o,
         format = o->backing_format ? o->backing_format
                                    : image_layer(image, depth)->ops->name;
         if (!o->backing_file)
-            rc = name_for(image, depth, &name, err);
+            rc = naming_of(image, image_layer(image, depth), &name, err);
     }
     const char *recorded = depth == layers ? NULL
                          : o->backing_file ? o->backing_file : name;

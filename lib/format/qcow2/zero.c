@@ -205,6 +205,8 @@ static void note_old(const struct qcow2 *q, enum zero_kind kind,
 {
     bool told = is_told(q, kind);
 
+    if (kind == ZERO_ABSENT)
+        return;
     if ((e.word & QCOW2_COMPRESSED) ||
         (!q->data_file && entry_offset(e.word) && !entry_offset(new.word)))
         release_add_entry(q, old, e, told);
