@@ -8,7 +8,9 @@
 #include "job/plan.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static void choose(struct lam_thin_plan *plan, enum lam_zero_method method,
                    bool thin, const char *reason)
@@ -163,36 +165,64 @@ static const char *yes_no(bool b)
     return b ? "yes" : "no";
 }
 
+__attribute__((format(printf, 2, 3)))
+static void describe(struct lam_thin_plan *plan, const char *fmt, ...)
+{
+    size_t length = strlen(plan->limits);
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(plan->limits + length, sizeof plan->limits - length, fmt, args);
+    va_end(args);
+}
+
+static const char *freed_reads(const struct lam_io_limits *l)
+{
+    if (l->discard_reads_zero)
+        return "as zero";
+    return l->discard_undefined ? "as anything" : "as zero or not";
+}
+
+static void describe_device(const struct lam_io_limits *l,
+                            struct lam_thin_plan *plan)
+{
+    describe(plan, "block device, %s; sectors of %" PRIu32 " bytes (physical %"
+             PRIu32 "); unmap to zeroes: %s; zero a range: ",
+             l->direct ? "O_DIRECT" : "cached", l->logical_sector,
+             l->physical_sector, yes_no(l->can_punch));
+    if (l->zero_max)
+        describe(plan, "at most %" PRIu64 " bytes a request", l->zero_max);
+    else
+        describe(plan, "no");
+    if (!l->can_discard) {
+        describe(plan, "; discard: no");
+        return;
+    }
+    describe(plan, "; discard: at most %" PRIu64 " bytes a request, "
+             "granules of %" PRIu64, l->discard_max, l->discard_granularity);
+    if (l->discard_alignment)
+        describe(plan, " from %" PRIu64, l->discard_alignment);
+    describe(plan, "; what was discarded reads %s", freed_reads(l));
+}
+
 static void describe_limits(const struct plan_input *in,
                             struct lam_thin_plan *plan)
 {
     const struct lam_io_limits *l = &in->limits;
     const char *access = l->direct ? "O_DIRECT" : "cached";
 
-    if (!l->is_block_device && (in->convert_flags & LAM_CONVERT_NEW_TARGET)) {
-        snprintf(plan->limits, sizeof plan->limits, "new file, %s", access);
-        return;
-    }
-    if (!l->is_block_device) {
-        snprintf(plan->limits, sizeof plan->limits,
-                 "file, %s; punch holes: %s; zero a range: %s", access,
+    if (l->is_block_device)
+        describe_device(l, plan);
+    else if (in->convert_flags & LAM_CONVERT_NEW_TARGET)
+        describe(plan, "new file, %s", access);
+    else
+        describe(plan, "file, %s; punch holes: %s; zero a range: %s", access,
                  yes_no(l->can_punch), yes_no(l->can_zero_range));
-        return;
-    }
-    snprintf(plan->limits, sizeof plan->limits,
-             "block device, %s; sectors of %" PRIu32 " bytes (physical %"
-             PRIu32 "); unmap to zeroes: %s; zero a range: %s, at most %"
-             PRIu64 " bytes a request; discard: %s, granularity %" PRIu64
-             ", at most %" PRIu64 " bytes; discarded data reads as zero: %s",
-             access, l->logical_sector, l->physical_sector,
-             yes_no(l->can_punch), yes_no(l->can_zero_range), l->zero_max,
-             yes_no(l->can_discard), l->discard_granularity, l->discard_max,
-             l->discard_reads_zero ? "promised"
-             : l->discard_undefined ? "no" : "not promised");
 }
 
 void plan_decide(const struct plan_input *in, struct lam_thin_plan *plan)
 {
+    plan->limits[0] = '\0';
     if (in->has_metadata)
         describe_metadata(in, plan);
     else

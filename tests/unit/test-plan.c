@@ -206,11 +206,48 @@ static void test_texts(void **state)
 
         in.limits.discard_max = in.limits.zero_max = UINT64_MAX;
         in.limits.discard_granularity = UINT64_MAX;
+        in.limits.discard_alignment = UINT64_MAX;
         plan_decide(&in, &plan);
         assert_in_range(strlen(plan.reason), 1, sizeof plan.reason - 2);
         assert_in_range(strlen(plan.limits), 1, sizeof plan.limits - 2);
         assert_null(strchr(plan.reason, '\n'));
         assert_null(strchr(plan.limits, '\n'));
+    }
+}
+
+/* What --explain says of a device, word for word. */
+static void test_device_words(void **state)
+{
+    static const struct {
+        struct lam_io_limits limits;
+        const char *text;
+    } devices[] = {
+        { { DEVICE, .direct = true },
+          "block device, O_DIRECT; sectors of 512 bytes (physical 4096); unmap "
+          "to zeroes: no; zero a range: no; discard: no" },
+        { { DEVICE, .can_punch = true, .zero_max = 65536, .can_discard = true,
+            .discard_max = 1 << 20, .discard_granularity = 4096 },
+          "block device, cached; sectors of 512 bytes (physical 4096); unmap "
+          "to zeroes: yes; zero a range: at most 65536 bytes a request; "
+          "discard: at most 1048576 bytes a request, granules of 4096; what "
+          "was discarded reads as zero or not" },
+        { { DEVICE, .direct = true, .can_discard = true, .discard_max = 512,
+            .discard_granularity = 8192, .discard_alignment = 3584,
+            .discard_undefined = true },
+          "block device, O_DIRECT; sectors of 512 bytes (physical 4096); unmap "
+          "to zeroes: no; zero a range: no; discard: at most 512 bytes a "
+          "request, granules of 8192 from 3584; what was discarded reads as "
+          "anything" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(devices); i++) {
+        struct plan_input in = {
+            .limits = devices[i].limits, .sparse_size = 4096,
+        };
+        struct lam_thin_plan plan;
+        plan_decide(&in, &plan);
+        assert_string_equal(plan.limits, devices[i].text);
     }
 }
 
@@ -241,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_device_words),
         cmocka_unit_test(test_kernel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
