@@ -356,6 +356,7 @@ static void install(struct widening *w)
     q->g.refcount_bits = w->g.refcount_bits;
     q->g.refblock_entries = w->g.refblock_entries;
     q->g.refcount_max = w->g.refcount_max;
+    overlap_reload(q);
 }
 
 /* The table takes whole clusters, and so does its copy in memory. */

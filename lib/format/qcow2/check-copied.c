@@ -114,7 +114,7 @@ static int copied_l1_entry(struct check *c, struct scan *s, uint64_t index,
     uint64_t cluster = host_cluster(&c->g, offset);
     bool wrong;
 
-    if (!offset)
+    if (!offset || !is_aligned(offset, c->g.cluster_size))
         return 0;
     if (check_refcount(c, cluster, &refcount)) {
         bool flip = judge_bit(c, s, entry, refcount,

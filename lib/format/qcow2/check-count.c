@@ -117,6 +117,7 @@ static int l1_entry(struct check *c, uint64_t entry, bool active,
                     ": Table is not cluster aligned; L1 entry corrupted",
                     offset);
         c->incomplete = true;
+        return 0;               /* what is there is no table */
     }
     if (active)
         check_look_at_copied(c, entry, false);

@@ -68,15 +68,17 @@ struct check {
     struct lam_error write_failure;
 
     struct qcow2_snapshots snapshots;
+    struct lam_error why_lost;  /* ... the header counts more than these */
     struct check_l2 *l2;        /* sorted, once collected */
     size_t nb_l2, l2_capacity, l2_sorted;
     uint8_t *cluster;           /* one table of one cluster */
 };
 
+/* @fix: LAM_REPAIR_..., 0 to report only. */
 int check_init(struct check *c, struct lam_io *io,
-               const struct qcow2_header *h, lam_finding_fn *finding,
-               void *opaque, struct lam_check_result *out,
-               struct lam_error *err);
+               const struct qcow2_header *h, unsigned fix,
+               lam_finding_fn *finding, void *opaque,
+               struct lam_check_result *out, struct lam_error *err);
 void check_deinit(struct check *c);
 
 /* One finding: counted @times, told once. */
@@ -143,8 +145,12 @@ int repair_entries(struct check *c, struct lam_error *err);
 
 /* ---- repair-snapshots.c ---- */
 
-/* Entries of the snapshot table with too little extra data. */
-size_t check_short_snapshots(const struct check *c);
+/* Entries of the snapshot table with too little extra data or too much. */
+size_t check_odd_snapshots(const struct check *c);
+
+/* The header counts those snapshots alone whose entries could be read. */
+int repair_snapshot_count(struct check *c, struct qcow2 *q,
+                          struct lam_error *err);
 
 /* Gives them what they lack, if nothing else is wrong any more. */
 int repair_snapshots(struct check *c, struct qcow2 *q, struct lam_error *err);

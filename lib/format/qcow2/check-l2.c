@@ -69,14 +69,15 @@ static int host_entry_found(struct check *c, struct table_scan *s,
                     "subcluster allocation bitmap", offset);
     if (!is_aligned(offset, c->g.cluster_size)) {
         bool data = shows_data(c, entry, type);
-        bool fix = !data && c->h->version >= 3 && (c->fix & LAM_REPAIR_ERRORS);
 
-        check_mended(c, fix, fix ? 1 : s->l2->references, "offset=%" PRIx64
-                     ": %s cluster is not properly aligned; L2 entry "
-                     "corrupted.", offset, data ? "Data" : "Preallocated");
-        c->entry_fixes += fix;
-        if (fix)
+        if (!data && c->h->version >= 3 && (c->fix & LAM_REPAIR_ERRORS)) {
+            c->entry_fixes++;
             return 0;
+        }
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references, "ERROR "
+                    "offset=%" PRIx64 ": %s cluster is not properly aligned; "
+                    "L2 entry corrupted.", offset, data ? "Data"
+                                                        : "Preallocated");
     }
 
     c->out->allocated_clusters += s->l2->active;
@@ -91,6 +92,19 @@ static int host_entry_found(struct check *c, struct table_scan *s,
                            err);
 }
 
+/* With subclusters bit 0 has no meaning, and no place (format document 3.4). */
+static void zero_bit_found(struct check *c, const struct table_scan *s,
+                           struct qcow2_l2_entry entry)
+{
+    if (!c->g.extended_l2 || !(entry.word & QCOW2_ZERO))
+        return;
+    if (c->fix & LAM_REPAIR_ERRORS)
+        c->entry_fixes++;
+    else
+        check_found(c, LAM_FINDING_CORRUPTION, s->l2->references, "ERROR found "
+                    "l2 entry with reserved bits set: %" PRIx64, entry.word);
+}
+
 static int entry_found(struct check *c, struct table_scan *s,
                        struct qcow2_l2_entry entry, struct lam_error *err)
 {
@@ -103,6 +117,7 @@ static int entry_found(struct check *c, struct table_scan *s,
         check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
                     "ERROR found l2 entry with reserved bits set: %" PRIx64,
                     entry.word);
+    zero_bit_found(c, s, entry);
     if ((entry.word & QCOW2_ZERO) && c->h->version < 3)
         check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
                     "ERROR zero cluster in a version 2 image: l2_entry=%"

@@ -290,7 +290,11 @@ static int prepare(struct check *c, struct lam_error *err)
         rc = load_refcount_table(c, err);
     if (rc < 0)
         return rc;
-    rc = snapshots_load(c->io, c->h, &c->snapshots, err);
+    rc = c->fix & QCOW2_REPAIR_SNAPSHOTS
+       ? snapshots_salvage(c->io, c->h, &c->snapshots, &c->why_lost)
+       : snapshots_load(c->io, c->h, &c->snapshots, err);
+    if (rc < 0 && err && (c->fix & QCOW2_REPAIR_SNAPSHOTS))
+        *err = c->why_lost;
     return rc < 0 ? lam_error_prefix(err, rc, "ERROR failed to read the "
                                      "snapshot table") : 0;
 }
@@ -307,13 +311,14 @@ void check_deinit(struct check *c)
 }
 
 int check_init(struct check *c, struct lam_io *io,
-               const struct qcow2_header *h, lam_finding_fn *finding,
-               void *opaque, struct lam_check_result *out,
-               struct lam_error *err)
+               const struct qcow2_header *h, unsigned fix,
+               lam_finding_fn *finding, void *opaque,
+               struct lam_check_result *out, struct lam_error *err)
 {
     *c = (struct check){
         .io = io,
         .h = h,
+        .fix = fix,
         .finding = finding,
         .opaque = opaque,
         .out = out,
@@ -330,7 +335,7 @@ int qcow2_check_run(struct lam_io *io, const struct qcow2_header *h,
 
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a check");
-    int rc = check_init(c, io, h, finding, opaque, out, err);
+    int rc = check_init(c, io, h, 0, finding, opaque, out, err);
     if (rc == 0)
         rc = check_count(c, err);
     if (rc == 0)

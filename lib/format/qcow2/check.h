@@ -16,6 +16,10 @@ int qcow2_check_run(struct lam_io *io, const struct qcow2_header *h,
 
 struct qcow2;
 
+/* With LAM_REPAIR_...: snapshots that cannot be read may be given up.  Not for
+ * a repair that nobody asked for. */
+enum { QCOW2_REPAIR_SNAPSHOTS = 1 << 8 };
+
 /*
  * The same, and put right what @what (LAM_REPAIR_...) names and can be put
  * right (repair.c).  Nobody else uses @q, which has its header but no tables

@@ -173,12 +173,12 @@ static int validate_refcount_table(const struct qcow2_header *h, bool for_check,
                           h->reft_offset, length }, err);
 }
 
-static int validate_snapshot_table(const struct qcow2_header *h,
+static int validate_snapshot_table(const struct qcow2_header *h, bool for_check,
                                    struct lam_error *err)
 {
     enum { SMALLEST_ENTRY = 40 };
 
-    if (h->nb_snapshots > QCOW2_MAX_SNAPSHOTS)
+    if (h->nb_snapshots > QCOW2_MAX_SNAPSHOTS && !for_check)
         return lam_fail(err, EUCLEAN, "Snapshot table too large: %" PRIu32
                         " snapshots (limit: %d)", h->nb_snapshots,
                         QCOW2_MAX_SNAPSHOTS);
@@ -243,7 +243,7 @@ int header_validate(const struct qcow2_header *h, uint64_t file_length,
     if (rc == 0)
         rc = validate_refcount_table(h, for_check, err);
     if (rc == 0)
-        rc = validate_snapshot_table(h, err);
+        rc = validate_snapshot_table(h, for_check, err);
     if (rc == 0)
         rc = validate_l1_table(h, err);
     if (rc == 0)

@@ -2,7 +2,7 @@
 /*
  * repair-entries.c - L2 entries that name an unaligned host cluster without
  * showing any of its data (format document 14.3): they lose the offset, and
- * read what they read.
+ * read what they read.  So do those with subclusters that lose bit 0.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -36,36 +36,54 @@ static bool is_due(const struct check *c, struct qcow2_l2_entry e)
         return false;
     if (c->g.extended_l2)
         return type == QCOW2_NORMAL && !(e.bitmap & QCOW2_ALL_ALLOCATED);
-    return type == QCOW2_ZERO_ALLOC;
+    return type == QCOW2_ZERO_ALLOC && c->h->version >= 3;
 }
 
-static bool mend_table(struct check *c)
+static bool has_odd_zero(const struct check *c, struct qcow2_l2_entry e)
 {
-    bool changed = false;
+    return c->g.extended_l2 && (e.word & QCOW2_ZERO) &&
+           !(e.word & QCOW2_COMPRESSED);
+}
 
-    for (uint64_t i = 0; i < c->g.l2_entries; i++) {
-        struct qcow2_l2_entry e = l2_get(&c->g, c->cluster, i);
+/* What the count has left to us is told now, for only now it is known whether
+ * the table may be written to. */
+static bool mend_entry(struct check *c, uint64_t i, bool owned)
+{
+    struct qcow2_l2_entry e = l2_get(&c->g, c->cluster, i);
+    bool odd = has_odd_zero(c, e), due = is_due(c, e);
 
-        if (!is_due(c, e))
-            continue;
+    if (due)
+        check_mended(c, owned, 1, "offset=%" PRIx64 ": Preallocated cluster is "
+                     "not properly aligned; L2 entry corrupted.",
+                     entry_offset(e.word));
+    if (odd)
+        check_mended(c, owned, 1, "l2 entry with reserved bits set: %" PRIx64,
+                     e.word);
+    if (odd)
+        e.word &= ~QCOW2_ZERO;
+    if (due)
         e.word = c->g.extended_l2 ? 0 : QCOW2_ZERO;
-        l2_put(&c->g, c->cluster, i, e);
-        changed = true;
-    }
-    return changed;
+    l2_put(&c->g, c->cluster, i, e);
+    return odd || due;
 }
 
 /* The table at @table, if it needs it and may be written to. */
 static int repair_table(struct check *c, uint64_t table, struct lam_error *err)
 {
+    bool owned = check_owns_l2(c, table), changed = false;
+
     if (table >= c->file_length)
         return 0;
     int rc = check_read(c, c->cluster, c->g.cluster_size, table, err);
-    if (rc < 0 || !mend_table(c))
+    if (rc < 0)
         return rc;
-    if (check_owns_l2(c, table))
+    for (uint64_t i = 0; i < c->g.l2_entries; i++)
+        changed |= mend_entry(c, i, owned);
+    if (!changed)
+        return 0;
+    if (owned)
         return check_write(c, c->cluster, c->g.cluster_size, table, err);
-    check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR L2 table at offset 0x%"
+    check_found(c, LAM_FINDING_CORRUPTION, 0, "ERROR L2 table at offset 0x%"
                 PRIx64 " is not repaired: something else lies on it", table);
     c->incomplete = true;
     return 0;

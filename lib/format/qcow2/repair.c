@@ -14,6 +14,7 @@
  *  - Entries change before counters drop, behind a barrier.
  *  - The dirty and the corrupt bit go last, after a second look.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -70,6 +71,26 @@ static int repair_refcounts(struct check *c, struct qcow2 *q,
     return check_write_blocks(c, err);
 }
 
+/*
+ * Somebody wrote to the image without keeping the bitmaps up to date, and
+ * cleared their autoclear bit.  Nothing reads them any more; what they had is
+ * free, so that nothing may name it either.
+ */
+static int drop_dead_bitmaps(struct check *c, struct qcow2 *q,
+                             struct lam_error *err)
+{
+    const struct lam_check_result *r = c->out;
+
+    if (!q->header.has_bitmaps || header_has_bitmaps(&q->header) ||
+        !(c->fix & LAM_REPAIR_ERRORS) || c->incomplete || r->corruptions ||
+        r->leaks || r->check_errors)
+        return 0;
+    check_found(c, LAM_FINDING_LEAK, 0, "Discarding %" PRIu32 " bitmaps that "
+                "are out of date", q->header.nb_bitmaps);
+    q->header.has_bitmaps = false;
+    return qcow2_rewrite_header(q, err);
+}
+
 static int run_phases(struct check *c, struct qcow2 *q, struct lam_error *err)
 {
     int rc = check_count(c, err);
@@ -87,7 +108,9 @@ static int run_phases(struct check *c, struct qcow2 *q, struct lam_error *err)
         check_overlaps(c);
     if (rc == 0)
         rc = lam_io_flush(c->io, err);
-    return rc < 0 ? rc : repair_snapshots(c, q, err);
+    if (rc == 0)
+        rc = repair_snapshots(c, q, err);
+    return rc < 0 ? rc : drop_dead_bitmaps(c, q, err);
 }
 
 /* ------------------------------------------------------------- header bits */
@@ -100,7 +123,7 @@ static int look_again(struct qcow2 *q, struct lam_check_result *out,
 
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a check");
-    int rc = check_init(c, q->io, &q->header, NULL, NULL, out, err);
+    int rc = check_init(c, q->io, &q->header, 0, NULL, NULL, out, err);
     if (rc == 0)
         rc = check_count(c, err);
     if (rc == 0)
@@ -153,10 +176,11 @@ int qcow2_repair_run(struct qcow2 *q, unsigned what, lam_finding_fn *finding,
 
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a check");
-    int rc = check_init(c, q->io, &q->header, finding, opaque, out, err);
-    c->fix = what;
+    int rc = check_init(c, q->io, &q->header, what, finding, opaque, out, err);
     if (rc == 0)
         rc = clear_unknown_autoclear(q, err);
+    if (rc == 0)
+        rc = repair_snapshot_count(c, q, err);
     if (rc == 0)
         rc = run_phases(c, q, err);
     check_deinit(c);

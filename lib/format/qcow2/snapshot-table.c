@@ -40,29 +40,34 @@ static void put_new(const struct qcow2_snapshot *s, uint8_t *p)
     memcpy(p + SN_HEAD + SN_EXTRA + id, s->name, name);
 }
 
+/* Bytes of extra data that the entry is going to have. */
+static uint32_t kept_extra(const struct qcow2_snapshot *s)
+{
+    if (s->extra_length < SN_EXTRA)
+        return SN_EXTRA;
+    return (uint32_t)min_u64(s->extra_length, QCOW2_MAX_SNAPSHOT_EXTRA);
+}
+
 /* @from is the entry as it was stored. */
 static void put_kept(const struct qcow2_snapshot *s, const uint8_t *from,
                      uint8_t *p)
 {
     size_t strings = SN_HEAD + s->extra_length;
+    uint32_t extra = kept_extra(s);
 
-    if (s->extra_length >= SN_EXTRA) {
-        memcpy(p, from, s->stored_length);
-        return;
-    }
     memcpy(p, from, SN_HEAD);
-    be32_put(p + SN_EXTRA_LENGTH, SN_EXTRA);
-    put_extra(s, p);
-    memcpy(p + SN_HEAD + SN_EXTRA, from + strings, s->stored_length - strings);
+    be32_put(p + SN_EXTRA_LENGTH, extra);
+    if (s->extra_length < SN_EXTRA)
+        put_extra(s, p);
+    else
+        memcpy(p + SN_HEAD, from + SN_HEAD, extra);
+    memcpy(p + SN_HEAD + extra, from + strings, s->stored_length - strings);
 }
 
 /* Bytes that the entry is going to take, without padding. */
 static uint64_t kept_length(const struct qcow2_snapshot *s)
 {
-    uint32_t missing = s->extra_length < SN_EXTRA ? SN_EXTRA - s->extra_length
-                                                  : 0;
-
-    return s->stored_length + missing;
+    return s->stored_length - s->extra_length + kept_extra(s);
 }
 
 static uint64_t new_length(const struct qcow2_snapshot *s)

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/zeroes.h"
 
 enum { WINDOW = 64 << 10 };
 
@@ -23,6 +24,7 @@ struct window {
     uint64_t end;                   /* of the file, for the table's offsets */
     uint64_t at;                    /* the window's place in the table */
     size_t length;
+    bool salvage;                   /* see snapshots_salvage() */
     uint8_t buf[WINDOW];
 };
 
@@ -113,9 +115,12 @@ static int load_entry(struct window *w, const struct qcow2_header *h,
 
     if (rc < 0)
         return rc;
+    if (w->salvage && memory_is_zero(head, sizeof head))
+        return lam_fail(err, EUCLEAN, "snapshot table entry %zu is all zero",
+                        index);
     decode_head(head, s);
     s->table_offset = at;
-    if (s->extra_length > QCOW2_MAX_SNAPSHOT_EXTRA)
+    if (s->extra_length > QCOW2_MAX_SNAPSHOT_EXTRA && !w->salvage)
         return lam_fail(err, EUCLEAN, "Too much extra metadata in snapshot "
                         "table entry %zu: %" PRIu32 " bytes (limit: %d)", index,
                         s->extra_length, QCOW2_MAX_SNAPSHOT_EXTRA);
@@ -154,33 +159,71 @@ static int grow(struct qcow2_snapshots *list, size_t *capacity,
     return 0;
 }
 
-int snapshots_load(struct lam_io *io, const struct qcow2_header *h,
-                   struct qcow2_snapshots *out, struct lam_error *err)
+static void drop_last(struct qcow2_snapshots *list)
 {
-    size_t capacity = 0;
-    uint64_t at = 0, end = 0;
+    struct qcow2_snapshot *s = &list->items[--list->count];
 
+    free(s->id);
+    free(s->name);
+}
+
+static int load_entries(struct window *w, const struct qcow2_header *h,
+                        struct qcow2_snapshots *out, struct lam_error *err)
+{
+    uint64_t count = min_u64(h->nb_snapshots, QCOW2_MAX_SNAPSHOTS);
+    size_t capacity = 0;
+    uint64_t end = 0;
+    int rc = 0;
+
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = grow(out, &capacity, err);
+        if (rc < 0)
+            return rc;
+        struct qcow2_snapshot *s = &out->items[out->count++];
+        memset(s, 0, sizeof *s);
+        rc = load_entry(w, h, align_up(end, 8), i, s, &end, err);
+        if (rc == 0)
+            out->table_length = end;
+    }
+    if (rc != -EUCLEAN || !w->salvage)
+        return rc;
+    drop_last(out);
+    return 0;
+}
+
+static int load(struct lam_io *io, const struct qcow2_header *h, bool salvage,
+                struct qcow2_snapshots *out, struct lam_error *err)
+{
     memset(out, 0, sizeof *out);
     if (!h->nb_snapshots)
         return 0;
-
+    if (h->nb_snapshots > QCOW2_MAX_SNAPSHOTS && !salvage)
+        return lam_fail(err, EUCLEAN, "Snapshot table too large: %" PRIu32
+                        " snapshots (limit: %d)", h->nb_snapshots,
+                        QCOW2_MAX_SNAPSHOTS);
     lam_autofree struct window *w = calloc(1, sizeof *w);
     if (!w)
         return lam_fail(err, ENOMEM, "no memory for the snapshot table");
     w->io = io;
     w->table = h->snapshots_offset;
+    w->salvage = salvage;
+    if (salvage && h->snapshots_offset >> h->cluster_bits == 0)
+        return lam_fail(err, EUCLEAN, "Snapshot table at %#" PRIx64 " is on "
+                        "the header", h->snapshots_offset), 0;
     int rc = lam_io_size(io, &w->end, err);
-    for (size_t i = 0; i < h->nb_snapshots && rc == 0; i++) {
-        rc = grow(out, &capacity, err);
-        if (rc < 0)
-            break;
-        struct qcow2_snapshot *s = &out->items[out->count++];
-        memset(s, 0, sizeof *s);
-        at = align_up(end, 8);
-        rc = load_entry(w, h, at, i, s, &end, err);
-    }
-    out->table_length = end;
-    return rc;
+    return rc < 0 ? rc : load_entries(w, h, out, err);
+}
+
+int snapshots_load(struct lam_io *io, const struct qcow2_header *h,
+                   struct qcow2_snapshots *out, struct lam_error *err)
+{
+    return load(io, h, false, out, err);
+}
+
+int snapshots_salvage(struct lam_io *io, const struct qcow2_header *h,
+                      struct qcow2_snapshots *out, struct lam_error *err)
+{
+    return load(io, h, true, out, err);
 }
 
 void snapshots_deinit(struct qcow2_snapshots *snapshots)

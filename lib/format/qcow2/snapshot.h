@@ -49,6 +49,10 @@ struct qcow2_snapshots {
 /* Load and validate all entries.  @out is to be freed also after a failure. */
 int snapshots_load(struct lam_io *io, const struct qcow2_header *h,
                    struct qcow2_snapshots *out, struct lam_error *err);
+/* For a repair: the entries before the first that cannot be read, which may be
+ * fewer than the header says (why, is in *@err); extra data of any length. */
+int snapshots_salvage(struct lam_io *io, const struct qcow2_header *h,
+                      struct qcow2_snapshots *out, struct lam_error *err);
 void snapshots_deinit(struct qcow2_snapshots *snapshots);
 
 /* By id first, then by name; NULL if there is none. */
@@ -58,8 +62,8 @@ const struct qcow2_snapshot *snapshots_find(const struct qcow2_snapshots *s,
 /*
  * The table without entry @without (or SIZE_MAX) and with @with (or NULL) at
  * its end, as it is to be stored.  Entries that stay keep all their bytes,
- * those of extra data that we do not know included; what has less than 24
- * bytes of it gets them.  *@out is NULL if no entry is left.
+ * those of extra data that we do not know included, up to 1,024 of them; what
+ * has less than 24 bytes of it gets them.  *@out is NULL if no entry is left.
  */
 int snapshots_encode(struct lam_io *io, const struct qcow2_header *h,
                      const struct qcow2_snapshots *list, size_t without,
