@@ -78,6 +78,22 @@ int cli_usage(const struct cli *cli, const char *fmt, ...)
     return cli_try_help(cli);
 }
 
+/* "[enable=]PATTERN", or with another key something about where to. */
+void cli_trace(const struct cli *cli, const char *text)
+{
+    static const char enable[] = "enable=";
+    char *word = strndup(text, strcspn(text, ","));
+    char *pattern = word;
+
+    if (!word)
+        return;
+    if (!strncmp(pattern, enable, sizeof enable - 1))
+        pattern += sizeof enable - 1;
+    if (!strpbrk(pattern, "=*") && *pattern != '-')
+        cli_warning(cli, "trace event '%s' does not exist", pattern);
+    free(word);
+}
+
 int cli_help(const struct cli *cli, const char *synopsis, const char *text)
 {
     printf("Usage:\n\n  %s %s\n\n%s", cli->program, synopsis, text);

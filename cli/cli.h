@@ -47,6 +47,10 @@ int cli_usage(const struct cli *cli, const char *fmt, ...)
  * 1. */
 int cli_try_help(const struct cli *cli);
 
+/* -T: there are no events to trace, which is said as qemu-img says it of one
+ * that it does not know. */
+void cli_trace(const struct cli *cli, const char *text);
+
 /*
  * --help: "Usage:\n\n  PROGRAM " @synopsis, then @text, on stdout.  Returns 0.
  */

@@ -227,7 +227,8 @@ static bool is_creation_option(const char *key)
 {
     static const char *const keys[] = {
         "cluster_size", "extended_l2", "preallocation", "compression_type",
-        "nocow", "encryption", "encrypt.format", "encrypt.key-secret",
+        "nocow", "extent_size_hint", "encryption", "encrypt.format",
+        "encrypt.key-secret",
     };
 
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)

@@ -334,16 +334,6 @@ static int create(const struct cli *cli, const struct create_args *args)
     return rc;
 }
 
-static void warn_ignored(const struct cli *cli, const struct create_args *args)
-{
-    const char *value = keyvals_get(&args->options, "nocow");
-    bool nocow = false;
-
-    if (!cli->as_qemu && value && parse_bool(value, &nocow) == 0 && nocow)
-        cli_warning(cli, "%s: nocow is not available yet and is ignored",
-                    args->filename);
-}
-
 static int run(const struct cli *cli, struct create_args *args,
                const struct keyvals *own)
 {
@@ -361,7 +351,6 @@ static int run(const struct cli *cli, struct create_args *args,
     }
     if (create(cli, args) < 0)
         return 1;
-    warn_ignored(cli, args);
     return cli_finish(cli, 0);
 }
 

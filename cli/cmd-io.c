@@ -33,7 +33,7 @@ static const char help_text[] =
     "  -k, --native-aio      same as -i native\n"
     "  -m, --misalign        buffers at misaligned addresses\n"
     "  -U, --force-share     take no lock (with -r)\n"
-    "  -T, --trace PATTERN   accepted; there are no trace events\n"
+    "  -T, --trace PATTERN   there are no events to trace\n"
     "  -h, --help            this text\n"
     "  -V, --version         the version\n\n"
     "-c help lists the commands.\n";
@@ -100,7 +100,7 @@ static int parse_option(const struct cli *cli, int letter,
     case 't': return checked(io_parse_cache(cli, optarg, spec));
     case 'd': return checked(io_parse_discard(cli, optarg, spec));
     case 'i': return checked(io_parse_aio(cli, optarg, spec));
-    case 'T': return GO_ON;
+    case 'T': cli_trace(cli, optarg); return GO_ON;
     case 'h': return cli_help(cli, synopsis, help_text);
     case 'V': return cli_version(cli);
     case OPTION_OBJECT: return take_object(cli, optarg);

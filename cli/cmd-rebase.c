@@ -140,6 +140,10 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         status = check_cache(cli, "cache", args->source.cache);
     if (status < 0)
         status = check_cache(cli, "source cache", args->backing_cache);
+    if (status < 0 && args->format && !format_name_known(args->format)) {
+        cli_error(cli, "Invalid format name: '%s'", args->format);
+        return 1;
+    }
     return status;
 }
 

@@ -99,7 +99,8 @@ static int main_options(struct cli *cli, int argc, char **argv)
         case 'V':
             return cli_version(cli);
         case 'T':
-            return cli_usage(cli, "--trace: tracing is not available");
+            cli_trace(cli, optarg);
+            break;
         default:
             return cli_try_help(cli);
         }

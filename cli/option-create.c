@@ -77,6 +77,8 @@ static const struct create_option {
       "Width of a reference count entry in bits" },
     { "nocow", BOOL, FILE_LEVEL, NULL,
       "Turn off copy-on-write (valid only on btrfs)" },
+    { "extent_size_hint", SIZE, FILE_LEVEL, NULL,
+      "Extent size hint for the image file, 0 to disable" },
     { "preallocation", TEXT, FILE_LEVEL, NULL,
       "Preallocation mode (allowed values: off, falloc, full)" },
 };
@@ -329,11 +331,13 @@ static void apply_numbers(const struct keyvals *kv,
     const struct { const char *name; uint64_t *to; } sizes[] = {
         { "size", &options->size },
         { "cluster_size", &options->cluster_size },
+        { "extent_size_hint", &options->extent_size_hint },
     };
     const struct { const char *name; bool *to; } switches[] = {
         { "lazy_refcounts", &options->lazy_refcounts },
         { "extended_l2", &options->extended_l2 },
         { "data_file_raw", &options->data_file_raw },
+        { "nocow", &options->nocow },
     };
     const char *value;
 
@@ -367,8 +371,7 @@ static void apply_names(const struct keyvals *kv,
     }
 }
 
-/* Formats that a header may name, whether or not lamella reads them. */
-static bool known_format(const char *name)
+bool format_name_known(const char *name)
 {
     static const char *const names[] = {
         "bochs", "cloop", "dmg", "file", "host_device", "luks", "nbd",
@@ -395,7 +398,7 @@ int create_options_apply(const char *format, const struct keyvals *kv,
     apply_numbers(kv, options);
     apply_names(kv, options);
     value = options->backing_format;
-    if (value && !known_format(value))
+    if (value && !format_name_known(value))
         return refuse_value("backing-fmt", value, err);
     if ((value = keyvals_get(kv, "compat")))
         rc = apply_version(value, options, err);

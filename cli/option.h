@@ -87,6 +87,10 @@ void create_options_help(FILE *out, const char *format, bool with_file);
 /* True for the formats that create_options_...() know. */
 bool create_format_known(const char *format);
 
+/* True for the formats that a header may name, whether or not lamella reads
+ * them. */
+bool format_name_known(const char *name);
+
 /* "off", "metadata", "falloc", "full"; -EINVAL otherwise. */
 int preallocation_parse(const char *text, enum lam_preallocation *mode);
 
