@@ -50,7 +50,7 @@ static void set_changes(struct lam_image *image, struct changes *c)
 
 int changes_begin(struct lam_image *image, struct lam_error *err)
 {
-    struct changes *c;
+    struct changes *c = NULL;
     int rc = changes_new(image->size, &c, err);
 
     if (rc == 0)
