@@ -30,6 +30,20 @@ struct convert {
 
 /* ------------------------------------------------------------ sources */
 
+/* qemu-img has these words for it, and no name. */
+static void report_snapshot(const struct convert *c,
+                            const struct lam_error *err)
+{
+    if (c->cli->as_qemu && strstr(err->message, "Failed to load snapshot"))
+        cli_error(c->cli, "Failed to load snapshot: Can't find snapshot");
+    else if (c->cli->as_qemu && strstr(err->message, "internal snapshots"))
+        cli_error(c->cli, "Failed to load snapshot: Block format 'raw' used by "
+                  "device '' does not support temporarily loading internal "
+                  "snapshots");
+    else
+        cli_report(c->cli, err);
+}
+
 static int open_source(struct convert *c, const char *name,
                        struct lam_image **image)
 {
@@ -54,7 +68,7 @@ static int open_source(struct convert *c, const char *name,
     }
     int rc = lam_image_open(name, &options, image, &err);
     if (rc < 0)
-        cli_report(c->cli, &err);
+        report_snapshot(c, &err);
     return rc;
 }
 
@@ -128,13 +142,18 @@ static void tell_lost(const struct convert *c, bool *told)
     cli_error(c->cli, "%s: %s", c->target.name, plan.reason);
 }
 
-static int check_target(const struct convert *c)
+static int check_target(struct convert *c)
 {
     if (lam_image_size(c->target.image) < c->size) {
         cli_error(c->cli, "output file is smaller than input file");
         return -EINVAL;
     }
-    if (c->args.target_is_zero && lam_image_backing(c->target.image)) {
+    /* qemu-img takes the promise for an overlay as well, which is none of
+     * zeroes if it was made in ignorance; so it is not relied upon. */
+    if (c->args.target_is_zero && lam_image_backing(c->target.image) &&
+        c->cli->as_qemu && !c->args.backing_file) {
+        c->options.flags &= ~(unsigned)LAM_CONVERT_TARGET_IS_ZERO;
+    } else if (c->args.target_is_zero && lam_image_backing(c->target.image)) {
         cli_error(c->cli, "Cannot use --target-is-zero when the destination "
                   "image has a backing file");
         return -EINVAL;

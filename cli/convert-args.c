@@ -146,13 +146,24 @@ struct seen {
 
 /* ----------------------------------------------------------- single options */
 
+/* A size of any kind; @what names it. */
+static int take_bytes(const struct cli *cli, const char *text,
+                      const char *what, uint64_t *bytes)
+{
+    int rc = parse_size(text, bytes, NULL);
+
+    if (rc == -ERANGE)
+        cli_error(cli, "Invalid %s specified. Must be between 0 and %" PRId64
+                  ".", what, INT64_MAX);
+    else if (rc < 0)
+        cli_error(cli, "Invalid %s specified: '%s'.", what, text);
+    return rc;
+}
+
 static int take_sparse(const struct cli *cli, const char *text, uint64_t *size)
 {
-    if (parse_size(text, size, NULL) < 0) {
-        cli_error(cli, "Invalid buffer size for sparse output specified: "
-                  "'%s'.", text);
+    if (take_bytes(cli, text, "buffer size for sparse output", size) < 0)
         return -EINVAL;
-    }
     if (*size % 512 == 0 && *size <= SPARSE_MAX)
         return 0;
     cli_error(cli, "Invalid buffer size for sparse output specified. Valid "
@@ -169,25 +180,17 @@ static int take_requests(const struct cli *cli, const char *text,
 
     errno = 0;
     long n = strtol(text, &end, 0);
-    if (errno || end == text || *end) {
+    if (end == text || *end) {
         cli_error(cli, "Invalid number of coroutines specified: '%s'.", text);
         return -EINVAL;
     }
-    if (n < 1 || n > 16) {
+    if (errno || n < 1 || n > 16) {
         cli_error(cli, "Invalid number of coroutines specified. Must be "
                   "between 1 and 16.");
         return -EINVAL;
     }
     *requests = (unsigned)n;
     return 0;
-}
-
-static int take_rate(const struct cli *cli, const char *text, uint64_t *rate)
-{
-    if (parse_size(text, rate, NULL) == 0)
-        return 0;
-    cli_error(cli, "Invalid rate limit specified: '%s'.", text);
-    return -EINVAL;
 }
 
 static int take_cache(const struct cli *cli, const char *text,
@@ -304,7 +307,7 @@ static int take_value(const struct cli *cli, int c, struct convert_args *args,
     case 'm':
         return take_requests(cli, optarg, &args->requests);
     case 'r':
-        return take_rate(cli, optarg, &args->rate);
+        return take_bytes(cli, optarg, "rate limit", &args->rate);
     case 'p':
         return take_progress(cli, optarg, args);
     case OPT_DIGEST:

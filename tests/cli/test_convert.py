@@ -85,6 +85,22 @@ SAME = {
                             'o.qcow2', 'o.qcow2', 'out'],
     'sparse-odd': ['-S', '100', 'a.raw', 'out'],
     'sparse-word': ['-S', 'abc', 'a.raw', 'out'],
+    'sparse-negative': ['-S', '-1', 'a.raw', 'out'],
+    'rate-negative': ['-r', '-1', 'a.raw', 'out'],
+    'rate-huge': ['-r', '8E', 'a.raw', 'out'],
+    'rate': ['-r', '1G', 'a.raw', 'out'],
+    'rate-0': ['-r', '0', 'a.raw', 'out'],
+    'parallel-hex': ['-m', '0x10', 'a.raw', 'out'],
+    'parallel-huge': ['-m', '99999999999999999999', 'a.raw', 'out'],
+    'target-is-zero': ['-n', '--target-is-zero', 'a.raw', 'hole.raw'],
+    'target-is-zero-overlay': ['-n', '--target-is-zero', '-f', 'raw', '-O',
+                               'qcow2', 'a.raw', 'o.qcow2'],
+    'salvage': ['--salvage', 'a.raw', 'out'],
+    'snapshot-missing': ['-l', 'two', '-O', 'raw', 'snap.qcow2', 'out'],
+    'snapshot-id-missing': ['-l', 'snapshot.id=9', '-O', 'raw', 'snap.qcow2',
+                            'out'],
+    'snapshot-empty': ['-l', '', '-O', 'raw', 'snap.qcow2', 'out'],
+    'snapshot-of-raw': ['-l', 'one', '-f', 'raw', 'a.raw', 'out'],
     'sparse-huge': ['-S', '8G', 'a.raw', 'out'],
     'parallel-0': ['-m', '0', 'a.raw', 'out'],
     'parallel-17': ['-m', '17', 'a.raw', 'out'],
@@ -155,12 +171,6 @@ SIMILAR = {
     'backing-missing': (
         ['-O', 'qcow2', '-B', 'nope', '-F', 'qcow2', 'a.raw', 'out'],
         "Could not open 'nope': No such file or directory"),
-    'snapshot-missing': (
-        ['-l', 'two', '-O', 'raw', 'snap.qcow2', 'out'],
-        "Failed to load snapshot: Can't find snapshot"),
-    'snapshot-id-missing': (
-        ['-l', 'snapshot.id=9', '-O', 'raw', 'snap.qcow2', 'out'],
-        "Failed to load snapshot: Can't find snapshot"),
 }
 
 
