@@ -79,7 +79,9 @@ static const char help[] =
     "      --progress=json        the same as JSON, one object a line\n"
     "  -q, --quiet                print nothing but errors\n"
     "  -W, --oob-writes           accepted; writes are never held back\n"
-    "  -C, --copy-range-offloading  accepted\n"
+    "  -C, --copy-range-offloading  let the host copy what it can without us:\n"
+    "                             shared blocks inside one file system; zeroes in\n"
+    "                             data are not looked for\n"
     "  -h, --help                 print this help\n\n"
     "TARGET may be a block device (with -n), a FIFO, /dev/stdout, or - for\n"
     "standard output (raw only; called as qemu-img, - is a file).  A target\n"
@@ -141,7 +143,7 @@ static const struct option long_options[] = {
 /* What is only needed until the options have been judged. */
 struct seen {
     const char *format;         /* -O */
-    bool sparse, copy_range;
+    bool sparse;
 };
 
 /* ----------------------------------------------------------- single options */
@@ -245,14 +247,14 @@ static int take_progress(const struct cli *cli, const char *text,
 /* ------------------------------------------------------------ all options */
 
 /* Options that only set something. */
-static bool take_switch(int c, struct convert_args *args, struct seen *seen)
+static bool take_switch(int c, struct convert_args *args)
 {
     const struct { int c; bool *to; } switches[] = {
         { 'c', &args->compress },
         { 'n', &args->no_create },
         { 'q', &args->quiet },
         { 'U', &args->source.force_share },
-        { 'C', &seen->copy_range },
+        { 'C', &args->offload },
         { OPT_IMAGE_OPTS, &args->source.image_opts },
         { OPT_TARGET_IMAGE_OPTS, &args->target_image_opts },
         { OPT_TARGET_IS_ZERO, &args->target_is_zero },
@@ -332,7 +334,7 @@ static int take_options(const struct cli *cli, int argc, char **argv,
             return cli_help(cli, synopsis, help);
         if (c == '?')
             return cli_try_help(cli);
-        if (!take_switch(c, args, seen) && take_value(cli, c, args, seen) < 0)
+        if (!take_switch(c, args) && take_value(cli, c, args, seen) < 0)
             return 1;
     }
     return -1;
@@ -353,11 +355,11 @@ static const char *contradiction(const struct convert_args *args,
         return "--target-image-opts requires use of -n flag";
     if (args->target_is_zero && !args->no_create)
         return "--target-is-zero requires use of -n flag";
-    if (seen->copy_range && args->compress)
+    if (args->offload && args->compress)
         return "Cannot enable copy offloading when -c is used";
-    if (seen->copy_range && seen->sparse)
+    if (args->offload && seen->sparse)
         return "Cannot enable copy offloading when -S is used";
-    if (seen->copy_range && args->salvage)
+    if (args->offload && args->salvage)
         return "Cannot use copy offloading in salvaging mode";
     if (args->snapshot && args->nb_sources > 1)
         return "No support for concatenating multiple snapshot";

@@ -31,6 +31,7 @@ struct convert_args {
     const char *journal;            /* --resume */
     bool resuming;                  /* ... which is there already */
     unsigned requests;              /* -m, 0: default */
+    bool offload;
     bool compress, no_create, target_is_zero, no_sync, strict_cache, bitmaps;
     bool skip_broken_bitmaps;
     bool is_dd;                     /* not `convert` at all */

@@ -867,6 +867,12 @@ enum {
                                                writes to block devices */
     LAM_CONVERT_TARGET_HAS_BACKING = 1 << 5,/* -B: copy only what differs from
                                                unallocated in the source */
+    LAM_CONVERT_OFFLOAD = 1 << 7,           /* let the host copy alone where it
+                                               can: share blocks between files
+                                               of one file system, or copy in
+                                               the kernel; zeroes in data are
+                                               not looked for.  Tried also with
+                                               sparse_size 0 */
     LAM_CONVERT_SALVAGE = 1 << 8,           /* what cannot be read becomes
                                                zeroes: see @unreadable */
 };

@@ -223,6 +223,19 @@ int lam_io_flush(struct lam_io *io, struct lam_error *err);
 int lam_io_size(struct lam_io *io, uint64_t *size, struct lam_error *err);
 int lam_io_truncate(struct lam_io *io, uint64_t size, struct lam_error *err);
 
+/*
+ * The same bytes at @to_offset as @from has at @from_offset, by the host alone:
+ * as shared blocks or, unless one of the two is open with O_DIRECT, copied in
+ * the kernel.  -ENOTSUP: it would not, whatever the reason; part of it may have
+ * been done.  Never inside one object.
+ */
+int lam_io_copy_range(struct lam_io *to, uint64_t to_offset,
+                      const struct lam_io *from, uint64_t from_offset,
+                      uint64_t length, struct lam_error *err);
+
+/* False: there is no use in trying. */
+bool lam_io_can_copy_range(const struct lam_io *to, const struct lam_io *from);
+
 /* ------------------------------------------------------------ zeroes */
 
 /*

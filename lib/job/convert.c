@@ -213,19 +213,35 @@ static int copy_to_image(struct walk *walk, struct copy_options *copy,
     return rc;
 }
 
-/* Compressed clusters go over as they are, unless somebody has to see what is
- * in them, or how much of it can be read. */
-static void plan_passthrough(struct walk *walk, struct copy_options *copy,
-                             struct passthrough *pass)
+/* Ways of copying that do not look at the data. */
+struct shortcuts {
+    struct passthrough pass;
+    struct offload offload;
+};
+
+/* None, if somebody has to see the data, or how much of them can be read, or
+ * that they do not come too fast. */
+static void shortcuts_choose(struct shortcuts *s, struct walk *walk,
+                             struct copy_options *copy)
 {
-    if (!copy->compress || copy->digest || copy->salvage)
+    const struct lam_convert_options *convert = copy->convert;
+
+    if (copy->digest || copy->salvage)
         return;
-    passthrough_init(pass, copy->target, copy->detect);
-    if (!pass->kind)
-        return;
-    copy->pass = pass;
-    walk->passes = passthrough_takes;
-    walk->passes_opaque = pass;
+    if (copy->compress) {
+        passthrough_init(&s->pass, copy->target, copy->detect);
+        if (!s->pass.kind)
+            return;
+        copy->pass = &s->pass;
+        walk->kind_of_data = passthrough_kind;
+        walk->kind_opaque = &s->pass;
+    } else if (!convert->rate &&
+               (convert->flags & LAM_CONVERT_OFFLOAD || !copy->detect) &&
+               offload_init(&s->offload, copy->target)) {
+        copy->offload = &s->offload;
+        walk->kind_of_data = offload_kind;
+        walk->kind_opaque = &s->offload;
+    }
 }
 
 int lam_convert(struct lam_image *const *sources, size_t nb_sources,
@@ -236,7 +252,7 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
     struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
     struct lam_convert_result counts = { 0 };
     struct walk_options cuts = { 0 };
-    struct passthrough pass;
+    struct shortcuts shortcuts;
     struct extras extras;
     struct walk walk;
 
@@ -260,7 +276,7 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
         rc = sources_begin(&walk, &cuts, sources, nb_sources, target, options,
                            err);
     if (rc == 0) {
-        plan_passthrough(&walk, &copy, &pass);
+        shortcuts_choose(&shortcuts, &walk, &copy);
         rc = extras_resume(&extras, &copy, sources, nb_sources, &walk, err);
         uint64_t resumed = walk.offset;
         if (rc == 0)

@@ -70,34 +70,59 @@ int copy_cancelled(const struct lam_convert_options *convert,
  * nobody writes to the image, which only an image opened read-only is sure of.
  */
 static int read_segment(const struct walk_chunk *chunk,
-                        const struct walk_segment *s, uint8_t *buf,
-                        struct lam_error *err)
+                        const struct walk_segment *s, struct range part,
+                        uint8_t *buf, struct lam_error *err)
 {
-    struct lam_extents part = {
+    struct lam_extents extents = {
         .items = chunk->extents.items + s->first,
         .count = s->count,
         .capacity = s->count,
     };
-    if (s->shared || s->image->writable)
-        return lam_image_read(s->image, buf, s->length, s->offset, err);
-    return image_read_extents(s->image, &part, buf, s->length, s->offset, err);
+    uint64_t offset = s->offset + (part.offset - s->target_offset);
+
+    int rc = s->shared || s->image->writable
+        ? lam_image_read(s->image, buf, part.length, offset, err)
+        : image_read_extents(s->image, &extents, buf, part.length, offset,
+                             err);
+    return lam_error_prefix(err, rc, "error while reading at byte %" PRIu64,
+                            offset);
+}
+
+static uint64_t count_data(const struct walk_chunk *chunk,
+                           const struct walk_segment *s)
+{
+    uint64_t bytes = 0;
+
+    for (size_t e = s->first; e < s->first + s->count; e++)
+        if (s->shared || !extent_reads_zero(&chunk->extents.items[e]))
+            bytes += chunk->extents.items[e].length;
+    return bytes;
+}
+
+/* @part of the chunk, in the target's offsets. */
+static int read_part(const struct walk_chunk *chunk, struct range part,
+                     uint8_t *buf, struct lam_error *err)
+{
+    for (size_t i = 0; i < chunk->nb_segments; i++) {
+        const struct walk_segment *s = &chunk->segments[i];
+        struct range here = range_intersect(
+            part, range_make(s->target_offset, s->length));
+        int rc = here.length
+            ? read_segment(chunk, s, here, buf + (here.offset - part.offset),
+                           err) : 0;
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 static int read_segments(const struct walk_chunk *chunk, uint8_t *buf,
                          uint64_t *bytes_read, struct lam_error *err)
 {
-    for (size_t i = 0; i < chunk->nb_segments; i++) {
-        const struct walk_segment *s = &chunk->segments[i];
-        int rc = read_segment(chunk, s, buf + (s->target_offset -
-                                               chunk->offset), err);
-        if (rc < 0)
-            return lam_error_prefix(err, rc, "error while reading at byte %"
-                                    PRIu64, s->offset);
-        for (size_t e = s->first; e < s->first + s->count; e++)
-            if (s->shared || !extent_reads_zero(&chunk->extents.items[e]))
-                *bytes_read += chunk->extents.items[e].length;
-    }
-    return 0;
+    for (size_t i = 0; i < chunk->nb_segments; i++)
+        *bytes_read += count_data(chunk, &chunk->segments[i]);
+    return read_part(chunk, range_make(chunk->offset, chunk->length), buf,
+                     err);
 }
 
 int copy_read_chunk(const struct walk_chunk *chunk, struct salvage *salvage,
@@ -219,7 +244,8 @@ static int read_chunk(struct copy *copy, struct copy_worker *w,
     const struct copy_options *o = copy->options;
 
     int rc = wait_rate(copy, w->chunk.length, err);
-    return rc < 0 ? rc : copy_read_chunk(&w->chunk, o->salvage, w->buf, &w->bytes_read, err);
+    return rc < 0 ? rc : copy_read_chunk(&w->chunk, o->salvage, w->buf,
+                                         &w->bytes_read, err);
 }
 
 static int pass_chunk(struct copy *copy, struct copy_worker *w,
@@ -232,6 +258,47 @@ static int pass_chunk(struct copy *copy, struct copy_worker *w,
     w->bytes_read += w->chunk.length;
     return passthrough_chunk(copy->options->pass, &w->chunk, w->buf,
                              &w->bytes_written, err);
+}
+
+/* The chunk is larger than our buffer. */
+static int copy_pieces(struct copy *copy, struct copy_worker *w,
+                       struct lam_error *err)
+{
+    const struct range all = range_make(w->chunk.offset, w->chunk.length);
+    uint64_t max = copy->walk->options.data_max;
+    int rc = 0;
+
+    for (uint64_t at = all.offset; at < range_end(all) && rc == 0;) {
+        uint64_t end = min_u64(align_down(at, max) + max, range_end(all));
+        rc = copy_cancelled(copy->options->convert, err);
+        if (rc == 0)
+            rc = read_part(&w->chunk, range_make(at, end - at), w->buf, err);
+        w->chunk.offset = at;
+        w->chunk.length = end - at;
+        if (rc == 0)
+            rc = write_chunk(copy, w, err);
+        at = end;
+    }
+    w->chunk.offset = all.offset;
+    w->chunk.length = all.length;
+    return rc;
+}
+
+static int offload(struct copy *copy, struct copy_worker *w,
+                   struct lam_error *err)
+{
+    struct lam_error refusal = LAM_ERROR_INIT;
+
+    w->bytes_read += w->chunk.length;
+    int rc = offload_chunk(copy->options->offload, &w->chunk, &refusal);
+    if (rc == -ENOTSUP)
+        return copy_pieces(copy, w, err);
+    if (rc == 0)
+        w->bytes_written += w->chunk.length;
+    else if (err)
+        *err = refusal;
+    return lam_error_prefix(err, rc, "error while writing at byte %" PRIu64,
+                            w->chunk.offset);
 }
 
 static int copy_chunk(struct copy *copy, struct copy_worker *w,
@@ -247,6 +314,8 @@ static int copy_chunk(struct copy *copy, struct copy_worker *w,
         return rc < 0 ? rc : write_chunk(copy, w, err);
     case WALK_PAYLOAD:
         return pass_chunk(copy, w, err);
+    case WALK_OFFLOAD:
+        return offload(copy, w, err);
     case WALK_SHARED:
         /* Stays where it is; its bytes count all the same. */
         return copy->options->digest ? read_chunk(copy, w, err) : 0;

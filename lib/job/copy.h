@@ -11,6 +11,7 @@
 
 #include "job/digest.h"
 #include "job/journal.h"
+#include "job/offload.h"
 #include "job/passthrough.h"
 #include "job/rate.h"
 #include "job/salvage.h"
@@ -32,6 +33,7 @@ struct copy_options {
     struct digest *digest;      /* NULL: none */
     struct journal *journal;    /* NULL: none; begun with the walk */
     struct passthrough *pass;   /* NULL: no chunks of payloads */
+    struct offload *offload;    /* NULL: none that the host may copy */
 };
 
 struct copy_counts {

@@ -52,18 +52,20 @@ void passthrough_init(struct passthrough *p, struct lam_image *target,
  * And none so long that it, moved within a sector, could take more than a
  * cluster; such ones gain nothing anyway.
  */
-bool passthrough_takes(const void *passthrough, struct lam_image *image,
-                       const struct lam_extent *e, uint64_t target_offset)
+enum walk_kind passthrough_kind(const void *passthrough,
+                                struct lam_image *image,
+                                const struct lam_extent *e,
+                                uint64_t target_offset)
 {
     const struct passthrough *p = passthrough;
 
     if (e->state != LAM_EXTENT_COMPRESSED || e->length != p->cluster_size ||
         !is_aligned(target_offset, p->cluster_size) || image->writable ||
         e->host_length + SECTOR > p->cluster_size)
-        return false;
+        return WALK_DATA;
     const struct lam_image *layer = image_layer(image, e->depth);
     return lam_image_cluster_size(layer) == p->cluster_size &&
-           image_payload_kind(layer) == p->kind;
+           image_payload_kind(layer) == p->kind ? WALK_PAYLOAD : WALK_DATA;
 }
 
 /* ------------------------------------------------------------ zeroes */

@@ -23,9 +23,11 @@ struct passthrough {
 void passthrough_init(struct passthrough *p, struct lam_image *target,
                       bool detect);
 
-/* A walk_pass_fn: can the cluster at @e go to @target_offset as it is? */
-bool passthrough_takes(const void *passthrough, struct lam_image *image,
-                       const struct lam_extent *e, uint64_t target_offset);
+/* A walk_kind_fn: WALK_PAYLOAD for what can go as it is. */
+enum walk_kind passthrough_kind(const void *passthrough,
+                                struct lam_image *image,
+                                const struct lam_extent *e,
+                                uint64_t target_offset);
 
 /* Copy a chunk of such clusters.  @buf has room for its guest bytes. */
 int passthrough_chunk(struct passthrough *p, const struct walk_chunk *chunk,

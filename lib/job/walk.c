@@ -126,10 +126,10 @@ static int push_piece(struct walk *walk, const struct walk_source *source,
         .extent = *e,
     };
     struct walk_piece *piece = &walk->pieces[walk->count - 1];
-    if (walk->passes && e->state == LAM_EXTENT_COMPRESSED &&
-        walk->passes(walk->passes_opaque, source->image, e,
-                     piece->target_offset))
-        piece->kind = WALK_PAYLOAD;
+    if (walk->kind_of_data && piece->kind == WALK_DATA &&
+        !(e->flags & EXTENT_UNKNOWN))
+        piece->kind = walk->kind_of_data(walk->kind_opaque, source->image, e,
+                                         piece->target_offset);
     return 0;
 }
 
@@ -391,6 +391,9 @@ static int next_chunk(struct walk *walk, struct walk_chunk *chunk,
         max = horizon;
     if (chunk->kind != WALK_DATA)
         end = whole_units(walk, min_u64(run_end(walk, walk->first), max));
+    /* What is less than a cluster is nothing for the host. */
+    if (chunk->kind == WALK_OFFLOAD)
+        end = align_down(end, o->unit);
     if (end <= walk->offset) {
         chunk->kind = WALK_DATA;
         end = data_end(walk);

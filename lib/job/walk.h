@@ -20,11 +20,15 @@ enum walk_kind {
     WALK_ZERO,      /* known to read as zero */
     WALK_SHARED,    /* the target's backing file has it already */
     WALK_PAYLOAD,   /* compressed clusters that go over as they are */
+    WALK_OFFLOAD,   /* data that the host may copy alone */
 };
 
-/* Can compressed cluster @e of @image go to @target_offset as it is? */
-typedef bool walk_pass_fn(const void *opaque, struct lam_image *image,
-                          const struct lam_extent *e, uint64_t target_offset);
+/* What is to be done with data extent @e of @image, which goes to
+ * @target_offset: WALK_DATA, or one of the last two. */
+typedef enum walk_kind walk_kind_fn(const void *opaque,
+                                    struct lam_image *image,
+                                    const struct lam_extent *e,
+                                    uint64_t target_offset);
 
 struct walk_source {
     struct lam_image *image;
@@ -79,8 +83,8 @@ struct walk {
     struct walk_source *sources;
     size_t nb_sources;
     uint64_t total;             /* bytes in the target */
-    walk_pass_fn *passes;       /* set after walk_init(); NULL: nothing does */
-    const void *passes_opaque;
+    walk_kind_fn *kind_of_data; /* set after walk_init(); NULL: WALK_DATA */
+    const void *kind_opaque;
 
     pthread_mutex_t lock;       /* all below */
     uint64_t offset;            /* next chunk begins here */
