@@ -190,7 +190,8 @@ static void number(struct lam_image *top, struct lam_image **layers,
         layers[level] = i;
         i->layers = layers;
         i->nb_layers = count;
-        i->graph = graph;
+        if (i->graph != graph)
+            i->graph = graph;   /* the top's is read on the way to the gate */
         i->level = level++;
     }
     assert(level == count);
