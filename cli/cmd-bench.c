@@ -2,8 +2,14 @@
 /*
  * cmd-bench.c - `bench`: how long many requests of one kind take.
  *
- * As many threads as requests may be under way draw the next request's offset
- * one after another.  What is timed is the requests, not opening and closing.
+ * Threads draw the next request's offset one after another.  What is timed is
+ * the requests, not opening and closing.
+ *
+ * With O_DIRECT there are as many threads as requests may be under way.  What
+ * the page cache takes or has is done when the call returns: more threads than
+ * find work to do side by side only wait for each other, so there are few at
+ * first, and one more, up to the depth, whenever one of them had to wait for
+ * the disk or computes itself.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -11,7 +17,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "source-option.h"
 
@@ -28,8 +37,8 @@ static const char help[] =
     "Options:\n"
     "  -c, --count COUNT              number of requests (default: 75000)\n"
     "  -d, --depth DEPTH              requests under way at once (default: "
-    "64),\n"
-    "                                 a thread each\n"
+    "64);\n"
+    "                                 fewer where the page cache serves them\n"
     "  -s, --buffer-size BUFFER_SIZE  bytes a request (default: 4096)\n"
     "  -o, --offset OFFSET            of the first request (default: 0)\n"
     "  -S, --step-size STEP_SIZE      from one request to the next (default:\n"
@@ -230,6 +239,8 @@ struct bench {
     uint64_t offset;            /* of the next one */
     uint64_t image_size;
     bool flushing;
+    pthread_t *threads;
+    uint64_t started, cores, most;  /* threads */
     int rc;
     struct lam_error err;       /* of the first that failed */
 };
@@ -308,46 +319,115 @@ static void end(struct bench *b, int rc, const struct lam_error *err)
     pthread_mutex_unlock(&b->lock);
 }
 
-static void *run_thread(void *opaque)
+/* ------------------------------------------------------------- the threads */
+
+enum { LOOK_AROUND = 16 };
+
+static void *run_thread(void *opaque);
+
+static uint64_t threads_started(struct bench *b)
 {
-    struct bench *b = opaque;
+    pthread_mutex_lock(&b->lock);
+    uint64_t n = b->started;
+    pthread_mutex_unlock(&b->lock);
+    return n;
+}
+
+/* Under the lock.  If there can be no more, there are fewer. */
+static void start_thread(struct bench *b)
+{
+    if (b->started < b->most &&
+        pthread_create(&b->threads[b->started], NULL, run_thread, b) == 0)
+        b->started++;
+}
+
+static bool computes(const struct rusage *from, const struct rusage *to)
+{
+    struct timeval user, system;
+
+    timersub(&to->ru_utime, &from->ru_utime, &user);
+    timersub(&to->ru_stime, &from->ru_stime, &system);
+    return timercmp(&user, &system, >);
+}
+
+/*
+ * Every so many requests of a thread: is there work for another one?  Writers
+ * wait for each other as well, so only what came from the disk tells there.
+ */
+static void look_around(struct bench *b, struct rusage *last)
+{
+    struct rusage now;
+
+    if (threads_started(b) == b->most || getrusage(RUSAGE_THREAD, &now) < 0)
+        return;
+    long waits = b->args->write ? now.ru_inblock - last->ru_inblock
+                                : now.ru_nvcsw - last->ru_nvcsw;
+    pthread_mutex_lock(&b->lock);
+    if (waits >= LOOK_AROUND / 4 ||
+        (b->started + 1 < b->cores && computes(last, &now)))
+        start_thread(b);
+    pthread_mutex_unlock(&b->lock);
+    *last = now;
+}
+
+static void run_requests(struct bench *b, void *buf)
+{
     const struct bench_args *args = b->args;
     struct lam_error err = LAM_ERROR_INIT;
-    uint64_t offset;
-    void *buf = NULL;
+    struct rusage last = { 0 };
+    uint64_t offset, n = 0;
 
-    if (posix_memalign(&buf, 4096, args->size)) {
-        pthread_mutex_lock(&b->lock);
-        note(b, option_fail(&err, ENOMEM, "no memory for a buffer"), &err);
-        pthread_mutex_unlock(&b->lock);
-        return NULL;
-    }
-    memset(buf, args->pattern, args->size);
+    getrusage(RUSAGE_THREAD, &last);
     while (begin(b, &offset)) {
         int rc = args->write
                ? lam_image_write(b->image, buf, args->size, offset, 0, &err)
                : lam_image_read(b->image, buf, args->size, offset, &err);
         end(b, rc, &err);
+        if (++n % LOOK_AROUND == 0)
+            look_around(b, &last);
     }
+}
+
+static void *run_thread(void *opaque)
+{
+    struct bench *b = opaque;
+    struct lam_error err = LAM_ERROR_INIT;
+    void *buf = NULL;
+
+    if (posix_memalign(&buf, 4096, b->args->size)) {
+        pthread_mutex_lock(&b->lock);
+        note(b, option_fail(&err, ENOMEM, "no memory for a buffer"), &err);
+        pthread_mutex_unlock(&b->lock);
+        return NULL;
+    }
+    memset(buf, b->args->pattern, b->args->size);
+    run_requests(b, buf);
     free(buf);
     return NULL;
 }
 
-/* One thread at least; if there cannot be as many as asked for, fewer. */
+/* This thread is one of them. */
 static int run_threads(struct bench *b)
 {
-    uint64_t n = b->args->depth < b->args->count ? b->args->depth
-                                                 : b->args->count;
-    uint64_t started = 0;
-    pthread_t *threads = calloc(n, sizeof *threads);
+    const struct bench_args *args = b->args;
+    bool direct = args->cache == LAM_CACHE_NONE ||
+                  args->cache == LAM_CACHE_DIRECTSYNC;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t most = args->depth < args->count ? args->depth : args->count;
 
-    while (threads && started + 1 < n &&
-           pthread_create(&threads[started], NULL, run_thread, b) == 0)
-        started++;
+    b->cores = cores > 0 ? (uint64_t)cores : 1;
+    b->threads = calloc(most, sizeof *b->threads);
+    b->most = b->threads ? most - 1 : 0;
+    uint64_t first = direct ? most : args->write ? 1 : b->cores;
+    pthread_mutex_lock(&b->lock);
+    for (uint64_t i = 1; i < first && i < most; i++)
+        start_thread(b);
+    pthread_mutex_unlock(&b->lock);
     run_thread(b);
-    while (started > 0)
-        pthread_join(threads[--started], NULL);
-    free(threads);
+    /* Whoever starts another one is still running. */
+    for (uint64_t i = 0; i < threads_started(b); i++)
+        pthread_join(b->threads[i], NULL);
+    free(b->threads);
     return b->rc;
 }
 
