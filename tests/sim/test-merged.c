@@ -275,6 +275,8 @@ static void test_built_once(void **state)
     while (world.count < 3)
         if (add_layer(&world))
             run_layer(&world);
+    while (!add_layer(&world))      /* with nothing of its own */
+        ;
     struct lam_image *image = open_chain(&world, true);
     check_read(&world, image, 0, world.size);
     merged_statistics(image_merged(image), &before);
