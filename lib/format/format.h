@@ -38,6 +38,7 @@ struct format_open {
     const char *snapshot;       /* or NULL */
     uint64_t l2_cache_size, refcount_cache_size;    /* bytes, 0: default */
     uint64_t cache_size;        /* for both together; 0: not said */
+    uint64_t cache_clean_interval;  /* seconds; 0: what is cached stays */
     uint64_t l2_entry_size;     /* bytes of an L2 slice; 0: default */
     enum lam_setting lazy_refcounts;    /* while it is open; KEEP: as the
                                            header says */

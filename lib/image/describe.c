@@ -303,10 +303,10 @@ static int parse_data_file(struct parser *p, const char *prefix, struct node *n,
                           err);
 }
 
-/* Entries that nobody has used for so long are dropped by the genuine tool, in
- * seconds; ours keeps to the size alone. */
-static int check_clean_interval(struct parser *p, const char *prefix,
-                                struct lam_error *err)
+/* Entries that nobody has used for so many seconds are dropped. */
+static int take_clean_interval(struct parser *p, const char *prefix,
+                               struct node_caches *caches,
+                               struct lam_error *err)
 {
     const struct keyitem *item = keylist_find(p->keys, prefix,
                                               "cache-clean-interval");
@@ -322,6 +322,8 @@ static int check_clean_interval(struct parser *p, const char *prefix,
                         "a number");
     if (errno || value > UINT32_MAX)
         return lam_fail(err, EINVAL, "Cache clean interval too big");
+    caches->has_clean_interval = true;
+    caches->clean_interval = value;
     return 0;
 }
 
@@ -342,7 +344,7 @@ static int parse_caches(struct parser *p, const char *prefix, struct node *n,
     if (rc == 0)
         rc = take_bytes(p, prefix, "l2-cache-entry-size", &c->l2_entry, err);
     if (rc == 0)
-        rc = check_clean_interval(p, prefix, err);
+        rc = take_clean_interval(p, prefix, c, err);
     if (rc < 0 || !c->has_total)
         return rc;
     if (c->has_l2 && c->l2 > c->total)

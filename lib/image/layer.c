@@ -167,6 +167,9 @@ int layer_new(struct lam_io *io, const char *name, const char *path,
     return 0;
 }
 
+/* Seconds, as the genuine tools have it. */
+enum { CLEAN_INTERVAL = 600 };
+
 /* A size that is said for both together goes to the one that is not said. */
 static void set_caches(struct format_open *o,
                        const struct lam_open_options *options,
@@ -174,9 +177,12 @@ static void set_caches(struct format_open *o,
 {
     o->l2_cache_size = options->l2_cache_size;
     o->refcount_cache_size = options->refcount_cache_size;
+    o->cache_clean_interval = CLEAN_INTERVAL;
     if (!node)
         return;
     const struct node_caches *c = &node->caches;
+    if (c->has_clean_interval)
+        o->cache_clean_interval = c->clean_interval;
     if (c->has_l2)
         o->l2_cache_size = max_u64(c->l2, 1);
     if (c->has_refcount)

@@ -30,6 +30,8 @@ struct node {
         bool has_total, has_l2, has_refcount;
         uint64_t total, l2, refcount;   /* bytes */
         uint64_t l2_entry;      /* bytes of a slice; 0: not said */
+        bool has_clean_interval;
+        uint64_t clean_interval;    /* seconds; 0: never */
     } caches;
     enum node_switch lazy_refcounts;
     char *key_secret;           /* id of the secret; NULL: not said */

@@ -281,3 +281,14 @@ void cache_forget(struct cache *c, uint64_t host, uint64_t length)
         detach(c, s);
     }
 }
+
+void cache_clean(struct cache *c)
+{
+    /* Detaching puts the last one into the gap. */
+    for (size_t i = c->count; i-- > 0;) {
+        struct slice *s = c->slots[i];
+
+        if (!atomic_exchange(&s->used, false) && can_evict(s))
+            detach(c, s);
+    }
+}

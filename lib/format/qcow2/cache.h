@@ -98,6 +98,10 @@ void cache_mark_dirty(struct cache *c, struct slice *s, size_t from,
 /* What is dirty is taken to be on its way to the disk.  Exclusive. */
 void cache_mark_writing(struct cache *c, struct slice *s);
 
+/* Throw away what nobody has used since the last call, unless it has to stay.
+ * Exclusive. */
+void cache_clean(struct cache *c);
+
 /* Throw away what is cached of [host, host + length): it is free.
  * Exclusive. */
 void cache_forget(struct cache *c, uint64_t host, uint64_t length);

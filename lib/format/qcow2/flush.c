@@ -376,6 +376,7 @@ int qcow2_flush(void *format, struct lam_error *err)
 
     if (atomic_load(&q->state) == QCOW2_READ_ONLY)
         return 0;
+    qcow2_clean_if_due(q);
     return qcow2_write_back(q, true, err);
 }
 

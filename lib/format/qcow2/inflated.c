@@ -255,3 +255,24 @@ void inflated_forget(struct qcow2 *q, uint64_t first, uint64_t n)
     }
     pthread_cond_broadcast(&c->loaded);
 }
+
+void inflated_clean(struct qcow2 *q)
+{
+    struct inflated *c = &q->inflated;
+
+    LAM_LOCKED(&c->lock);
+    for (size_t i = 0; i < c->count; i++) {
+        struct inflated_entry *e = &c->entries[i];
+
+        if (e->pins)
+            continue;
+        if (e->state == ENTRY_VALID && e->touched) {
+            e->touched = false;
+            continue;
+        }
+        if (e->state == ENTRY_VALID)
+            unhash(q, e);
+        e->state = ENTRY_FREE;
+        free(lam_take(&e->data));
+    }
+}

@@ -42,6 +42,9 @@ void inflated_deinit(struct inflated *c);
 /* Host clusters [first, first + n) are about to get new contents. */
 void inflated_forget(struct qcow2 *q, uint64_t first, uint64_t n);
 
+/* Drops what nobody has used since the last call. */
+void inflated_clean(struct qcow2 *q);
+
 /* format_ops.read_compressed_part */
 int qcow2_read_compressed_part(void *format, const struct lam_extent *extent,
                                void *buf, struct lam_error *err);

@@ -176,6 +176,7 @@ int qcow2_map(void *format, uint64_t offset, uint64_t length,
                         "only");
     if (count)
         last = out->items[count - 1];
+    qcow2_clean_if_due(q);
     /* A table that is being replaced must not be reused under our hands. */
     uint64_t token = epoch_enter(&q->epoch);
     int rc = map_range(q, range_make(offset, length), out, err);

@@ -240,6 +240,7 @@ static int open_tables(struct qcow2 *q, const struct format_open *o,
            ? load_snapshot_l1(q, o->snapshot, err)
            : load_l1(q, q->header.l1_offset, q->header.l1_size, err);
 
+    cleaner_init(&q->cleaner, o->cache_clean_interval);
     if (rc == 0)
         rc = init_l2_cache(q, budgets.l2, o->l2_entry_size, err);
     if (rc == 0)

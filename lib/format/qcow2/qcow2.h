@@ -28,6 +28,7 @@
 #include "format/format.h"
 #include "format/qcow2/bitmap-set.h"
 #include "format/qcow2/cache.h"
+#include "format/qcow2/clean.h"
 #include "format/qcow2/entry.h"
 #include "format/qcow2/header.h"
 #include "format/qcow2/inflated.h"
@@ -148,6 +149,7 @@ struct qcow2 {
     struct flusher flusher;
     struct codec_pool codecs;
     struct inflated inflated;
+    struct cleaner cleaner;
     struct bitmap_set bitmaps;
     struct luks_volume *luks;   /* header and master key; under alloc_lock */
     struct crypt *crypt;        /* guest data pass through it; or NULL */

@@ -399,6 +399,7 @@ int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
     struct range guest = range_make(offset, length);
     struct write_plan p = { 0 };
 
+    qcow2_clean_if_due(q);
     int rc = qcow2_before_change(q, err);
     if (rc == 0)
         rc = bitmaps_mark(q, offset, length, err);
