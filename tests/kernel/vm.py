@@ -19,7 +19,7 @@ export PATH=/bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 while read m; do insmod /mod/$m 2>/dev/null || echo "insmod $m failed"; done \
     < /boot.list
-R=/root
+R=/host
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro \
     host $R || { echo "@@EXIT 98"; poweroff -f; }
 mount -t proc proc $R/proc; mount -t sysfs sys $R/sys
@@ -100,7 +100,7 @@ def make_initrd(kernel, modules, command):
     """@modules come without being loaded, as files in /run/modules, each with
     a list of what goes before it (NAME.list)."""
     archive = Archive()
-    for name in ('bin', 'dev', 'proc', 'sys', 'root', 'mod', 'tmp'):
+    for name in ('bin', 'dev', 'proc', 'sys', 'host', 'mod', 'tmp'):
         archive.folder(name)
     with open(shutil.which('busybox'), 'rb') as busybox:
         archive.file('bin/busybox', busybox.read(), 0o755)

@@ -4,9 +4,9 @@
  * freed is: conversions of random sources onto modelled devices.
  *
  * The model is a disk that frees whole granules only, whatever it is told, and
- * says which are mapped; the kernel in front of it cuts requests.  Its rows are those of the thin plan's table, in
- * every mixture with sector and granule sizes, alignments, -S and what was on
- * the device before.
+ * says which are mapped; the kernel in front of it cuts requests.  Its rows are
+ * those of the thin plan's table, in every mixture with sizes of granules and
+ * requests, alignments, -S and what was on the device before.
  */
 #include <setjmp.h>
 #include <stdarg.h>
