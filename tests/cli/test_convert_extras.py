@@ -352,7 +352,7 @@ def kill_until_done(lamella, folder, *args):
 @pytest.mark.parametrize('existing', [False, True])
 def test_killed_and_resumed(lamella, reference, folder, existing):
     source = 'a.qcow2' if existing else 'a.raw'
-    rate = os.stat(folder / 'a.raw').st_blocks * 512 // 2
+    rate = os.stat(folder / 'a.raw').st_blocks * 512 // 4
     args = ['-r', str(rate), source, 'out']
     if existing:
         (folder / 'out').write_bytes(b'\x55' * (SIZE + MiB))
