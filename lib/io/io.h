@@ -125,6 +125,8 @@ struct lam_io {
 
     _Atomic uint64_t size;      /* cached length; grows with our writes */
     atomic_bool no_punch, no_zero_range, no_discard;    /* learnt at run time */
+    atomic_bool stale_pages, stale_discards;    /* so is that old data were
+                                   read back: by the cache, from the device */
     atomic_int flush_error;     /* first failed flush; sticks: later flushes
                                    fail too, since the kernel forgets */
 

@@ -146,6 +146,10 @@ static void plan_device(const struct plan_input *in,
                            "as zeroes"
                          : "the device is unmapped once; this kernel drops "
                            "cached pages with it (checked by reading back)");
+    else if (in->discards_stale)
+        choose_lost(plan, LAM_ZERO_BY_DISCARD_PROVE,
+                    "some of what was discarded did not read as zero, was "
+                    "zeroed, and stays allocated");
     else
         choose(plan, LAM_ZERO_BY_DISCARD_PROVE, true,
                "the device frees what is discarded but does not promise "

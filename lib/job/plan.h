@@ -33,6 +33,8 @@ struct plan_input {
     uint64_t sparse_size;           /* -S; 0: everything allocated */
     unsigned kernel;                /* PLAN_KERNEL(); 0: not known */
     bool pages_survive;             /* reading back has shown stale pages */
+    bool discards_stale;            /* ... and that what was discarded had to
+                                       be zeroed */
 };
 
 /* Is a range zeroed by the host for less than writing it costs, and for

@@ -41,7 +41,9 @@ void plan_input_probe(struct plan_input *in, const struct lam_image *target,
         .sparse_size = options->sparse_size,
         .kernel = running_kernel(),
     };
-    /* What a call has taught us since the object was opened. */
+    /* What calls have taught us since the object was opened. */
+    in->pages_survive = atomic_load(&io->stale_pages);
+    in->discards_stale = atomic_load(&io->stale_discards);
     if (atomic_load(&io->no_punch))
         in->limits.can_punch = false;
     if (atomic_load(&io->no_zero_range))
@@ -154,9 +156,13 @@ static int clear_once(struct zeroing *z, struct plan_input *in, uint64_t total,
     }
     if (rc == 0 && !in->limits.direct)
         rc = sample_is_zero(z, freed, &zero, err);
-    in->pages_survive = *again = rc == 0 && !zero;
-    if (rc < 0 || !zero)
+    if (rc < 0)
         return rc;
+    if (!zero) {
+        atomic_store(&z->target->io->stale_pages, true);
+        in->pages_survive = *again = true;
+        return 0;
+    }
     z->cleared_end = clear_end(total);
     return prove_edges(z, freed, z->cleared_end, err);
 }
@@ -298,6 +304,16 @@ static size_t proof_run(const struct zeroing *z, const uint8_t *buf,
     return end;
 }
 
+/* More is not zero than granules that were discarded in part explain. */
+static void note_stale(struct zeroing *z, size_t run)
+{
+    struct lam_io *io = z->target->io;
+
+    if (z->method == LAM_ZERO_BY_DISCARD_PROVE &&
+        run >= min_u64(ZEROING_PIECE, 2 * clear_granule(&io->limits)))
+        atomic_store(&io->stale_discards, true);
+}
+
 /* One piece that was freed and has been read into @buf.  What is zero stays
  * unmapped. */
 static int prove_piece(struct zeroing *z, uint64_t offset, size_t length,
@@ -307,6 +323,8 @@ static int prove_piece(struct zeroing *z, uint64_t offset, size_t length,
         bool zero;
         size_t run = proof_run(z, buf + at, length - at, &zero);
         int rc = 0;
+        if (!zero)
+            note_stale(z, run);
         if (zero)
             z->bytes_skipped += run;
         else if (z->host_zeroes)

@@ -314,6 +314,20 @@ static void assert_thin(const struct round *r)
                          has_data(r, at, at + model.granule));
 }
 
+/* The longest run of zeroes in the source, where old data may show. */
+static uint64_t zeroes_in(const struct round *r)
+{
+    uint64_t longest = 0;
+
+    for (uint64_t at = 0; at < r->size; ) {
+        bool zero;
+        size_t run = zero_run(r->source + at, r->size - at, BLOCK, &zero);
+        longest = zero ? max_u64(longest, run) : longest;
+        at += run;
+    }
+    return longest;
+}
+
 static void run_round(const struct row *row)
 {
     struct lam_convert_options options = LAM_CONVERT_OPTIONS_INIT;
@@ -339,6 +353,8 @@ static void run_round(const struct row *row)
                         r.device_size - r.size);
     if (plan.thin && row->freed == TO_ZERO && r.sparse_size <= BLOCK)
         assert_thin(&r);
+    if (row->freed != TO_ZERO && r.sparse_size && zeroes_in(&r) >= LAM_MIB / 4)
+        assert_true(plan.lost_thinness);
     if (r.sparse_size == 0)
         for (uint64_t i = 0; i < r.size / SECTOR; i++)
             assert_true(model.mapped[i]);

@@ -51,7 +51,7 @@ static const struct device devices[] = {
       .after = LAM_ZERO_BY_WRITE, .written = true },
     { "cached pages survive a punch", .says_punch = true,
       .punch_is_stale = true, .zeroes = true,
-      .before = LAM_ZERO_BY_CLEAR_ONCE, .after = LAM_ZERO_BY_CLEAR_ONCE,
+      .before = LAM_ZERO_BY_CLEAR_ONCE, .after = LAM_ZERO_BY_WRITE,
       .written = true },
     { "discard promises nothing", .direct = true, .discards = true,
       .before = LAM_ZERO_BY_DISCARD_PROVE,
