@@ -132,6 +132,15 @@ int io_ahead_size(struct lam_io *io, uint64_t *size)
     return rc;
 }
 
+int64_t io_ahead_inside(struct lam_io *io, uint64_t offset, int64_t got)
+{
+    if (got <= 0 || !atomic_load_explicit(&io->ahead.end, memory_order_relaxed))
+        return got;
+    /* Looked at after the read: what a finished write has put there counts. */
+    uint64_t size = atomic_load(&io->size);
+    return offset < size ? (int64_t)min_u64((uint64_t)got, size - offset) : 0;
+}
+
 void io_ahead_forget(struct lam_io *io)
 {
     struct io_ahead *a = &io->ahead;

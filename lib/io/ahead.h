@@ -31,6 +31,9 @@ void io_ahead_end(struct lam_io *io, uint64_t offset, uint64_t length);
 /* Asks the host for the file's size; 0 or -errno.  *@size is ours. */
 int io_ahead_size(struct lam_io *io, uint64_t *size);
 
+/* @got bytes have been read from @offset on: how many are inside our size. */
+int64_t io_ahead_inside(struct lam_io *io, uint64_t offset, int64_t got);
+
 /* The file has been cut or extended to lam_io.size. */
 void io_ahead_forget(struct lam_io *io);
 

@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "base/cleanup.h"
+#include "io/ahead.h"
 #include "io/io.h"
 #include "io/transfer.h"
 #include "io/vector.h"
@@ -106,6 +107,7 @@ int lam_io_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
                                      limits->request_alignment);
     int64_t got = aligned ? read_some(io, v, length, offset)
                           : read_bounced(io, v, length, offset);
+    got = io_ahead_inside(io, offset, got);
     if (got < 0)
         return lam_fail_errno(err, (int)-got, "Could not read '%s' at offset %"
                               PRIu64 ", length %" PRIu64, io->name, offset,
