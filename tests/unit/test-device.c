@@ -377,10 +377,58 @@ static void test_rows(void **state)
     }
 }
 
+/* ------------------------------------------------------------- cancelling */
+
+struct watch {
+    volatile int cancel;
+    unsigned calls;
+};
+
+static void stop_at_third(void *opaque, uint64_t done, uint64_t total)
+{
+    struct watch *w = opaque;
+
+    assert_int_equal(done, 0);
+    assert_int_equal(total, LAM_MIB);
+    w->cancel = ++w->calls == 3;
+}
+
+/* A cancel is seen between two requests of the clear. */
+static void test_cancel(void **state)
+{
+    struct lam_convert_options options = LAM_CONVERT_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+    struct watch watch = { 0, 0 };
+    uint8_t *old = malloc(LAM_MIB);
+
+    (void)state;
+    assert_non_null(old);
+    memset(old, 7, LAM_MIB);
+    struct lam_image *from = open_memory(old, LAM_MIB, 0);
+    struct lam_image *to = open_memory(old, LAM_MIB, LAM_OPEN_WRITE);
+    become(to->io, &rows[0], true);
+    model.granule = to->io->limits.discard_granularity = 4096;
+    model.most = to->io->limits.zero_max = 10 * 4096 + SECTOR;
+    options.cancel = &watch.cancel;
+    options.progress = stop_at_third;
+    options.progress_opaque = &watch;
+    assert_int_equal(lam_convert(&from, 1, to, &options, NULL, &err),
+                     -ECANCELED);
+    assert_string_equal(err.message, "conversion was cancelled");
+    assert_int_equal(watch.calls, 3);
+    /* The third request ran; the device's end was not reached. */
+    assert_false(model.mapped[100 * 1024 / SECTOR]);
+    assert_true(model.mapped[200 * 1024 / SECTOR]);
+    lam_image_close(from, NULL);
+    lam_image_close(to, NULL);
+    free(old);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
