@@ -100,6 +100,9 @@ static void open_session(struct crash *c)
     struct lam_io *io;              /* closed with the image; record stays */
 
     assert_int_equal(lam_io_record_new(c->record, &io, NULL), 0);
+    /* Each kind once as it is, and once with small steps ahead. */
+    if (c->seed / LAM_ARRAY_SIZE(sim_kinds) % 2)
+        lam_io_grow_ahead(io, c->kind->cluster_size);
     c->image = open_on(c, io, true, "workload");
 }
 
