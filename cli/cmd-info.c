@@ -86,10 +86,18 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
 
 /* ---------------------------------------------------------------- the chain */
 
+/* Which file it is; of none if there is nothing to look at. */
+struct file_id {
+    bool known;
+    dev_t dev;
+    ino_t ino;
+};
+
 /* One layer after another, top first. */
 struct layers {
     struct lam_image_info **items;
-    size_t count;
+    struct file_id *ids;
+    size_t count, capacity;
 };
 
 static void layers_deinit(struct layers *layers)
@@ -97,23 +105,32 @@ static void layers_deinit(struct layers *layers)
     for (size_t i = 0; i < layers->count; i++)
         lam_image_info_free(layers->items[i]);
     free(layers->items);
+    free(layers->ids);
 }
 
-static bool same_file(const char *a, const char *b)
+static struct file_id identify(const char *name)
 {
-    struct stat x, y;
+    struct stat st;
 
-    return !strcmp(a, b) ||
-           (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
-            x.st_ino == y.st_ino);
+    if (stat(name, &st) < 0)
+        return (struct file_id){ .known = false };
+    return (struct file_id){ true, st.st_dev, st.st_ino };
+}
+
+static bool same_file(const struct file_id *a, const struct file_id *b)
+{
+    return a->known && b->known && a->dev == b->dev && a->ino == b->ino;
 }
 
 /* A chain that comes back to a file it has shown would never end. */
 static int check_loop(const struct cli *cli, const struct layers *layers,
                       const char *name)
 {
+    struct file_id id = identify(name);
+
     for (size_t i = 0; i < layers->count; i++) {
-        if (same_file(layers->items[i]->filename, name)) {
+        if (same_file(&layers->ids[i], &id) ||
+            !strcmp(layers->items[i]->filename, name)) {
             cli_error(cli, "Backing file '%s' creates an infinite loop.", name);
             return -ELOOP;
         }
@@ -137,29 +154,44 @@ static void warn(const struct cli *cli, const struct lam_image_info *info)
                     cli->program);
 }
 
+static bool make_room(struct layers *layers)
+{
+    if (layers->count < layers->capacity)
+        return true;
+    size_t n = layers->capacity ? 2 * layers->capacity : 16;
+    struct lam_image_info **items = reallocarray(layers->items, n,
+                                                 sizeof *items);
+    if (!items)
+        return false;
+    layers->items = items;
+    struct file_id *ids = reallocarray(layers->ids, n, sizeof *ids);
+    if (!ids)
+        return false;
+    layers->ids = ids;
+    layers->capacity = n;
+    return true;
+}
+
 static int add_layer(const struct cli *cli, struct layers *layers,
                      const char *name, const struct source_options *source)
 {
     struct lam_error err = LAM_ERROR_INIT;
-    struct lam_image_info **items =
-        realloc(layers->items, (layers->count + 1) * sizeof *items);
+    struct lam_image *image;
 
-    if (!items) {
+    if (!make_room(layers)) {
         cli_error(cli, "no memory");
         return -ENOMEM;
     }
-    layers->items = items;
-
-    struct lam_image *image;
     int rc = source_open(cli, name, source,
                          LAM_OPEN_METADATA | LAM_OPEN_NO_BACKING, &image);
     if (rc < 0)
         return rc;
-    rc = lam_image_info(image, &items[layers->count], &err);
+    layers->ids[layers->count] = identify(name);
+    rc = lam_image_info(image, &layers->items[layers->count], &err);
     if (rc < 0)
         cli_report(cli, &err);
     else
-        warn(cli, items[layers->count++]);
+        warn(cli, layers->items[layers->count++]);
     lam_image_close(image, NULL);
     return rc;
 }
@@ -208,7 +240,7 @@ int cmd_info(const struct cli *cli, int argc, char **argv)
     if (status >= 0)
         return status;
 
-    struct layers layers = { NULL, 0 };
+    struct layers layers = { NULL, NULL, 0, 0 };
     status = collect(cli, &args, &layers) < 0 ? 1 : 0;
     if (status == 0 && args.json)
         print_layers_json(&layers, args.chain);

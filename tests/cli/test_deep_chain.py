@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""Chains of a thousand layers: few descriptors, and what becomes of files that
+were closed meanwhile."""
+import json
+import os
+import resource
+import subprocess
+
+import pytest
+
+DEPTH = 1000
+SIZE = 16 << 20
+
+
+def layer(path, backing, cluster, byte):
+    """An overlay of 64 KiB clusters with one cluster of its own."""
+    header = bytearray(5 << 16)
+    name = backing.encode()
+    fields = [(0, b'QFI\xfb'), (4, 3, 4), (20, 16, 4), (24, SIZE, 8),
+              (36, 1, 4), (40, 3 << 16, 8), (48, 1 << 16, 8), (56, 1, 4),
+              (96, 4, 4), (100, 104, 4)]
+    if backing:
+        fields += [(8, 136, 8), (16, len(name), 4), (136, name),
+                   (104, bytes.fromhex('e2792aca 00000005') + b'qcow2\0\0\0')]
+    for offset, value, *width in fields:
+        data = value.to_bytes(width[0], 'big') if width else value
+        header[offset:offset + len(data)] = data
+    header[1 << 16:(1 << 16) + 8] = (2 << 16).to_bytes(8, 'big')
+    header[2 << 16:(2 << 16) + 12] = b'\0\1' * 6
+    header[3 << 16:(3 << 16) + 8] = (1 << 63 | 4 << 16).to_bytes(8, 'big')
+    at = (4 << 16) + 8 * cluster
+    header[at:at + 8] = (1 << 63 | 5 << 16).to_bytes(8, 'big')
+    with open(path, 'wb') as out:
+        out.write(header)
+        out.write(bytes([byte]) * 65536)
+
+
+@pytest.fixture(scope='module')
+def chain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('deep')
+    for number in range(DEPTH):
+        layer(folder / ('%d.qcow2' % number),
+              '%d.qcow2' % (number - 1) if number else '', number % 256,
+              1 + number % 251)
+    return folder
+
+
+def expected():
+    content = {}
+    for number in range(DEPTH):
+        content[number % 256] = 1 + number % 251
+    return content
+
+
+def few_descriptors():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+
+@pytest.fixture(name='limited')
+def fixture_limited(our_lamella, chain):
+    def call(*arguments, text=None, cwd=chain):
+        return subprocess.run([our_lamella, *arguments], cwd=cwd, input=text,
+                              preexec_fn=few_descriptors, text=True,
+                              capture_output=True, check=False, timeout=100)
+    return call
+
+
+def top():
+    return '%d.qcow2' % (DEPTH - 1)
+
+
+def test_all_is_read(limited):
+    script = ''.join('read -q -P %d %d 64k\n' % (byte, cluster << 16)
+                     for cluster, byte in expected().items())
+    done = limited('io', top(), text=script + 'quit\n')
+    assert done.returncode == 0
+    assert 'Pattern verification failed' not in done.stdout + done.stderr
+    assert done.stderr == ''
+
+
+def test_map_names_the_layers(limited):
+    done = limited('map', '--output=json', top())
+    assert done.returncode == 0, done.stderr
+    depths = {extent['depth'] for extent in json.loads(done.stdout)
+              if extent['data']}
+    assert depths == set(range(256))
+
+
+def test_info_and_measure(limited):
+    done = limited('info', '--backing-chain', '--output=json', top())
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == DEPTH
+    done = limited('measure', '-O', 'raw', top())
+    assert done.returncode == 0, done.stderr
+
+
+def test_convert_and_compare(limited, tmp_path):
+    raw = str(tmp_path / 'out.raw')
+    done = limited('convert', '-O', 'raw', top(), raw)
+    assert done.returncode == 0, done.stderr
+    with open(raw, 'rb') as stream:
+        data = stream.read()
+    for cluster, byte in expected().items():
+        start = cluster << 16
+        assert data[start:start + 65536] == bytes([byte]) * 65536
+    done = limited('compare', '-F', 'raw', top(), raw)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_loop(limited, tmp_path):
+    layer(tmp_path / 'loop.qcow2', 'loop.qcow2', 0, 1)
+    done = limited('map', 'loop.qcow2', cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'infinite loop' in done.stderr
+
+
+@pytest.fixture(name='session')
+def fixture_session(our_lamella, chain):
+    """A process that has the chain open and has read nothing."""
+    with subprocess.Popen([our_lamella, 'io', '-r', top()], cwd=chain,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True) as process:
+        answer(process, 'length')
+        yield process
+        process.stdin.write('quit\n')
+        process.stdin.flush()
+        process.wait()
+
+
+def answer(process, command):
+    process.stdin.write(command + '\n')
+    process.stdin.flush()
+    line = process.stdout.readline()
+    while line.strip() in ('', 'qemu-io>', 'lamella io>'):
+        line = process.stdout.readline()
+    return line
+
+
+def test_descriptors_at_first(session):
+    assert len(os.listdir('/proc/%d/fd' % session.pid)) <= 64
+
+
+def test_memory_at_first(session):
+    with open('/proc/%d/status' % session.pid, encoding='ascii') as status:
+        peak = [line for line in status if line.startswith('VmHWM')]
+    assert int(peak[0].split()[1]) <= 32 << 10
+
+
+def test_changed_while_closed(session, chain):
+    """Cluster 100 is layer 868's, which is closed by now."""
+    path = chain / '868.qcow2'
+    before = os.stat(path)
+    os.utime(path)
+    try:
+        line = answer(session, 'read %d 512' % (100 << 16))
+    finally:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert 'Stale file handle' in line
+
+
+def test_still_there(session):
+    line = answer(session, 'read -P %d %d 512' % (1 + 868 % 251, 100 << 16))
+    assert line.startswith('read 512/512 bytes') or 'read 512/512' in line
