@@ -44,12 +44,58 @@ static void report_snapshot(const struct convert *c,
         cli_report(c->cli, err);
 }
 
+static char *matching_id(const struct convert *c,
+                         const struct lam_image_info *info)
+{
+    const char *id = keyvals_get(&c->args.snapshot_options, "snapshot.id");
+    const char *name = keyvals_get(&c->args.snapshot_options, "snapshot.name");
+
+    for (size_t i = 0; i < info->nb_snapshots; i++) {
+        const struct lam_snapshot_info *s = &info->snapshots[i];
+        if ((!id || !strcmp(s->id, id)) && (!name || !strcmp(s->name, name)))
+            return strdup(s->id);
+    }
+    return NULL;
+}
+
+/*
+ * "-l snapshot.id=ID,snapshot.name=NAME" is the one that has both; the library
+ * takes either.  Its id goes to *@id, owned by the caller, and to @options.
+ */
+static int resolve_snapshot(const struct convert *c, const char *name,
+                            struct lam_open_options *options, char **id,
+                            struct lam_error *err)
+{
+    struct lam_open_options header = *options;
+    struct lam_image_info *info = NULL;
+    struct lam_image *image = NULL;
+
+    if (!c->args.snapshot_options.count)
+        return 0;
+    header.snapshot = NULL;
+    header.flags |= LAM_OPEN_METADATA;
+    int rc = lam_image_open(name, &header, &image, err);
+    if (rc == 0)
+        rc = lam_image_info(image, &info, err);
+    if (rc == 0)
+        *id = matching_id(c, info);
+    lam_image_info_free(info);
+    lam_image_close(image, NULL);
+    if (rc == 0 && !*id)
+        rc = option_fail(err, ENOENT, "Could not open '%s': Failed to load "
+                         "snapshot: Can't find snapshot '%s'", name,
+                         c->args.snapshot);
+    options->snapshot = *id;
+    return rc;
+}
+
 static int open_source(struct convert *c, const char *name,
                        struct lam_image **image)
 {
     const struct source_options *source = &c->args.source;
     struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
+    char *id = NULL;
 
     if (!c->args.snapshot)
         return source_open(c->cli, name, source, 0, image);
@@ -66,9 +112,12 @@ static int open_source(struct convert *c, const char *name,
         cli_error(c->cli, "Invalid source cache option: %s", source->cache);
         return -EINVAL;
     }
-    int rc = lam_image_open(name, &options, image, &err);
+    int rc = resolve_snapshot(c, name, &options, &id, &err);
+    if (rc == 0)
+        rc = lam_image_open(name, &options, image, &err);
     if (rc < 0)
         report_snapshot(c, &err);
+    free(id);
     return rc;
 }
 
