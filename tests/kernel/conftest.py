@@ -13,7 +13,10 @@ from harness import ROOT, build_dir
 
 
 def kernel():
-    """The test kernel's folder, fetched on first use."""
+    """The test kernel's folder, fetched on first use; or LAMELLA_KERNEL, made
+    by scripts/fetch-kernel from another package."""
+    if os.environ.get('LAMELLA_KERNEL'):
+        return os.environ['LAMELLA_KERNEL']
     folder = os.path.join(build_dir(), 'kernel')
     done = subprocess.run([os.path.join(ROOT, 'scripts', 'fetch-kernel'),
                            folder], stdin=subprocess.DEVNULL,
