@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test-order.c - the order of writes of short scripts, exhaustively.
+ *
+ * After every event of a script the power fails.  Of what was not synced, all
+ * has made it to the disk, or all but one write, or one alone: whatever has to
+ * be on disk before something else shows.  Picks of any size and torn writes
+ * come on top.  Then check finds leaks at worst; size, snapshots and bitmaps
+ * are those of some moment since the last thing that was durable; each sector
+ * holds what it had at such a moment; and writing goes on.
+ *
+ * "Interrupted": another request flushes right before the data of each write
+ * reach the disk, when its place is reserved but not yet shown.
+ */
+#include "order.h"
+
+/* Cells of the table are units; a cluster has 4, or 1 if it is 512 bytes. */
+static const struct order_script scripts[] = {
+    { "write", 40, {
+        { ORDER_WRITE, 0, 9 }, { ORDER_WRITE, 20, 4 },
+    }, {
+        { ORDER_WRITE, 2, 1 }, { ORDER_WRITE, 13, 2 }, { ORDER_FLUSH, 0, 0 },
+        { ORDER_WRITE, 5, 12 }, { ORDER_WRITE, 29, 1 },
+        { ORDER_COMPRESSED, 32, 8 }, { ORDER_FLUSH, 0, 0 },
+        { ORDER_WRITE, 34, 1 }, { ORDER_COMPRESSED, 0, 4 },
+    } },
+    { "zero and discard", 40, {
+        { ORDER_WRITE, 0, 24 }, { ORDER_COMPRESSED, 24, 8 },
+    }, {
+        { ORDER_ZERO, 0, 4 }, { ORDER_WRITE, 1, 1 }, { ORDER_UNMAP, 4, 8 },
+        { ORDER_FLUSH, 0, 0 }, { ORDER_WRITE, 5, 2 }, { ORDER_DISCARD, 12, 8 },
+        { ORDER_WRITE, 12, 6 }, { ORDER_FLUSH, 0, 0 }, { ORDER_UNMAP, 24, 4 },
+        { ORDER_WRITE, 36, 4 }, { ORDER_DISCARD, 0, 40 },
+        { ORDER_FLUSH, 0, 0 }, { ORDER_WRITE, 8, 4 },
+    } },
+    { "snapshots", 32, {
+        { ORDER_WRITE, 0, 10 }, { ORDER_CREATE, 0, 0 }, { ORDER_WRITE, 4, 1 },
+    }, {
+        { ORDER_WRITE, 8, 2 }, { ORDER_CREATE, 1, 0 }, { ORDER_WRITE, 0, 3 },
+        { ORDER_FLUSH, 0, 0 }, { ORDER_WRITE, 9, 5 }, { ORDER_APPLY, 0, 0 },
+        { ORDER_WRITE, 2, 1 }, { ORDER_DELETE, 1, 0 }, { ORDER_WRITE, 8, 4 },
+    } },
+    { "resize", 30, {
+        { ORDER_WRITE, 0, 4 }, { ORDER_WRITE, 20, 10 },
+    }, {
+        { ORDER_RESIZE, 22, 0 }, { ORDER_WRITE, 21, 1 },
+        { ORDER_RESIZE, 34, 0 }, { ORDER_WRITE, 30, 4 },
+        { ORDER_RESIZE, 8, 0 }, { ORDER_RESIZE, 20, LAM_PREALLOC_METADATA },
+        { ORDER_WRITE, 16, 1 },
+    } },
+    { "bitmaps", 24, {
+        { ORDER_WRITE, 0, 4 }, { ORDER_ADD, 0, 0 },
+    }, {
+        { ORDER_WRITE, 4, 4 }, { ORDER_ADD, 1, 0 }, { ORDER_REOPEN, 0, 0 },
+        { ORDER_WRITE, 12, 4 }, { ORDER_REMOVE, 0, 0 },
+    } },
+    { "amend", 24, {
+        { ORDER_WRITE, 0, 9 }, { ORDER_CREATE, 0, 0 }, { ORDER_WRITE, 0, 1 },
+        { ORDER_ZERO, 12, 4 },
+    }, {
+        { ORDER_WRITE, 16, 3 }, { ORDER_LAZY, 1, 0 }, { ORDER_WRITE, 4, 2 },
+        { ORDER_LAZY, 0, 0 }, { ORDER_BITS, 64, 0 }, { ORDER_WRITE, 8, 3 },
+        { ORDER_BITS, 16, 0 }, { ORDER_KEY, 1, 0 }, { ORDER_WRITE, 0, 4 },
+        { ORDER_VERSION, 2, 0 }, { ORDER_WRITE, 12, 1 },
+        { ORDER_VERSION, 3, 0 }, { ORDER_WRITE, 20, 4 }, { ORDER_KEY, 0, 0 },
+    } },
+    /* More L2 tables of 512 bytes than the least cache holds. */
+    { "eviction", 1000, { { ORDER_END, 0, 0 } }, {
+        { ORDER_WRITE, 0, 2 }, { ORDER_WRITE, 70, 1 }, { ORDER_WRITE, 130, 2 },
+        { ORDER_WRITE, 200, 1 }, { ORDER_WRITE, 260, 1 },
+        { ORDER_WRITE, 330, 1 }, { ORDER_WRITE, 390, 1 },
+        { ORDER_WRITE, 460, 1 }, { ORDER_WRITE, 520, 1 },
+        { ORDER_WRITE, 590, 1 }, { ORDER_WRITE, 650, 1 },
+        { ORDER_UNMAP, 0, 400 }, { ORDER_WRITE, 720, 1 },
+        { ORDER_WRITE, 780, 1 }, { ORDER_WRITE, 850, 1 },
+        { ORDER_WRITE, 64, 40 }, { ORDER_WRITE, 910, 2 },
+        { ORDER_WRITE, 980, 1 },
+    } },
+};
+
+/* ----------------------------------------------------------- what may be there */
+
+static bool read_disk(struct lam_image *image, uint32_t *value,
+                      uint32_t *sectors)
+{
+    uint64_t length = lam_image_size(image);
+    uint8_t *bytes = malloc(length + 1);
+    bool whole = true;
+
+    assert_non_null(bytes);
+    assert_true(length <= (uint64_t)ORDER_SECTORS * ORDER_SECTOR);
+    *sectors = (uint32_t)(length / ORDER_SECTOR);
+    if (lam_image_read(image, bytes, length, 0, NULL) < 0)
+        whole = false;
+    for (uint32_t i = 0; whole && i < *sectors; i++) {
+        const uint8_t *p = bytes + (size_t)i * ORDER_SECTOR;
+
+        memcpy(&value[i], p, sizeof *value);
+        whole = !memcmp(p, p + sizeof *value, ORDER_SECTOR - sizeof *value);
+    }
+    free(bytes);
+    return whole;
+}
+
+static bool same_disk(const struct order *t, struct sim_files *disk,
+                      const char *snapshot, const struct order_disk *d,
+                      const char *when)
+{
+    uint32_t value[ORDER_SECTORS], sectors;
+    struct lam_io *io, *data = NULL;
+
+    assert_int_equal(lam_io_record_new(disk->image, &io, NULL), 0);
+    if (disk->data)
+        assert_int_equal(lam_io_record_new(disk->data, &data, NULL), 0);
+    struct lam_image *image = order_open(t, io, data, false, snapshot, when);
+    bool same = read_disk(image, value, &sectors) && sectors == d->sectors &&
+                !memcmp(value, d->value, sectors * sizeof *value);
+    lam_image_close(image, NULL);
+    return same;
+}
+
+static bool has_bitmap(const struct lam_image_info *info, const char *name)
+{
+    for (size_t i = 0; i < info->nb_bitmaps; i++)
+        if (!strcmp(info->bitmaps[i].name, name))
+            return true;
+    return false;
+}
+
+/* All but the disk's contents. */
+static bool same_state(const struct order *t, struct sim_files *disk,
+                       const struct lam_image_info *info,
+                       const struct order_state *s, const char *when)
+{
+    size_t snapshots = 0, bitmaps = 0;
+    char name[16];
+
+    if (info->virtual_size != (uint64_t)s->disk.sectors * ORDER_SECTOR)
+        return false;
+    for (unsigned i = 0; i < ORDER_BITMAPS; i++) {
+        snprintf(name, sizeof name, "b%u", i);
+        bitmaps += s->has_bitmap[i];
+        if (s->has_bitmap[i] && !has_bitmap(info, name))
+            return false;
+    }
+    for (unsigned i = 0; i < ORDER_SNAPSHOTS; i++)
+        snapshots += s->has_snapshot[i];
+    if (snapshots != info->nb_snapshots || bitmaps != info->nb_bitmaps)
+        return false;
+    for (size_t i = 0; i < info->nb_snapshots; i++) {
+        unsigned n = (unsigned)atoi(info->snapshots[i].name + 1);
+
+        if (n >= ORDER_SNAPSHOTS || !s->has_snapshot[n] ||
+            !same_disk(t, disk, info->snapshots[i].name, &s->snapshots[n],
+                       when))
+            return false;
+    }
+    return true;
+}
+
+/* Each sector is as at some moment since the last flush. */
+static void verify_sectors(struct order *t, const uint32_t *value,
+                           uint32_t sectors, size_t first, size_t last,
+                           const char *when)
+{
+    while (!t->states[first].flushes)
+        first--;
+    for (uint32_t k = 0; k < sectors; k++) {
+        bool allowed = false;
+
+        for (size_t i = first; i <= last && !allowed; i++)
+            allowed = t->states[i].disk.value[k] == value[k];
+        ORDER_CHECK(allowed, t, "%s: sector %u holds %#x, not %#x to %#x",
+                    when, k, value[k], t->states[first].disk.value[k],
+                    t->states[last].disk.value[k]);
+    }
+}
+
+static void verify_state(struct order *t, struct sim_files *disk, size_t first,
+                         size_t last, const char *when)
+{
+    uint32_t value[ORDER_SECTORS], sectors;
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image = NULL;
+    struct lam_image_info *info;
+    struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
+    bool found = false;
+
+    int rc = sim_files_open(disk, &o, NULL, &image, &err);
+    ORDER_CHECK(rc == 0, t, "%s: open: %s", when, err.message);
+    assert_int_equal(lam_image_info(image, &info, NULL), 0);
+    for (size_t i = first; i <= last && !found; i++)
+        found = same_state(t, disk, info, &t->states[i], when);
+    ORDER_CHECK(found, t, "%s: size %llu, %zu snapshots, %zu bitmaps: that "
+                "never was", when, (unsigned long long)info->virtual_size,
+                info->nb_snapshots, info->nb_bitmaps);
+    lam_image_info_free(info);
+    ORDER_CHECK(read_disk(image, value, &sectors), t, "%s: a sector is a "
+                "mixture", when);
+    verify_sectors(t, value, sectors, first, last, when);
+    lam_image_close(image, NULL);
+}
+
+/* Only lazy refcounts may be wrong. */
+static void check(struct order *t, struct sim_files *disk, const char *when)
+{
+    struct lam_check_result r;
+    struct lam_error err = LAM_ERROR_INIT;
+    bool dirty = false;
+
+    int rc = sim_check(disk->image, &r, &dirty, &err);
+    ORDER_CHECK(rc == 0, t, "%s: check: %s", when, err.message);
+    ORDER_CHECK(dirty || !(r.corruptions | r.check_errors), t,
+                "%s: %llu corruptions, %llu errors", when,
+                (unsigned long long)r.corruptions,
+                (unsigned long long)r.check_errors);
+    t->leaks += r.leaks != 0;
+}
+
+static void go_on(struct order *t, struct sim_files *disk, const char *when)
+{
+    struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image = NULL;
+    uint8_t buf[4 * ORDER_SECTOR];
+
+    o.flags = LAM_OPEN_WRITE | LAM_OPEN_UNMAP;
+    memset(buf, 0x77, sizeof buf);
+    int rc = sim_files_open(disk, &o, NULL, &image, &err);
+    ORDER_CHECK(rc == 0, t, "%s: open for writing: %s", when, err.message);
+    for (uint64_t at = 512; at + sizeof buf <= lam_image_size(image) && !rc;
+         at += lam_image_size(image) / 4)
+        rc = lam_image_write(image, buf, sizeof buf,
+                             align_down(at, ORDER_SECTOR), 0, &err);
+    ORDER_CHECK(rc == 0, t, "%s: write again: %s", when, err.message);
+    rc = lam_image_close(image, &err);
+    ORDER_CHECK(rc == 0, t, "%s: close: %s", when, err.message);
+    check(t, disk, when);
+}
+
+/* ------------------------------------------------------------- power cuts */
+
+static void cut_at(struct order *t, size_t n, struct record_pick pick)
+{
+    static const char *const how[] = { "all", "seed", "all but", "only" };
+    size_t first = 0, last = 0;
+    struct sim_files disk = { NULL, NULL };
+    char when[96];
+
+    for (size_t i = 1; i < t->nb_states; i++) {
+        if (t->states[i].start < n)
+            last = i;
+        if (t->states[i].end <= n && t->states[i].durable)
+            first = i;
+    }
+    snprintf(when, sizeof when, "operations %zu to %zu, event %zu, %s %llu",
+             first, last = last < first ? first : last, n, how[pick.how],
+             (unsigned long long)pick.value);
+    assert_int_equal(lam_io_record_rebuild(t->record, n, pick, t->base,
+                                           t->base_length, &disk.image, NULL),
+                     0);
+    if (t->record_data)
+        assert_int_equal(lam_io_record_rebuild(t->record_data, n, pick,
+                                               t->base_data,
+                                               t->base_data_length,
+                                               &disk.data, NULL), 0);
+    check(t, &disk, when);
+    verify_state(t, &disk, first, last, when);
+    if (t->replays++ % 8 == 0)
+        go_on(t, &disk, when);
+    sim_files_close(&disk);
+}
+
+/* Begin of the events that object @object had not synced before @n. */
+static size_t unsynced(const struct record_event *events, size_t n,
+                       unsigned object)
+{
+    while (n > 0 && (events[n - 1].kind != RECORD_FLUSH ||
+                     events[n - 1].object != object))
+        n--;
+    return n;
+}
+
+static void cut_power_at(struct order *t, const struct record_event *events,
+                         size_t n, uint64_t seed)
+{
+    size_t from = n;
+
+    for (unsigned object = 0; object <= (t->record_data != NULL); object++)
+        from = min_u64(from, unsynced(events, n, object));
+    cut_at(t, n, (struct record_pick){ RECORD_ALL, 0 });
+    cut_at(t, n, (struct record_pick){ RECORD_SEEDED, seed });
+    for (size_t k = from; k < n; k++)
+        if (events[k].kind != RECORD_FLUSH && k + 1 < n &&
+            k >= unsynced(events, n, events[k].object))
+            cut_at(t, n, (struct record_pick){ RECORD_ALL_BUT, k });
+    if (n > 0 && events[n - 1].kind != RECORD_FLUSH)
+        cut_at(t, n, (struct record_pick){ RECORD_ONLY, n - 1 });
+}
+
+/* Each moment of short recordings; of long ones so many, and every one before
+ * a barrier, when most is not synced. */
+static void cut_power(struct order *t, uint64_t most)
+{
+    size_t count;
+    const struct record_event *events = lam_io_record_events(t->record,
+                                                             &count);
+    size_t step = count / most + 1;
+
+    for (size_t n = 0; n <= count; n++)
+        if (n % step == 0 || n == count || events[n].kind == RECORD_FLUSH)
+            cut_power_at(t, events, n, n + 1);
+}
+
+static void run_script(const struct order_script *script,
+                       const struct sim_shape *shape, bool interrupted)
+{
+    struct order t = { .script = script, .shape = shape,
+                       .interrupted = interrupted };
+    size_t count;
+
+    if ((script->units + 8) * max_u64(shape->kind.cluster_size / 4, ORDER_SECTOR) >
+        (uint64_t)ORDER_SECTORS * ORDER_SECTOR)
+        return;
+    if (!order_run(&t))
+        return;                         /* no encryption in this library */
+    lam_io_record_events(t.record, &count);
+    cut_power(&t, sim_setting("LAM_MOMENTS",
+                              shape->store == SIM_LUKS ? 3 : 24));
+    if (interrupted && shape->store != SIM_LUKS)
+        assert_true(t.flushes > 0);
+    if (getenv("LAM_SHAPE"))
+        print_message("%s, %s: %zu events, %llu replays, %llu leaks\n",
+                      script->name, shape->kind.name, count,
+                      (unsigned long long)t.replays,
+                      (unsigned long long)t.leaks);
+    order_deinit(&t);
+}
+
+/* LAM_SHAPE=text: only those shapes whose name has it. */
+static bool is_wanted(const struct sim_shape *shape)
+{
+    const char *only = getenv("LAM_SHAPE");
+
+    if (only)
+        return strstr(shape->kind.name, only);
+    return shape->kind.cluster_size <= 16384;
+}
+
+static void test_order(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(sim_shapes); i++) {
+        const struct sim_shape *shape = &sim_shapes[i];
+
+        if (!is_wanted(shape))
+            continue;
+        for (size_t k = 0; k < LAM_ARRAY_SIZE(scripts); k++)
+            if (scripts[k].units < 100 || shape->kind.cluster_size == 512)
+                run_script(&scripts[k], shape, false);
+    }
+}
+
+/* Somebody else flushes in the middle of each write. */
+static void test_interrupted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(sim_shapes); i++)
+        for (size_t k = 0; k < 3; k++)
+            if (is_wanted(&sim_shapes[i]) &&
+                sim_shapes[i].store != SIM_LUKS)
+                run_script(&scripts[k], &sim_shapes[i], true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_interrupted),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
