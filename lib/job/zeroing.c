@@ -338,6 +338,15 @@ static int prove_piece(struct zeroing *z, uint64_t offset, size_t length,
     return 0;
 }
 
+/* A terabyte of zeroes that were only looked at is not worth anybody's cache. */
+static void forget_cached(struct zeroing *z, uint64_t offset, uint64_t length)
+{
+    int fd = lam_io_fd(z->target->io);
+
+    if (fd >= 0 && !z->target->io->limits.direct)
+        posix_fadvise(fd, (off_t)offset, (off_t)length, POSIX_FADV_DONTNEED);
+}
+
 int zeroing_prove(struct zeroing *z, uint64_t offset, uint64_t length,
                   void *scratch, struct lam_error *err)
 {
@@ -350,6 +359,7 @@ int zeroing_prove(struct zeroing *z, uint64_t offset, uint64_t length,
             return rc;
         done += piece;
     }
+    forget_cached(z, offset, length);
     return 0;
 }
 
