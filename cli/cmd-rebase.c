@@ -140,10 +140,6 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         status = check_cache(cli, "cache", args->source.cache);
     if (status < 0)
         status = check_cache(cli, "source cache", args->backing_cache);
-    if (status < 0 && args->format && !format_name_known(args->format)) {
-        cli_error(cli, "Invalid format name: '%s'", args->format);
-        return 1;
-    }
     return status;
 }
 
@@ -175,6 +171,10 @@ static int rebase(const struct cli *cli, const struct rebase_args *args,
     struct lam_rebase_options options = LAM_REBASE_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
 
+    if (args->format && !format_name_known(args->format)) {
+        cli_error(cli, "Invalid format name: '%s'", args->format);
+        return -EINVAL;
+    }
     set_options(cli, args, &options);
     struct progress *progress = progress_begin(args->progress);
     options.job.progress = progress_update;

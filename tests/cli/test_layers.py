@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: MIT
+"""commit and rebase beside the genuine tool: words, status, what is recorded;
+stream, overlay and chain, which it has not."""
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from differential import mention, outcome
+from harness import MiB, pytest_fail, run
+
+# One after the other on one set of images.
+COMMIT = [
+    '', 'a b', 'nofile', '-f raw r.raw', 'base.qcow2', '-b nope top.qcow2',
+    '-b top.qcow2 top.qcow2', '-r abc top.qcow2', '-r 0 -q top.qcow2',
+    '-t bogus top.qcow2', '-x top.qcow2', '--foo top.qcow2',
+    '--image-opts -f qcow2 driver=qcow2', 'top.qcow2', '-q top.qcow2',
+    '-b base.qcow2 top.qcow2', '-b ./base.qcow2 top.qcow2', '-d top.qcow2',
+    '--drop top.qcow2', '--base mid.qcow2 top.qcow2', '-t none top.qcow2',
+    '--image-opts driver=qcow2,file.filename=top.qcow2', '-f bogus top.qcow2',
+    '-r 100M -b mid.qcow2 -t writethrough top.qcow2', 'top.qcow2 -q',
+]
+REBASE = [
+    '', 'top.qcow2', '-b other.qcow2', '-b nofile top.qcow2',
+    '-u -b nofile top.qcow2', '-u -b nofile -F qcow2 top.qcow2',
+    '-u -b mid.qcow2 -F bogus top.qcow2', '-b mid.qcow2 -F bogus top.qcow2',
+    '-u -b mid.qcow2 -F qcow2 top.qcow2', '-b other.qcow2 top.qcow2',
+    '-b mid.qcow2 top.qcow2', '-u -b top.qcow2 top.qcow2',
+    '-b other.qcow2 -F raw top.qcow2', '-b x -f raw r.raw',
+    '-u -b x -f raw r.raw', '-u -b x -F raw -f raw r.raw',
+    '-b base.qcow2 -F qcow2 -f raw r.raw', '-b r.raw base.qcow2',
+    '-b r.raw -F raw base.qcow2', '-q -b other.qcow2 -F qcow2 top.qcow2',
+    '-t bogus -b x top.qcow2', '-T bogus -b other.qcow2 top.qcow2',
+    '-c -b mid.qcow2 -F qcow2 top.qcow2', '-U -b mid.qcow2 -F qcow2 top.qcow2',
+    '--backing-unsafe --backing other.qcow2 --backing-format qcow2 top.qcow2',
+    '-u top.qcow2', '-u -F qcow2 top.qcow2', '-F qcow2 top.qcow2',
+    '-b EMPTY top.qcow2', '-u -b EMPTY mid.qcow2', '-b EMPTY -F raw top.qcow2',
+    '-f bogus -b base.qcow2 -F qcow2 top.qcow2', '--foo top.qcow2',
+    '-b base.qcow2 -F qcow2 nofile', '-b base.qcow2 base.qcow2 mid.qcow2',
+    '--image-opts -u -b mid.qcow2 -F qcow2 '
+    'driver=qcow2,file.filename=top.qcow2',
+]
+
+
+def make(tools, folder):
+    folder.mkdir()
+    create = ['create', '-q', '-f', 'qcow2']
+    tools.run(*create, 'base.qcow2', '4M', cwd=folder)
+    for below, name in ('base', 'mid'), ('mid', 'top'):
+        tools.run(*create, '-b', below + '.qcow2', '-F', 'qcow2',
+                  name + '.qcow2', cwd=folder)
+    tools.run(*create, 'other.qcow2', '8M', cwd=folder)
+    tools.run('create', '-q', '-f', 'raw', 'r.raw', '4M', cwd=folder)
+    for number, name in enumerate(('base', 'mid', 'top', 'other')):
+        tools.io_run(folder / (name + '.qcow2'),
+                     'write -P %d %dk 256k' % (number + 1, number * 128))
+
+
+def facts(tools, folder, name):
+    done = json.loads(tools.run('info', '-f', 'qcow2', '--output=json', name,
+                                cwd=folder))
+    return {key: done.get(key) for key in (
+        'backing-filename', 'backing-filename-format', 'virtual-size')}
+
+
+@pytest.mark.parametrize('command,lines', [('commit', COMMIT),
+                                           ('rebase', REBASE)],
+                         ids=['commit', 'rebase'])
+def test_beside(command, lines, texts, our_img, tmp_path):
+    folders = tmp_path / 'theirs', tmp_path / 'ours'
+    for folder in folders:
+        make(texts, folder)
+    for line in lines:
+        args = [command, *('' if word == 'EMPTY' else word
+                           for word in line.split())]
+        theirs, mine = (outcome(tool, args, folder) for tool, folder in
+                        zip((texts.img[0], our_img), folders))
+        if theirs != mine:
+            pytest_fail(mention(args, theirs, mine))
+        for name in 'mid.qcow2', 'top.qcow2':
+            pair = [facts(texts, folder, name) for folder in folders]
+            assert pair[0] == pair[1], line
+    for name in 'base', 'mid', 'top':
+        texts.run('check', '-q', folders[1] / (name + '.qcow2'))
+
+
+@pytest.mark.parametrize('command', ['commit', 'rebase', 'stream', 'overlay',
+                                     'chain'])
+def test_help(command, our_img, our_lamella):
+    for program in our_img, our_lamella:
+        done = run(program, command, '--help')
+        assert done.stderr == '' and 'Usage:' in done.stdout
+        assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_progress(our_lamella, reference, tmp_path):
+    """Records as the genuine tool's, the last one complete."""
+    make(reference, tmp_path / 'x')
+    for args in (['commit', '-p', 'top.qcow2'],
+                 ['rebase', '-p', '-b', 'other.qcow2', '-F', 'qcow2',
+                  'top.qcow2'],
+                 ['stream', '-p', '-q', 'top.qcow2']):
+        # Text mode turns the carriage returns into ends of lines.
+        lines = run(our_lamella, *args, cwd=tmp_path / 'x').stdout.splitlines()
+        records = [line for line in lines if line.endswith('%)')]
+        assert records[0] == '    (0.00/100%)'
+        assert records[-1] == '    (100.00/100%)'
+        assert all(re.fullmatch(r' {4}\(\d+\.\d\d/100%\)', record)
+                   for record in records)
+
+
+def test_commit_names_what_becomes_invalid(our_lamella, our_img, reference,
+                                           tmp_path):
+    folder = tmp_path / 'x'
+    make(reference, folder)
+    reference.run('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F',
+                  'qcow2', 'sister.qcow2', cwd=folder)
+    done = run(our_lamella, 'commit', '-b', 'base.qcow2', 'top.qcow2',
+               cwd=folder)
+    assert "'mid.qcow2' becomes invalid" in done.stderr
+    assert "'sister.qcow2' has 'base.qcow2' as its backing file, too" in \
+        done.stderr
+    done = run(our_img, 'commit', '-b', 'base.qcow2', 'top.qcow2', cwd=folder)
+    assert done.stderr == ''
+
+
+def snapshot_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize('args,message', [
+    (['commit', '-b', 'nope.qcow2', 'top.qcow2'], 'Did not find'),
+    (['commit', 'base.qcow2'], 'does not have a backing file'),
+    (['rebase', '-b', 'top.qcow2', '-F', 'qcow2', 'top.qcow2'], 'infinite'),
+    (['rebase', '-b', 'top.qcow2', '-F', 'qcow2', 'mid.qcow2'], 'infinite'),
+    (['rebase', '-b', 'gone.qcow2', '-F', 'qcow2', 'top.qcow2'],
+     'No such file'),
+    (['rebase', '-b', 'other.qcow2', 'top.qcow2'], 'format must be specified'),
+    (['stream', '-b', 'other.qcow2', 'top.qcow2'], 'Did not find'),
+    (['overlay', 'top.qcow2', 'mid.qcow2'], 'File exists'),
+    (['overlay', '--force', 'top.qcow2', 'mid.qcow2'], 'in the chain'),
+    (['overlay', 'gone.qcow2', 'new.qcow2'], 'No such file'),
+    (['overlay', '-o', 'size=1M', 'top.qcow2', 'new.qcow2'], "'size'"),
+    (['chain', 'gone.qcow2'], 'No such file'),
+])
+def test_refused_leaves_no_trace(args, message, our_lamella, reference,
+                                 tmp_path):
+    folder = tmp_path / 'x'
+    make(reference, folder)
+    before = snapshot_of(folder)
+    done = run(our_lamella, *args, cwd=folder, status=1)
+    assert message in done.stderr and done.stderr.count('\n') == 1
+    assert snapshot_of(folder) == before
+
+
+@pytest.mark.parametrize('args', [
+    ['commit', 'mid.qcow2'], ['rebase', '-b', '', 'mid.qcow2'],
+    ['stream', 'mid.qcow2'], ['overlay', 'mid.qcow2', 'new.qcow2'],
+    ['commit', 'upper.qcow2'],
+])
+def test_in_use(args, our_lamella, reference, tmp_path):
+    """Somebody has the image, or the base, open for writing."""
+    folder = tmp_path / 'x'
+    make(reference, folder)
+    reference.run('create', '-q', '-f', 'qcow2', '-u', '-b', 'mid.qcow2', '-F',
+                  'qcow2', 'upper.qcow2', '4M', cwd=folder)
+    user = subprocess.Popen([*reference.io, 'mid.qcow2'], cwd=folder,
+                            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        inode = ':%d ' % os.stat(folder / 'mid.qcow2').st_ino
+        with open('/proc/locks') as locks:
+            while inode not in locks.read() and user.poll() is None:
+                time.sleep(0.02)
+                locks.seek(0)
+        time.sleep(0.05)
+        before = snapshot_of(folder)
+        done = run(our_lamella, *args, cwd=folder, status=1)
+        assert 'Is another process using the image' in done.stderr
+        assert snapshot_of(folder) == before
+    finally:
+        user.communicate(b'quit\n')
+
+
+def test_overlay(our_lamella, reference, tmp_path):
+    make(reference, tmp_path / 'x')
+    (tmp_path / 'y').mkdir()
+    run(our_lamella, 'overlay', '--read-only', '-o', 'cluster_size=4k',
+        'x/top.qcow2', 'y/new.qcow2', cwd=tmp_path)
+    info = json.loads(reference.run('info', '--output=json',
+                                    tmp_path / 'y' / 'new.qcow2'))
+    assert info['backing-filename'] == '../x/top.qcow2'
+    assert info['backing-filename-format'] == 'qcow2'
+    assert (info['virtual-size'], info['cluster-size']) == (4 * MiB, 4096)
+    assert os.stat(tmp_path / 'x' / 'top.qcow2').st_mode & 0o222 == 0
+    reference.run('compare', '-q', tmp_path / 'x' / 'top.qcow2',
+                  tmp_path / 'y' / 'new.qcow2')
+
+
+def test_chain(our_lamella, reference, tmp_path):
+    folder = tmp_path / 'x'
+    make(reference, folder)
+    os.utime(folder / 'base.qcow2')
+    listed = json.loads(run(our_lamella, 'chain', '--output', 'json',
+                            'top.qcow2', cwd=folder).stdout)
+    assert [layer['filename'] for layer in listed] == [
+        'top.qcow2', 'mid.qcow2', 'base.qcow2']
+    assert [layer['own-data'] for layer in listed] == [256 * 1024] * 3
+    assert [layer['shown-data'] for layer in listed] == [
+        256 * 1024, 128 * 1024, 128 * 1024]
+    assert [layer['shared-data'] for layer in listed] == [
+        256 * 1024, 128 * 1024, 0]
+    assert any('after this overlay was made' in warning
+               for warning in listed[1]['warnings'])
+    text = run(our_lamella, 'chain', 'top.qcow2', cwd=folder).stdout
+    assert len([line for line in text.splitlines() if 'qcow2  ' in line]) == 3
+
+
+def test_chain_warnings(our_lamella, reference, tmp_path):
+    base, top = tmp_path / 'base.qcow2', tmp_path / 'top.qcow2'
+    reference.run('create', '-q', '-f', 'qcow2', base, '2M')
+    reference.run('create', '-q', '-f', 'qcow2', '-u', '-b', base, '-F',
+                  'qcow2', top, '4M')
+    listed = json.loads(run(our_lamella, 'chain', '--output=json', top).stdout)
+    text = '\n'.join(listed[0]['warnings'])
+    assert 'absolute path' in text and 'shorter' in text
+
+
+@pytest.mark.parametrize('command', ['commit', 'stream'])
+def test_interrupted_and_run_again(command, our_lamella, reference, tmp_path):
+    """Stopped by a signal, all reads as before; the next run finishes."""
+    base, top = tmp_path / 'base.qcow2', tmp_path / 'top.qcow2'
+    reference.run('create', '-q', '-f', 'qcow2', base, '32M')
+    reference.io_run(base, 'write -P 1 0 32M')
+    reference.run('create', '-q', '-f', 'qcow2', '-b', base.name, '-F',
+                  'qcow2', top)
+    reference.io_run(top, 'write -P 2 8M 16M')
+    expected = tmp_path / 'expected.raw'
+    reference.run('convert', '-O', 'raw', top, expected)
+    job = subprocess.Popen([our_lamella, command, '-r', '8M', '-q', str(top)],
+                           stderr=subprocess.PIPE)
+    time.sleep(0.4)
+    job.send_signal(signal.SIGTERM)
+    job.communicate()
+    assert job.returncode == 128 + signal.SIGTERM
+    reference.run('compare', '-q', '-f', 'qcow2', '-F', 'raw', top, expected)
+    for image in base, top:
+        reference.run('check', '-q', image)
+    run(our_lamella, command, '-q', top)
+    reference.run('compare', '-q', '-f', 'qcow2', '-F', 'raw', top, expected)
+    reference.run('check', '-q', top)
