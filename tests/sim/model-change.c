@@ -4,7 +4,7 @@
  */
 #include "model.h"
 
-/* ------------------------------------------------------------------ resizing */
+/* ---------------------------------------------------------------- resizing */
 
 static uint64_t pick_size(struct model *m)
 {
@@ -41,7 +41,7 @@ static void resize_op(struct model *m)
     model_verify(m, "afterwards");
 }
 
-/* ----------------------------------------------------------------- snapshots */
+/* --------------------------------------------------------------- snapshots */
 
 /* A counter may be as high as it goes. */
 static bool is_narrow(const struct model *m)

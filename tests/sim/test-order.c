@@ -78,7 +78,7 @@ static const struct order_script scripts[] = {
     } },
 };
 
-/* ----------------------------------------------------------- what may be there */
+/* ------------------------------------------------------ what may be there */
 
 static bool read_disk(struct lam_image *image, uint32_t *value,
                       uint32_t *sectors)
@@ -317,10 +317,10 @@ static void run_script(const struct order_script *script,
 {
     struct order t = { .script = script, .shape = shape,
                        .interrupted = interrupted };
+    uint64_t unit = max_u64(shape->kind.cluster_size / 4, ORDER_SECTOR);
     size_t count;
 
-    if ((script->units + 8) * max_u64(shape->kind.cluster_size / 4, ORDER_SECTOR) >
-        (uint64_t)ORDER_SECTORS * ORDER_SECTOR)
+    if ((script->units + 8) * unit > (uint64_t)ORDER_SECTORS * ORDER_SECTOR)
         return;
     if (!order_run(&t))
         return;                         /* no encryption in this library */
