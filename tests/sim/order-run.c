@@ -192,7 +192,7 @@ static int run(struct order *t, const struct order_op *op, struct range r,
     }
 }
 
-/* ----------------------------------------------------------------- the model */
+/* ---------------------------------------------------------------- the model */
 
 static void set_values(struct order_disk *d, uint32_t first, uint32_t count,
                        uint32_t value)
