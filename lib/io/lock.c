@@ -91,7 +91,11 @@ static int conflict(const struct intention *i, const char *name,
 static int settle_byte(int fd, const struct intention *i,
                        const struct lock_mode *mode)
 {
-    return lock_byte(fd, is_ours(i, mode) ? F_RDLCK : F_UNLCK, i->byte);
+    bool ours = is_ours(i, mode);
+
+    if (!ours && mode->fresh)
+        return 0;
+    return lock_byte(fd, ours ? F_RDLCK : F_UNLCK, i->byte);
 }
 
 int lock_file(int fd, const struct lock_mode *mode, const char *name,

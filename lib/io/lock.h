@@ -17,6 +17,7 @@ struct lock_mode {
     /* What QEMU does with raw images: say what we use, bar nobody.  A virtual
      * machine that does not share its disk bars us all the same. */
     bool shared;
+    bool fresh;                 /* just opened: it holds none so far */
 };
 
 /*

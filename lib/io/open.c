@@ -113,8 +113,8 @@ static int set_up(struct file *file, const char *path,
     const struct lam_io_ops *ops = ops_for(st.st_mode);
     if (!ops)
         return refuse(path, st.st_mode, err);
-    /* It was for opening only. */
-    int flags = fcntl(file->fd, F_GETFL);
+    /* It was for opening only, and means nothing to regular files. */
+    int flags = S_ISREG(st.st_mode) ? -1 : fcntl(file->fd, F_GETFL);
     if (flags >= 0)
         fcntl(file->fd, F_SETFL, flags & ~O_NONBLOCK);
 

@@ -128,6 +128,7 @@ static int lock_again(struct file *file, int fd)
 {
     struct lock_mode mode = {
         .shared = file->locking == LAM_IO_LOCKED_SHARED,
+        .fresh = true,
     };
 
     return file->locking == LAM_IO_UNLOCKED
@@ -166,9 +167,6 @@ static int reopen(struct io_pool *pool, struct file *file)
     int rc = lock_again(file, fd);
     if (rc < 0)
         return rc;
-    int flags = fcntl(fd, F_GETFL);
-    if (flags >= 0)
-        fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
     file->fd = fd;
     fd = -1;
     pool->open++;
