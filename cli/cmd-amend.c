@@ -59,6 +59,17 @@ static const char options_help[] =
     "  refcount_bits=<num>    - Width of a reference count entry in bits\n"
     "  size=<size>            - Virtual disk size\n";
 
+static const char luks_options_help[] =
+    "Amend options for 'luks':\n"
+    "  iter-time=<num>        - Time to spend in PBKDF in milliseconds\n"
+    "  keyslot=<num>          - Select a single keyslot to modify explicitly\n"
+    "  new-secret=<str>       - New secret to set in the matching keyslots. "
+    "Empty string to erase\n"
+    "  old-secret=<str>       - Select all keyslots that match this "
+    "password\n"
+    "  state=<str>            - Select new state of affected keyslots "
+    "(active/inactive)\n";
+
 struct amend_args {
     struct source_options source;
     const char *filename;
@@ -143,6 +154,17 @@ static int no_amendment(const struct cli *cli, const char *format)
     return 1;
 }
 
+static int help_on_options(const struct cli *cli, const char *format)
+{
+    if (!strcmp(format, "qcow2"))
+        fputs(options_help, stdout);
+    else if (!strcmp(format, "luks"))
+        fputs(luks_options_help, stdout);
+    else
+        return no_amendment(cli, format);
+    return cli_finish(cli, 0);
+}
+
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct amend_args *args)
 {
@@ -156,12 +178,8 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
     }
     if (!args->has_options)
         return cli_usage(cli, "Must specify options (-o)");
-    if (args->ask_help && args->source.format) {
-        if (strcmp(args->source.format, "qcow2"))
-            return no_amendment(cli, args->source.format);
-        fputs(options_help, stdout);
-        return cli_finish(cli, 0);
-    }
+    if (args->ask_help && args->source.format)
+        return help_on_options(cli, args->source.format);
     if (optind != argc - 1) {
         cli_error(cli, "Expecting one image file name");
         return 1;
