@@ -18,8 +18,8 @@ struct lam_image *layers_at(struct lam_image *image, unsigned depth);
 
 /*
  * Warns of qcow2 files in @layer's directory whose backing file is @layer and
- * which are not @except: they will not read as before once it is @verb ("written
- * to").
+ * which are not @except: they will not read as before once it is @verb
+ * ("written to").
  */
 void layers_warn_others(const struct cli *cli, struct lam_image *layer,
                         struct lam_image *except, const char *verb);

@@ -88,7 +88,7 @@ int layer_set_writable(struct lam_image *layer, bool writable,
     return layer_end_writing(layer, err);
 }
 
-/* ------------------------------------------------- the top layer's own state */
+/* ------------------------------------------- the top layer's own state */
 
 /* The format holds off whoever changes its mapping.  Writes in place change
  * none; they hold whole_units for reading. */

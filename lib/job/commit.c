@@ -6,9 +6,9 @@
  * while everything above still has them and shows them; it is flushed; only
  * then the top lets go of what it has, or layers drop out of the chain.
  *
- * The guest may go on meanwhile.  What it changes in a top that is to be emptied
- * is noted and copied again, and again; when little is left, it waits for as
- * long as that takes, the flush, and the switch to an empty top.
+ * The guest may go on meanwhile.  What it changes in a top that is to be
+ * emptied is noted and copied again, and again; when little is left, it waits
+ * for as long as that takes, the flush, and the switch to an empty top.
  */
 #include <inttypes.h>
 
@@ -186,7 +186,7 @@ static int commit_into(struct commit *c, struct lam_error *err)
     return rc < 0 ? rc : lam_image_flush(c->base, err);
 }
 
-/* ------------------------------------------------ what the guest has changed */
+/* ------------------------------------------- what the guest has changed */
 
 static int commit_extent(struct commit *c, const struct lam_extent *e,
                          struct lam_error *err)
@@ -258,7 +258,7 @@ static int commit_and_empty(struct commit *c, struct lam_error *err)
     return rc;
 }
 
-/* ------------------------------------------------------- layers that drop out */
+/* --------------------------------------------------- layers that drop out */
 
 /* The layer above those that go names the base. */
 static int drop_committed(struct commit *c, struct lam_error *err)
