@@ -62,7 +62,7 @@ def corpus(tmp_path_factory):
     """A folder a target."""
     top = tmp_path_factory.mktemp('corpus')
     tools = GENUINE[-1] if GENUINE else our_tools(build_dir())
-    for target in ('image', 'header', 'l2'):
+    for target in ('image', 'header', 'l2', 'tables', 'luks'):
         (top / target).mkdir()
     for name, (options, commands) in IMAGES.items():
         path = top / 'image' / name
@@ -72,7 +72,29 @@ def corpus(tmp_path_factory):
         for bits in (0x00, 0x03, 0x80):
             (top / 'l2' / ('%s-%x' % (name, bits))).write_bytes(
                 bytes([bits, 1, 0, 0, 0, 0]) + content[1024:6144])
+        for field in (64, 136):         # snapshot table, bitmap directory
+            at = int.from_bytes(content[field:field + 8], 'big')
+            if 0 < at < len(content):
+                (top / 'tables' / ('%s-%d' % (name, field))).write_bytes(
+                    b'\x02\x01' + content[at:at + 2048])
+    make_luks(tools, top / 'luks')
     return top
+
+
+def make_luks(tools, folder):
+    """As the library makes them, or not at all: it may lack encryption."""
+    for name, options in (('xts', ''), ('cbc', ',cipher-mode=cbc,'
+                                        'ivgen-alg=essiv,hash-alg=sha1')):
+        path = folder / name
+        done = subprocess.run(
+            [*tools.img, 'create', '-q', '--object',
+             'secret,id=s0,data=swordfish', '-f', 'luks', '-o',
+             'key-secret=s0,iter-time=1' + options, path, '64k'],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if done.returncode == 0:
+            path.write_bytes(path.read_bytes()[:8192])
+        else:
+            path.write_bytes(b'LUKS\xba\xbe\0\1' + bytes(600))
 
 
 def binary(target):
@@ -82,7 +104,7 @@ def binary(target):
     return os.path.join(folder, 'tests', 'fuzz', 'fuzz-' + target)
 
 
-@pytest.mark.parametrize('target', ['header', 'l2', 'image'])
+@pytest.mark.parametrize('target', ['header', 'l2', 'image', 'tables', 'luks'])
 def test_fuzz(target, corpus, tmp_path):
     env = dict(os.environ)
     # A hostile file must not get far with a request for gigabytes.
