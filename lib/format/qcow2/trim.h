@@ -3,10 +3,10 @@
  * trim.h - host space that a discarded cluster keeps, on its way to be a hole.
  *
  * With discard-no-unref, and in an external data file that is not raw, the
- * guest's cluster has its place for good: a discard frees no reference, it only
- * tells the host.  That must wait until the entry that shows nothing is on disk,
- * as for clusters that are released (release.h), and must not hit what is
- * written there afterwards: the range is claimed, and looked up once more.
+ * guest's cluster has its place for good: a discard frees no reference, it
+ * only tells the host.  That must wait until the entry that shows nothing is on
+ * disk, as for clusters that are released (release.h), and must not hit what
+ * is written there afterwards: the range is claimed, and looked up once more.
  */
 #ifndef LAM_QCOW2_TRIM_H
 #define LAM_QCOW2_TRIM_H
