@@ -259,7 +259,7 @@ static void unlink_region(struct merged *m, struct region *r)
     *p = r->next;
 }
 
-/* ------------------------------------------------------------------ eviction */
+/* ----------------------------------------------------------------- eviction */
 
 static uint64_t bytes_of(const struct region *r)
 {
@@ -322,7 +322,7 @@ static int reserve_buckets(struct merged *m)
     return 0;
 }
 
-/* ------------------------------------------------------------------ building */
+/* ----------------------------------------------------------------- building */
 
 /* Ask the layers for @r, and all below for what those above leave open. */
 static int ask_layers(struct merged *m, struct lam_image *layer, struct range r,

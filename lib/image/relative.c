@@ -42,7 +42,7 @@ static char *relative_path(const char *directory, const char *file)
     char *end = stpcpy(name, guard ? "./" : "");
     while (ups--)
         end = stpcpy(end, "../");
-    strcpy(end, down);
+    memcpy(end, down, strlen(down) + 1);
     return name;
 }
 
