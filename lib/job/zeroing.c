@@ -338,7 +338,7 @@ static int prove_piece(struct zeroing *z, uint64_t offset, size_t length,
     return 0;
 }
 
-/* A terabyte of zeroes that were only looked at is not worth anybody's cache. */
+/* Zeroes that were only looked at are not worth anybody's cache. */
 static void forget_cached(struct zeroing *z, uint64_t offset, uint64_t length)
 {
     int fd = lam_io_fd(z->target->io);
