@@ -290,7 +290,7 @@ static void test_layers_crash(void **state)
     uint64_t first, end;
 
     (void)state;
-    sim_seeds(4 * JOBS, &first, &end);
+    sim_seeds(3 * JOBS, &first, &end);
     for (uint64_t seed = first; seed < end; seed++)
         run_seed(seed);
 }

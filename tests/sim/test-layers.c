@@ -187,7 +187,7 @@ static void test_layers(void **state)
     uint64_t first, end, rounds = sim_setting("LAM_OPS", ROUNDS);
 
     (void)state;
-    sim_seeds(24, &first, &end);
+    sim_seeds(16, &first, &end);
     for (uint64_t seed = first; seed < end; seed++)
         run_seed(seed, rounds);
 }
