@@ -341,13 +341,14 @@ static void start_thread(struct bench *b)
         b->started++;
 }
 
-static bool computes(const struct rusage *from, const struct rusage *to)
+/* The thread's times come from samples of some milliseconds: before there are
+ * a few of them they say nothing. */
+static bool computes(const struct rusage *total)
 {
-    struct timeval user, system;
+    const struct timeval enough = { 0, 50000 };
 
-    timersub(&to->ru_utime, &from->ru_utime, &user);
-    timersub(&to->ru_stime, &from->ru_stime, &system);
-    return timercmp(&user, &system, >);
+    return timercmp(&total->ru_utime, &enough, >) &&
+           timercmp(&total->ru_utime, &total->ru_stime, >);
 }
 
 /*
@@ -364,7 +365,7 @@ static void look_around(struct bench *b, struct rusage *last)
                                 : now.ru_nvcsw - last->ru_nvcsw;
     pthread_mutex_lock(&b->lock);
     if (waits >= LOOK_AROUND / 4 ||
-        (b->started + 1 < b->cores && computes(last, &now)))
+        (b->started + 1 < b->cores && computes(&now)))
         start_thread(b);
     pthread_mutex_unlock(&b->lock);
     *last = now;
