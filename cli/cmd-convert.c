@@ -30,6 +30,10 @@ struct convert {
 
 /* ------------------------------------------------------------ sources */
 
+/* Each table is looked at once, in order: more would hold what is not wanted
+ * again. */
+#define SOURCE_L2_CACHE (2 * UINT64_C(1048576))
+
 /* qemu-img has these words for it, and no name. */
 static void report_snapshot(const struct convert *c,
                             const struct lam_error *err)
@@ -102,6 +106,7 @@ static int open_source(struct convert *c, const char *name,
     options.format = source->format;
     options.keyring = c->cli->keyring;
     options.snapshot = c->args.snapshot;
+    options.l2_cache_size = source->l2_cache_size;
     options.policy = source->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     if (source->image_opts)
         options.flags |= LAM_OPEN_IMAGE_OPTS;
@@ -123,6 +128,7 @@ static int open_source(struct convert *c, const char *name,
 
 static int open_sources(struct convert *c)
 {
+    c->args.source.l2_cache_size = SOURCE_L2_CACHE;
     c->sources = calloc(c->args.nb_sources, sizeof *c->sources);
     if (!c->sources) {
         cli_error(c->cli, "no memory");

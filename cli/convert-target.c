@@ -13,6 +13,9 @@
 
 #include "convert-target.h"
 
+/* What is written comes in order, but for what the workers are apart. */
+#define TARGET_L2_CACHE (8 * UINT64_C(1048576))
+
 /* "TARGET: error while converting FORMAT: message", as qemu-img says when it
  * cannot make the target, or what `dd` says. */
 static int cannot_make(const struct cli *cli, const struct convert_args *args,
@@ -263,6 +266,7 @@ static int open_image(const struct cli *cli, const struct convert_args *args,
         options.cache = LAM_CACHE_UNSAFE;
     options.keyring = cli->keyring;
     options.key_secret = target->create.encryption.key_secret;
+    options.l2_cache_size = TARGET_L2_CACHE;
     options.policy = args->source.untrusted ? LAM_POLICY_NONE
                                             : LAM_POLICY_TRUST;
     /* The file that was named on this command line is nobody's secret. */

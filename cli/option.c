@@ -284,6 +284,7 @@ int source_open(const struct cli *cli, const char *name,
                                              : LAM_POLICY_TRUST;
     open_options.flags = flags;
     open_options.snapshot = options->snapshot;
+    open_options.l2_cache_size = options->l2_cache_size;
     if (options->image_opts)
         open_options.flags |= LAM_OPEN_IMAGE_OPTS;
     if (options->force_share)

@@ -104,6 +104,8 @@ struct source_options {
     bool force_share;           /* -U */
     bool untrusted;             /* --untrusted */
     const char *snapshot;       /* -l, where it stands for one to read */
+    uint64_t l2_cache_size;     /* bytes, unless the image's options say; 0:
+                                   default */
 };
 
 /* -l: "snapshot.name=NAME", "snapshot.id=ID", or either without a key, into

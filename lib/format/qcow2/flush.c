@@ -32,19 +32,20 @@ struct piece {
     size_t from, to;                /* bytes of the slice; entries of L1 */
     uint64_t host;
     size_t length;
-    uint8_t *data;
+    uint8_t *data;                  /* in the round's memory */
 };
 
 struct round {
     struct piece *pieces;
     size_t count;
+    uint8_t *memory;                /* one for all: they are small */
+    size_t used;
     struct release_batch *releases;
 };
 
 static void round_deinit(struct round *r)
 {
-    for (size_t i = 0; i < r->count; i++)
-        free(r->pieces[i].data);
+    free(r->memory);
     free(r->pieces);
 }
 
@@ -55,63 +56,65 @@ static bool l1_is_dirty(const struct qcow2 *q)
     return q->l1_dirty_from != q->l1_dirty_to;
 }
 
-static bool copy_slice(const struct slice *s, struct piece *p)
+/* Dirty bytes are whole pages, so each begins on one; the L1 is the last. */
+static void add_piece(struct round *r, struct piece p)
 {
-    *p = (struct piece){
+    p.data = r->memory + r->used;
+    r->used += p.length;
+    r->pieces[r->count++] = p;
+}
+
+static void copy_slice(struct round *r, const struct slice *s)
+{
+    struct piece p = {
         .slice = (struct slice *)s,
         .from = s->dirty_from,
         .to = s->dirty_to,
         .host = s->host + s->dirty_from,
         .length = s->dirty_to - s->dirty_from,
     };
-    p->data = buffer_new(p->length);
-    if (!p->data)
-        return false;
-    memcpy(p->data, s->data + s->dirty_from, p->length);
-    return true;
+
+    add_piece(r, p);
+    memcpy(r->pieces[r->count - 1].data, s->data + p.from, p.length);
 }
 
 /* Whole sectors of the table, up to its end. */
-static bool copy_l1(const struct qcow2 *q, struct piece *p)
+static void copy_l1(const struct qcow2 *q, struct round *r)
 {
     size_t from = (size_t)align_down(q->l1_dirty_from, 64);
     size_t to = min_u64(align_up(q->l1_dirty_to, 64), q->l1_size);
-
-    *p = (struct piece){
+    struct piece p = {
         .from = q->l1_dirty_from,
         .to = q->l1_dirty_to,
         .host = q->header.l1_offset + from * sizeof(uint64_t),
         .length = (to - from) * sizeof(uint64_t),
     };
-    p->data = buffer_new(p->length);
-    if (!p->data)
-        return false;
+
+    add_piece(r, p);
     for (size_t i = from; i < to; i++)
-        be64_put(p->data + (i - from) * 8, q->l1[i]);
-    return true;
+        be64_put(r->pieces[r->count - 1].data + (i - from) * 8, q->l1[i]);
 }
 
 static bool make_copies(struct qcow2 *q, struct round *r)
 {
-    size_t n = l1_is_dirty(q);
+    size_t n = l1_is_dirty(q), bytes = 0;
 
-    for (const struct slice *s = q->l2.dirty; s; s = s->dirty_next)
+    for (const struct slice *s = q->l2.dirty; s; s = s->dirty_next) {
+        bytes += s->dirty_to - s->dirty_from;
         n++;
+    }
     if (!n)
         return true;
+    if (l1_is_dirty(q))         /* rounded at both ends */
+        bytes += (q->l1_dirty_to - q->l1_dirty_from + 128) * sizeof(uint64_t);
     r->pieces = malloc(n * sizeof *r->pieces);
-    if (!r->pieces)
+    r->memory = buffer_new(bytes);
+    if (!r->pieces || !r->memory)
         return false;
-    for (const struct slice *s = q->l2.dirty; s; s = s->dirty_next) {
-        if (!copy_slice(s, &r->pieces[r->count]))
-            return false;
-        r->count++;
-    }
-    if (l1_is_dirty(q)) {
-        if (!copy_l1(q, &r->pieces[r->count]))
-            return false;
-        r->count++;
-    }
+    for (const struct slice *s = q->l2.dirty; s; s = s->dirty_next)
+        copy_slice(r, s);
+    if (l1_is_dirty(q))
+        copy_l1(q, r);
     return true;
 }
 
