@@ -137,13 +137,23 @@ static void remember_run(struct file *file, uint64_t start, uint64_t end)
     file->run_end = end;
 }
 
+/* The file has not been cut since it was opened: what lies between its end and
+ * where that was is no hole, but gone, which reading finds out. */
+static bool still_reaches(const struct file *file, int fd, uint64_t end)
+{
+    struct stat st;
+
+    end = min_u64(end, atomic_load(&file->io.size));
+    return fstat(fd, &st) == 0 && (uint64_t)st.st_size >= end;
+}
+
 /* What lseek() says is a hint: whatever is odd about it means data. */
 static int seek_extent(struct file *file, int fd, uint64_t offset,
                        uint64_t length, enum lam_io_state *state, uint64_t *run)
 {
     off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
     if (data < 0) {
-        if (errno == ENXIO)
+        if (errno == ENXIO && still_reaches(file, fd, offset + length))
             *state = LAM_IO_HOLE;
         return 0;
     }
