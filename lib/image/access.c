@@ -127,8 +127,13 @@ int image_record_backing(struct lam_image *image, const char *name,
     if (!image->ops->set_backing)
         return lam_fail(err, ENOTSUP, "format '%s' has no backing file",
                         image->ops->name);
-    hold_writes(image);
+    /* Whoever asks what the header says holds the gate; this is I/O while it is
+     * closed, but little is left of it. */
+    rc = image->ops->flush(image->format, err);
+    if (rc < 0)
+        return rc;
+    image_graph_begin_change(image->layers[0]);
     rc = image->ops->set_backing(image->format, name, format, err);
-    resume_writes(image);
+    image_graph_end_change(image->layers[0]);
     return rc;
 }
