@@ -46,7 +46,7 @@ void inflated_deinit(struct inflated *c)
     pthread_mutex_destroy(&c->lock);
 }
 
-/* ------------------------------------------------------------- hash and clock */
+/* ---------------------------------------------------------- hash and clock */
 
 static struct inflated_entry **bucket(struct qcow2 *q, uint64_t cluster)
 {
@@ -123,7 +123,7 @@ static struct inflated_entry *replace(struct qcow2 *q)
     return NULL;
 }
 
-/* ------------------------------------------------------------------- entries */
+/* ----------------------------------------------------------------- entries */
 
 /* Takes hold of the extent's entry: 0 it is valid, 1 the caller has to fill it,
  * -EAGAIN there is no room.  Under the lock, which is let go to wait. */
@@ -144,8 +144,8 @@ static int hold(struct qcow2 *q, const struct lam_extent *extent,
     e = replace(q);
     if (!e)
         return -EAGAIN;
-    struct inflated_entry **first = bucket(q, host_cluster(&q->g,
-                                                        extent->host_offset));
+    uint64_t cluster = host_cluster(&q->g, extent->host_offset);
+    struct inflated_entry **first = bucket(q, cluster);
     e->host = extent->host_offset;
     e->length = extent->host_length;
     e->state = ENTRY_LOADING;
