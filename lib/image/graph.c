@@ -118,6 +118,27 @@ void image_graph_unlock(struct lam_image *top)
     pthread_mutex_unlock(&top->resize_lock);
 }
 
+/* In the order of their addresses, so that two who hold the same do not wait
+ * for each other. */
+void image_graph_hold(struct lam_image *a, struct lam_image *b)
+{
+    bool swapped = (uintptr_t)a > (uintptr_t)b;
+    struct lam_image *first = swapped ? b : a, *second = swapped ? a : b;
+
+    if (first)
+        pthread_mutex_lock(&first->resize_lock);
+    if (second && second != first)
+        pthread_mutex_lock(&second->resize_lock);
+}
+
+void image_graph_release(struct lam_image *a, struct lam_image *b)
+{
+    if (a)
+        pthread_mutex_unlock(&a->resize_lock);
+    if (b && b != a)
+        pthread_mutex_unlock(&b->resize_lock);
+}
+
 void image_graph_begin_change(struct lam_image *top)
 {
     struct graph *g = top->graph;

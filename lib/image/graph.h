@@ -60,6 +60,13 @@ static inline void graph_inside_end(struct graph_inside *inside)
 void image_graph_lock(struct lam_image *top);
 void image_graph_unlock(struct lam_image *top);
 
+/*
+ * For a job that keeps depths from one request to the next: no chain changes
+ * whose top is @a or @b (which may be the same, or NULL).  Requests go on.
+ */
+void image_graph_hold(struct lam_image *a, struct lam_image *b);
+void image_graph_release(struct lam_image *a, struct lam_image *b);
+
 /* Between the two no request runs on the chain.  The caller holds
  * image_graph_lock() and is not inside the gate; no I/O between them. */
 void image_graph_begin_change(struct lam_image *top);

@@ -16,7 +16,7 @@
 #include "base/cleanup.h"
 #include "base/workers.h"
 #include "extent/extent.h"
-#include "image/image.h"
+#include "image/graph.h"
 
 enum {
     SECTOR = 512,
@@ -482,7 +482,9 @@ int lam_image_compare(struct lam_image *a, struct lam_image *b, unsigned flags,
     c->strict = flags & LAM_COMPARE_STRICT;
     c->progress = progress;
     c->opaque = opaque;
+    image_graph_hold(a, b);
     int rc = run(c, a, b, out, err);
+    image_graph_release(a, b);
     compare_deinit(c);
     return rc;
 }

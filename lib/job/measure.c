@@ -8,7 +8,7 @@
 
 #include "base/cleanup.h"
 #include "format/format.h"
-#include "image/image.h"
+#include "image/graph.h"
 
 /* A window of the map: large where there is little to say. */
 enum { WINDOW_FEW = 4096 };         /* extents */
@@ -149,6 +149,17 @@ static int needed_data(const struct lam_create_options *target,
                                             err);
 }
 
+static int count_needed(const struct lam_create_options *target,
+                        struct lam_image *source,
+                        const struct format_measure *m, uint64_t *data,
+                        struct lam_error *err)
+{
+    image_graph_hold(source, NULL);
+    int rc = needed_data(target, source, m, data, err);
+    image_graph_release(source, NULL);
+    return rc;
+}
+
 int lam_measure(const struct lam_create_options *target,
                 struct lam_image *source, struct lam_measure *out,
                 struct lam_error *err)
@@ -169,7 +180,7 @@ int lam_measure(const struct lam_create_options *target,
         o.size = lam_image_size(source);
     int rc = ops->measure(&o, &m, err);
     if (rc == 0)
-        rc = needed_data(&o, source, &m, &data, err);
+        rc = count_needed(&o, source, &m, &data, err);
     if (rc == 0 && source && ops == &format_qcow2 && o.version >= 3)
         rc = measure_bitmaps(source, m.cluster_size, out, err);
     if (rc < 0)
