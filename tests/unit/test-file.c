@@ -288,12 +288,35 @@ static void knows_itself(void **state)
     lam_io_close(link);
 }
 
+/* What others cut off is not a hole: there is nothing to be read. */
+static void cut_by_others(void **state)
+{
+    struct lam_io_open_options options = fresh();
+    struct lam_error err = LAM_ERROR_INIT;
+    enum lam_io_state kind;
+    uint8_t byte = 1;
+    uint64_t run;
+
+    (void)state;
+    struct lam_io *io = open_with("a", options);
+    assert_works(lam_io_write(io, &byte, 1, 0, &err), &err);
+    assert_works(lam_io_truncate(io, 1 << 20, &err), &err);
+    assert_works(lam_io_extent(io, 65536, 65536, &kind, &run, &err), &err);
+    assert_int_equal(kind, LAM_IO_HOLE);
+    assert_int_equal(truncate("a", 65536), 0);
+    assert_works(lam_io_extent(io, 65536, 65536, &kind, &run, &err), &err);
+    assert_int_equal(kind, LAM_IO_DATA);
+    assert_true(lam_io_read(io, &byte, 1, 65536, &err) < 0);
+    lam_io_close(io);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_modes),
         cmocka_unit_test(holes),
         cmocka_unit_test(grows_and_shrinks),
+        cmocka_unit_test(cut_by_others),
         cmocka_unit_test(locks),
         cmocka_unit_test(locks_at_open),
         cmocka_unit_test(refuses),
