@@ -10,10 +10,13 @@
  */
 #include "files.h"
 
+#include <pthread.h>
+
 #include "base/cleanup.h"
 #include "image/graph.h"
 #include "image/merged.h"
 
+enum { THREADS = 8 };
 enum { MAX_LAYERS = 10, MAX_SIZE = 5 << 20, UNIT = 512, BASE_SIZE = 2 << 20 };
 
 struct layer {
@@ -291,11 +294,62 @@ static void test_built_once(void **state)
     lam_io_close(world.base);
 }
 
+/* Many at once, who evict each other's regions and wait for each other's. */
+struct reader {
+    pthread_t thread;
+    const struct world *world;
+    struct lam_image *image;
+    uint64_t random;
+    bool failed;
+};
+
+static void *read_much(void *arg)
+{
+    struct reader *r = arg;
+    uint8_t buf[8192];
+
+    for (int i = 0; i < 400 && !r->failed; i++) {
+        uint64_t offset = sim_below(&r->random, r->world->size - sizeof buf);
+        uint64_t length = 1 + sim_below(&r->random, sizeof buf);
+        r->failed = lam_image_read(r->image, buf, length, offset, NULL) < 0 ||
+                    memcmp(buf, r->world->model + offset, length);
+    }
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    static struct world world;
+    static struct reader readers[THREADS];
+
+    (void)state;
+    world = (struct world){ .seed = 9, .random = 9, .budget = 1 };
+    make_base(&world);
+    while (world.count < 5)
+        if (add_layer(&world))
+            run_layer(&world);
+    struct lam_image *image = open_chain(&world, false);
+    for (unsigned i = 0; i < THREADS; i++) {
+        readers[i] = (struct reader){ .world = &world, .image = image,
+                                      .random = 100 + i };
+        pthread_create(&readers[i].thread, NULL, read_much, &readers[i]);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(readers[i].thread, NULL);
+        assert_false(readers[i].failed);
+    }
+    lam_image_close(image, NULL);
+    for (unsigned i = 0; i < world.count; i++)
+        sim_files_close(&world.layers[i].files);
+    lam_io_close(world.base);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_built_once),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
