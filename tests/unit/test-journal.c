@@ -19,7 +19,7 @@
 
 enum { SIZE = (12 << 20) + 512 };
 
-/* ------------------------------------------------------- a disk that forgets */
+/* ------------------------------------------------------ a disk that forgets */
 
 static const struct lam_io_ops *memory;     /* the table underneath */
 static uint8_t *durable;        /* what is on the disk since the last flush */
