@@ -99,6 +99,20 @@ static const struct option long_options[] = {
 /* ------------------------------------------------------------- command line */
 
 /* -1: go on; else the exit status. */
+static int check_number(const struct cli *cli, const char *what, bool number,
+                        uint64_t value, uint64_t least, uint64_t most)
+{
+    /* Genuine: a negative number is one, out of range. */
+    if (!number && *optarg != '-')
+        cli_error(cli, "Invalid %s specified: '%s'.", what, optarg);
+    else if (!number || value < least || value > most)
+        cli_error(cli, "Invalid %s specified. Must be between %" PRIu64
+                  " and %" PRIu64 ".", what, least, most);
+    else
+        return -1;
+    return 1;
+}
+
 static int take_number(const struct cli *cli, const char *what, uint64_t least,
                        uint64_t most, uint64_t *out)
 {
@@ -106,25 +120,25 @@ static int take_number(const struct cli *cli, const char *what, uint64_t least,
 
     errno = 0;
     unsigned long long value = strtoull(optarg, &end, 0);
-    if (end == optarg || *end || errno || *optarg == '-' || value < least ||
-        value > most) {
-        cli_error(cli, "Invalid %s specified. Must be between %" PRIu64
-                  " and %" PRIu64 ".", what, least, most);
-        return 1;
-    }
-    *out = value;
-    return -1;
+    bool number = end != optarg && !*end && *optarg != '-';
+    if (errno)
+        value = UINT64_MAX;
+    int status = check_number(cli, what, number, value, least, most);
+    if (status < 0)
+        *out = value;
+    return status;
 }
 
 static int take_size(const struct cli *cli, const char *what, uint64_t least,
                      uint64_t most, uint64_t *out)
 {
-    if (parse_size_named(optarg, what, out, NULL) == 0 && *out >= least &&
-        *out <= most)
-        return -1;
-    cli_error(cli, "Invalid %s specified. Must be between %" PRIu64 " and %"
-              PRIu64 ".", what, least, most);
-    return 1;
+    uint64_t value = 0;
+    bool number = parse_size_named(optarg, what, &value, NULL) == 0;
+    int status = check_number(cli, what, number, value, least, most);
+
+    if (status < 0)
+        *out = value;
+    return status;
 }
 
 static int take_cache(const struct cli *cli, struct bench_args *args)
@@ -158,7 +172,7 @@ static int take_value(const struct cli *cli, int c, struct bench_args *args)
     case 's':
         return take_size(cli, "buffer size", 1, INT_MAX, &args->size);
     case 'S':
-        return take_size(cli, "step size", 1, INT_MAX, &args->step);
+        return take_size(cli, "step size", 0, INT_MAX, &args->step);
     case 'o':
         return take_size(cli, "offset", 0, INT64_MAX, &args->offset);
     case 't':
