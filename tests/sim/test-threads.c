@@ -194,6 +194,7 @@ static void open_world(struct world *w, struct lam_io *file)
     struct lam_io *io;
 
     assert_int_equal(lam_io_record_new(file, &io, NULL), 0);
+    lam_io_grow_ahead(io, w->kind->cluster_size);
     o.flags = LAM_OPEN_WRITE | LAM_OPEN_UNMAP;
     o.l2_cache_size = o.refcount_cache_size = 1;
     int rc = image_open_io(io, "qcow2", &o, NULL, &w->image, &err);
