@@ -133,6 +133,14 @@ static void header_changed(struct qcow2 *q)
     q->lazy = q->header.compatible & QCOW2_COMPAT_LAZY;
 }
 
+/* Requests look at the version under lock. */
+static void set_header(struct qcow2 *q, const struct qcow2_header *h)
+{
+    pthread_rwlock_wrlock(&q->lock);
+    q->header = *h;
+    pthread_rwlock_unlock(&q->lock);
+}
+
 /* The header is @new from now on, or as it was.  What one of them has and the
  * other has not is freed by the caller. */
 static int replace_header(struct qcow2 *q, const struct qcow2_header *new,
@@ -140,10 +148,10 @@ static int replace_header(struct qcow2 *q, const struct qcow2_header *new,
 {
     struct qcow2_header old = q->header;
 
-    q->header = *new;
+    set_header(q, new);
     int rc = qcow2_rewrite_header(q, err);
     if (rc < 0)
-        q->header = old;
+        set_header(q, &old);
     else
         header_changed(q);
     return rc;

@@ -405,9 +405,9 @@ static uint64_t qcow2_cluster_size(void *format)
 
 static uint64_t qcow2_zero_unit(void *format)
 {
-    const struct qcow2 *q = format;
+    struct qcow2 *q = format;
 
-    if (q->header.version < 3)
+    if (qcow2_version(q) < 3)
         return q->has_backing ? 0 : q->g.cluster_size;
     return q->g.subcluster_size;
 }

@@ -157,6 +157,15 @@ struct qcow2 {
     struct lam_error failure;   /* why FAILED; set before the state */
 };
 
+/* 2 or 3, which an amendment may be about to change.  No lock held. */
+static inline unsigned qcow2_version(struct qcow2 *q)
+{
+    pthread_rwlock_rdlock(&q->lock);
+    unsigned version = q->header.version;
+    pthread_rwlock_unlock(&q->lock);
+    return version;
+}
+
 /* ------------------------------------------------------------ update.c */
 
 /* Why nothing can be written, or 0. */

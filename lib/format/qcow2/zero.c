@@ -380,7 +380,7 @@ int qcow2_zero(void *format, uint64_t offset, uint64_t length, unsigned flags,
         return rc;
     if (flags & FORMAT_ZERO_ABSENT)
         kind = ZERO_ABSENT;
-    if (q->header.version < 3 && q->has_backing)
+    if (q->has_backing && qcow2_version(q) < 3)
         return lam_fail(err, ENOTSUP, "version 2 with a backing file has no "
                         "zero clusters");
     /* What a cut last cluster lacks counts as zero. */
@@ -399,7 +399,7 @@ int qcow2_discard(void *format, uint64_t offset, uint64_t length,
 
     if (rc < 0 || !q->unmap)
         return rc;
-    if (q->header.version < 3 && q->has_backing)
+    if (q->has_backing && qcow2_version(q) < 3)
         return 0;               /* the backing file would show through */
     uint64_t end = offset + length;
     end = end == q->size ? align_up(end, cs) : align_down(end, cs);
