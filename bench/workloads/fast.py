@@ -73,6 +73,16 @@ class Device(Workload):
         return 'identical'
 
 
+def mount():
+    os.makedirs('xfs', exist_ok=True)
+    subprocess.run(['mount', '-o', 'loop', 'clone.img', 'xfs'], check=True)
+
+
+def umount():
+    subprocess.run(['umount', 'xfs'], check=True)
+    os.rmdir('xfs')
+
+
 class Clone(Workload):
     """Inside a file system that shares blocks; beside it `cp --reflink`, which
     the column of the genuine tool shows."""
@@ -83,8 +93,7 @@ class Clone(Workload):
 
     def before(self, bench, side):
         if not os.path.exists('xfs/in.raw'):
-            subprocess.run(['mount', '-o', 'loop', 'clone.img', 'xfs'],
-                           check=True)
+            mount()
         super().before(bench, side)
 
     def command(self, bench, side):
@@ -96,13 +105,13 @@ class Clone(Workload):
         try:
             return super().figures(bench, side)
         except RuntimeError:
-            subprocess.run(['umount', 'xfs'], check=True)
+            umount()
             raise
 
     def verify(self, bench):
         subprocess.run(['cmp', 'xfs/in.raw', self.output], check=True)
         os.unlink(self.output)
-        subprocess.run(['umount', 'xfs'], check=True)
+        umount()
         return 'identical'
 
 
@@ -261,16 +270,16 @@ def make_four(bench):
 
 def make_clone(bench):
     say('making data: a file system that shares blocks ...')
-    os.makedirs('xfs', exist_ok=True)
     with open('clone.img', 'wb') as out:
         out.truncate(4 * bench.size * MiB + GiB)
     subprocess.run(['mkfs.xfs', '-q', '-f', '-m', 'reflink=1', 'clone.img'],
                    check=True)
-    subprocess.run(['mount', '-o', 'loop', 'clone.img', 'xfs'], check=True)
+    bench.need('files.raw')
+    mount()
     try:
-        shutil.copyfile(bench.need('files.raw'), 'xfs/in.raw')
+        shutil.copyfile('files.raw', 'xfs/in.raw')
     finally:
-        subprocess.run(['umount', 'xfs'], check=True)
+        umount()
 
 
 DATA = {
