@@ -107,12 +107,6 @@ int lam_fail_errno(struct lam_error *err, int code, const char *fmt, ...)
     return -code;
 }
 
-int lam_fail_system(struct lam_error *err, int code)
-{
-    char buf[128];
-    return lam_fail(err, code, "%s", system_text(code, buf, sizeof buf));
-}
-
 int lam_error_prefix(struct lam_error *err, int rc, const char *fmt, ...)
 {
     if (rc >= 0 || !err)

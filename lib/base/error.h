@@ -30,9 +30,6 @@ int lam_fail(struct lam_error *err, int code, const char *fmt, ...)
 int lam_fail_errno(struct lam_error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Only the system's text, for a caller who prefixes the name. */
-int lam_fail_system(struct lam_error *err, int code);
-
 /*
  * Puts "prefix: " in front of a message that is already there, for the caller
  * who knows the file or the layer.  Does nothing if @rc says that nothing

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "image/image.h"
 #include "image/name.h"
+#include "io/attributes.h"
 
 /* ------------------------------------------------------------- dry run */
 
@@ -170,26 +171,25 @@ static void target_deinit(struct target *t)
         unlink(t->path);
 }
 
-static int target_open(struct target *t, const char *path, bool no_sync,
+static int target_open(struct target *t, const char *path,
+                       const struct lam_create_options *options,
                        struct lam_error *err)
 {
     struct lam_io_open_options o = LAM_IO_OPEN_INIT;
     struct stat st;
 
     o.writable = o.create = o.truncate = true;
-    if (no_sync)
+    if (options->no_sync)
         o.cache = LAM_CACHE_UNSAFE;
     t->path = path;
     bool absent = stat(path, &st) < 0 && errno == ENOENT;
     if (!absent && S_ISDIR(st.st_mode))
         return lam_fail_errno(err, EISDIR, "Could not create '%s'", path);
     int rc = lam_io_open(path, &o, &t->io, err);
-    /* A lock's message names the file itself. */
     if (rc < 0)
-        return rc == -EAGAIN ? rc : lam_error_prefix(err, rc,
-                                                     "Could not create '%s'",
-                                                     path);
+        return rc;
     t->made = absent;
+    io_set_attributes(t->io, options->nocow, options->extent_size_hint);
     return 0;
 }
 
@@ -230,9 +230,9 @@ static int write_files(const char *path, const struct format_ops *ops,
     struct target data lam_cleanup(target_deinit) = { 0 };
     struct target image lam_cleanup(target_deinit) = { 0 };
     int rc = options->data_file ? target_open(&data, options->data_file,
-                                              options->no_sync, err) : 0;
+                                              options, err) : 0;
     if (rc == 0)
-        rc = target_open(&image, path, options->no_sync, err);
+        rc = target_open(&image, path, options, err);
     if (rc == 0)
         rc = ops->create(image.io, data.io, options, err);
     if (rc == 0)

@@ -228,9 +228,11 @@ static void refuses(void **state)
     assert_int_equal(mkfifo("fifo", 0666), 0);
     static const struct { const char *path; int rc; const char *message; }
     cases[] = {
-        { "missing", -ENOENT, "No such file or directory" },
-        { "missing/deeper", -ENOENT, "No such file or directory" },
-        { "a/b", -ENOTDIR, "Not a directory" },
+        { "missing", -ENOENT,
+          "Could not open 'missing': No such file or directory" },
+        { "missing/deeper", -ENOENT,
+          "Could not open 'missing/deeper': No such file or directory" },
+        { "a/b", -ENOTDIR, "Could not open 'a/b': Not a directory" },
         { "dir", -EISDIR, "'file' driver requires 'dir' to be a regular file" },
         { "fifo", -EINVAL, "'fifo' is not a regular file or block device" },
         { "/dev/zero", -EINVAL,

@@ -121,8 +121,8 @@ static void test_missing(void **state)
     struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     assert_int_equal(try_open("nothing", NULL, &err), -ENOENT);
-    assert_string_equal(err.message, "Could not open 'nothing': "
-                        "No such file or directory");
+    assert_string_equal(err.message, "Could not open 'nothing': Could not open "
+                        "'nothing': No such file or directory");
     create("m1", "qcow2", "nothing", "raw");
     create("m2", "qcow2", "m1", "qcow2");
     assert_int_equal(try_open("m2", NULL, &err), -ENOENT);
