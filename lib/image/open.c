@@ -198,8 +198,8 @@ static int rename_top(struct lam_image *top, const char *name,
     return 0;
 }
 
-static int open_named(const char *name, const struct lam_open_options *options,
-                      struct lam_image **out, struct lam_error *err)
+int image_open(const char *name, const struct lam_open_options *options,
+               struct lam_image **out, struct lam_error *err)
 {
     struct opening o lam_cleanup(opening_deinit) = {
         .options = options,
@@ -227,7 +227,7 @@ int lam_image_open(const char *name, const struct lam_open_options *options,
 {
     static const struct lam_open_options defaults = LAM_OPEN_OPTIONS_INIT;
 
-    int rc = open_named(name, options ? options : &defaults, out, err);
+    int rc = image_open(name, options ? options : &defaults, out, err);
     return lam_error_prefix(err, rc, "Could not open '%s'", name);
 }
 

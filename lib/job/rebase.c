@@ -122,7 +122,7 @@ static int open_named(const char *name, const struct lam_rebase_options *o,
     open.format = o->backing_format;
     open.flags = (open.flags & ~(unsigned)(LAM_OPEN_WRITE |
                                            LAM_OPEN_IMAGE_OPTS)) | flags;
-    return lam_image_open(name, &open, out, err);
+    return image_open(name, &open, out, err);
 }
 
 /* A lock that is in the way may be our own. */

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures: both programs under their usual names, and the stage."""
+import os
+import subprocess
+
+import pytest
+
+from harness import GENUINE
+from stage import BELOW, make_stage
+
+
+@pytest.fixture(scope='session')
+def texts():
+    """The genuine version whose texts are ours."""
+    if not GENUINE or GENUINE[-1].version < (10,):
+        pytest.skip('texts follow qemu-img 10, which is not here '
+                    '(QEMU_IMG_2 is not set)')
+    return GENUINE[-1]
+
+
+@pytest.fixture(scope='session')
+def ours(lamella, tmp_path_factory):
+    """A folder with our program as qemu-img and as qemu-io."""
+    folder = tmp_path_factory.mktemp('bin')
+    for name in 'qemu-img', 'qemu-io':
+        os.symlink(os.path.abspath(lamella.img[0]), folder / name)
+    return str(folder)
+
+
+@pytest.fixture(scope='session')
+def stage(texts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('stage')
+    make_stage(texts, folder)
+    return folder
+
+
+def needed(line, stage):
+    """What is on stage and named in the line, and what stands below it."""
+    names = [name for name in sorted(os.listdir(stage))
+             if name in line or name == 'sub']
+    for name in names:
+        names += [below for below in BELOW.get(name, ())
+                  if below not in names]
+    return names
+
+
+@pytest.fixture
+def rooms(line, stage, tmp_path):
+    """Two copies of what the line needs, one for each."""
+    for name in 'theirs', 'ours':
+        room = tmp_path / name
+        room.mkdir()
+        subprocess.run(['cp', '-a', '--sparse=always', '-t', room,
+                        *(stage / name for name in needed(line, stage))],
+                       check=True)
+    return tmp_path / 'theirs', tmp_path / 'ours'

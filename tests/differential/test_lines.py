@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""Command lines by the genuine tools and by ours, on equal inputs.
+
+lines/*.txt hold one command line each (several, separated by ";;", run one
+after the other).  Compared are exit status, stdout and stderr of each, and the
+files afterwards: which there are, and what is in them.  What differs on purpose
+stands in lines/on-purpose.txt with its reason; a line there that no longer
+differs fails, too.
+"""
+import glob
+import hashlib
+import json
+import os
+import re
+import shlex
+
+import pytest
+
+from harness import pytest_fail, run
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRAMS = ('qemu-img', 'qemu-io')
+
+
+def read_lines(name):
+    with open(name) as table:
+        return [line.strip() for line in table
+                if line.strip() and not line.startswith('#')]
+
+
+def read_on_purpose():
+    """command line -> reason; in the file "reason" comes first, indented lines
+    after it are the command lines."""
+    reasons, reason = {}, None
+    with open(os.path.join(HERE, 'lines', 'on-purpose.txt')) as table:
+        for line in table:
+            if line.startswith('#') or not line.strip():
+                continue
+            if line[0].isspace():
+                reasons[line.strip()] = reason
+            else:
+                reason = line.strip()
+    return reasons
+
+
+LINES = [(os.path.basename(name)[:-4], line)
+         for name in sorted(glob.glob(os.path.join(HERE, 'lines', '*.txt')))
+         if not name.endswith('on-purpose.txt')
+         for line in read_lines(name)]
+ON_PURPOSE = read_on_purpose()
+
+# What two runs of one program differ in, too.
+VARIES = [
+    (r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d', 'DATE'),
+    (r'"date-(n?sec)": \d+', r'"date-\1": 0'),
+    (r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', 'UUID'),
+    (r'disk size: .*', 'disk size: N'),
+    (r'"actual-size": \d+', '"actual-size": 0'),
+    (r'(?m)^(.*), \d+ ops; .*', r'\1, TIME'),
+    (r'Run completed in .*', 'Run completed in TIME'),
+    (r'(?m)^( +(key offset|iters|stripes|master key iters): )\d+', r'\1N'),
+    (r'"(iters|master-key-iters)": \d+', r'"\1": 0'),
+    (r'#block\d+', "#block"),
+    (r'\d+:\d\d:\d\d\.\d\d,[\d.]+,[\d.]+', 'TIMES'),
+    # How often is told how far it is, but for the beginning and the end.
+    (r'(?s) *\(0\.00/100%\).*\(100\.00/100%\)', 'PROGRESS'),
+]
+
+# Where clusters lie after something has been changed is each one's own affair.
+LAYOUT = [
+    (r'(file length: |[Ii]mage.end.offset"?: ).*', r'\1N'),
+    (r'[\d.]+% fragmented', 'N% fragmented'),
+    (r'"fragmented-clusters": \d+,?', ''),
+    (r'"offset": \d+', '"offset": N'),
+    (r'("info": \{\s+"children": \[\s+\],\s+"virtual-size": )\d+', r'\1N'),
+]
+
+
+def normalise(text, program, changed=False):
+    text = text.replace(program, os.path.basename(program))
+    for pattern, instead in VARIES + (LAYOUT if changed else []):
+        text = re.sub(pattern, instead, text)
+    return text
+
+
+class Outcome:
+    def __init__(self, program, args, cwd, changed):
+        env = dict(os.environ, TZ='UTC', LC_ALL='C.UTF-8')
+        done = run(program, *args, status=None, cwd=cwd, env=env, timeout=60)
+        self.status = done.returncode
+        self.out = normalise(done.stdout, program, changed)
+        self.err = normalise(done.stderr, program, changed)
+
+    def __str__(self):
+        return 'exit status %d\n--- stdout\n%s\n--- stderr\n%s' % (
+            self.status, self.out, self.err)
+
+    def same(self, other):
+        if (self.status, self.err) != (other.status, other.err):
+            return False
+        return self.out == other.out or same_json(self.out, other.out)
+
+
+def same_json(ours, theirs):
+    """By value, and ours may have more keys."""
+    try:
+        return contains(json.loads(ours), json.loads(theirs))
+    except ValueError:
+        return False
+
+
+def contains(ours, theirs):
+    if isinstance(theirs, dict):
+        return isinstance(ours, dict) and all(
+            key in ours and contains(ours[key], value)
+            for key, value in theirs.items())
+    if isinstance(theirs, list):
+        return isinstance(ours, list) and len(ours) == len(theirs) and all(
+            contains(a, b) for a, b in zip(ours, theirs))
+    return ours == theirs
+
+
+def perform(folder, words, cwd, changed):
+    """@folder holds the programs; qemu-img unless the line names qemu-io."""
+    name = words[0] if words and words[0] in PROGRAMS else None
+    return Outcome(os.path.join(folder, name or 'qemu-img'),
+                   words[1:] if name else words, cwd, changed)
+
+
+def files_of(folder):
+    return {os.path.relpath(os.path.join(path, name), folder)
+            for path, _, names in os.walk(folder) for name in names}
+
+
+def same_bytes(a, b):
+    """Compared in blocks: images may be long, with holes."""
+    if os.path.getsize(a) != os.path.getsize(b):
+        return False
+    if os.path.getsize(a) > 1 << 30:
+        return None
+    with open(a, 'rb') as x, open(b, 'rb') as y:
+        while True:
+            left = x.read(1 << 20)
+            if left != y.read(1 << 20):
+                return False
+            if not left:
+                return True
+
+
+FACTS = ('virtual-size', 'format', 'backing-filename', 'cluster-size',
+         'backing-filename-format', 'encrypted', 'snapshots')
+
+
+def describe(genuine, name, cwd):
+    """What the genuine tool says an image is, and a digest of the disk."""
+    done = run(genuine, 'info', '-U', '--output=json', name, status=None,
+               cwd=cwd)
+    if done.returncode:
+        return done.stderr
+    info = json.loads(normalise(done.stdout, genuine))
+    facts = {key: info.get(key) for key in FACTS}
+    data = dict(info.get('format-specific', {}).get('data', {}))
+    data.pop('encrypt', None)
+    facts['data'] = data
+    for snapshot in facts['snapshots'] or []:
+        snapshot.pop('date-nsec', None)
+    if info['virtual-size'] <= 1 << 26 and not info.get('encrypted'):
+        raw = os.path.join(cwd, '..', 'digest.raw')
+        done = run(genuine, 'convert', '-U', '-f', info['format'], '-O', 'raw',
+                   name, raw, status=None, cwd=cwd)
+        facts['disk'] = done.stderr
+        if done.returncode == 0:
+            with open(raw, 'rb') as data:
+                facts['disk'] = hashlib.sha256(data.read()).hexdigest()
+            os.unlink(raw)
+    return facts
+
+
+def compare_files(genuine, stage, rooms, layout):
+    theirs, ours = (files_of(room) for room in rooms)
+    if theirs != ours:
+        return 'files: only theirs %s, only ours %s' % (
+            sorted(theirs - ours), sorted(ours - theirs))
+    for name in sorted(theirs):
+        paths = [os.path.join(room, name) for room in rooms]
+        if same_bytes(*paths):
+            continue
+        if layout and not os.path.exists(os.path.join(stage, name)):
+            return '%s: other bytes' % name
+        a, b = (describe(genuine, name, room) for room in rooms)
+        if a != b:
+            return '%s:\n  theirs %s\n  ours   %s' % (name, a, b)
+    return None
+
+
+def difference(line, texts, ours, stage, rooms):
+    genuine = os.path.dirname(texts.img[0])
+    commands = [shlex.split(part) for part in line.split(';;')]
+    for number, words in enumerate(commands):
+        a = perform(genuine, words, rooms[0], number > 0)
+        b = perform(ours, words, rooms[1], number > 0)
+        if not b.same(a):
+            return '%s\n=== genuine: %s\n=== ours: %s' % (
+                shlex.join(words), a, b)
+    layout = len(commands) == 1 and commands[0][:1] == ['create'] \
+        and 'luks' not in line
+    return compare_files(texts.img[0], stage, rooms, layout)
+
+
+@pytest.mark.parametrize('table,line', LINES)
+def test_line(table, line, texts, ours, stage, rooms):
+    found = difference(line, texts, ours, stage, rooms)
+    if line in ON_PURPOSE:
+        if not found:
+            pytest_fail('%s\nno longer differs: take it off the list of what '
+                        'differs on purpose' % line)
+    elif found:
+        pytest_fail('%s\n%s' % (line, found))
+
+
+def test_on_purpose_has_no_dead_lines():
+    known = {line for _, line in LINES}
+    assert not [line for line in ON_PURPOSE if line not in known]
+
+
+def test_enough():
+    assert len(LINES) >= 400
