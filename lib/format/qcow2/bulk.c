@@ -119,8 +119,12 @@ static void forget_tables(struct bulk *b, const uint64_t *l1, size_t entries)
         uint64_t table = entry_offset(l1[i]), count;
 
         if (table && shadow_get(&b->refs, host_cluster(&q->g, table), &count,
-                                NULL) == 0 && !count)
+                                NULL) == 0 && !count) {
+            /* Not around all: counters may have to be read. */
+            pthread_rwlock_wrlock(&q->lock);
             cache_forget(&q->l2, table, q->g.cluster_size);
+            pthread_rwlock_unlock(&q->lock);
+        }
     }
 }
 
@@ -136,9 +140,7 @@ static void replace_l1(struct bulk *b)
     atomic_store(&q->size, align_down(b->size, QCOW2_SECTOR));
     pthread_rwlock_unlock(&q->lock);
     epoch_drain(&q->epoch);
-    pthread_rwlock_wrlock(&q->lock);
     forget_tables(b, old, old_size);
-    pthread_rwlock_unlock(&q->lock);
     free(old);
 }
 
@@ -150,9 +152,7 @@ static void install(struct bulk *b)
 
     if (b->l1)
         replace_l1(b);
-    pthread_rwlock_wrlock(&q->lock);
     forget_tables(b, b->dropped_l1, b->dropped_l1_size);
-    pthread_rwlock_unlock(&q->lock);
     shadow_discard(&b->refs);
     shadow_install(&b->refs);
     overlap_reload(q);
