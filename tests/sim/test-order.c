@@ -327,7 +327,7 @@ static void run_script(const struct order_script *script,
     lam_io_record_events(t.record, &count);
     cut_power(&t, sim_setting("LAM_MOMENTS",
                               shape->store == SIM_LUKS ? 3 :
-                              script->units > 100 ? 5 : 16));
+                              script->units > 100 ? 3 : 6));
     if (interrupted && shape->store != SIM_LUKS)
         assert_true(t.flushes > 0);
     if (getenv("LAM_SHAPE"))
