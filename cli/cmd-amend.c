@@ -390,6 +390,11 @@ static int run(const struct cli *cli, const struct amend_args *args)
         return 1;
     if (!args->source.format && !args->source.image_opts)
         warn_guessed(args->filename, image);
+    if (args->ask_help) {
+        int status = help_on_options(cli, lam_image_format(image));
+        lam_image_close(image, NULL);
+        return status;
+    }
     struct progress *progress = progress_begin(args->progress && !args->quiet);
     int rc = amend(cli, image, args, progress, &err);
     if (rc == 0)

@@ -312,7 +312,7 @@ static const struct {
     bool one, two;                  /* opens it afterwards */
 } changes[] = {
     { ADD(NULL, -1), "Parameter 'new-secret' is required", true, false },
-    { ADD("two", 8), "Invalid slot 8", true, false },
+    { ADD("two", 8), "Invalid keyslot 8", true, false },
     { ADD("two", 0), "Refusing to overwrite active keyslot 0", true, false },
     { ERASE(NULL, -1), "To erase keyslot(s)", true, false },
     { ERASE("one", -1), "All the active keyslots match", true, false },

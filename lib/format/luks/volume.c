@@ -252,7 +252,7 @@ static int pick_slot(const struct luks_volume *v,
                      struct lam_error *err)
 {
     if (o->slot >= LUKS_SLOTS)
-        return lam_fail(err, EINVAL, "Invalid slot %d specified, must be "
+        return lam_fail(err, EINVAL, "Invalid keyslot %d specified, must be "
                         "between 0 and %d", o->slot, LUKS_SLOTS - 1);
     for (size_t i = 0; o->slot < 0 && i < LUKS_SLOTS; i++) {
         if (v->header.slots[i].state != LUKS_SLOT_ACTIVE) {
@@ -321,6 +321,19 @@ static int slots_to_erase(const struct luks_volume *v,
     return rc;
 }
 
+static int refuse_last(const struct lam_key_slot_options *o,
+                       struct lam_error *err)
+{
+    if (o->old_secret)
+        return lam_fail(err, EINVAL, "All the active keyslots match the (old) "
+                        "password that was given and erasing them will erase "
+                        "all the data in the image irreversibly - refusing "
+                        "operation");
+    return lam_fail(err, EINVAL, "Attempt to erase the only active keyslot %d "
+                    "which will erase all the data in the image irreversibly "
+                    "- refusing operation", o->slot);
+}
+
 static int erase_slots(struct luks_volume *v,
                        const struct lam_key_slot_options *o,
                        struct lam_error *err)
@@ -332,7 +345,7 @@ static int erase_slots(struct luks_volume *v,
                         "keyslot index or the password currently contained in "
                         "them must be given");
     if (o->slot >= LUKS_SLOTS)
-        return lam_fail(err, EINVAL, "Invalid slot %d specified, must be "
+        return lam_fail(err, EINVAL, "Invalid keyslot %d specified, must be "
                         "between 0 and %d", o->slot, LUKS_SLOTS - 1);
     int rc = slots_to_erase(v, o, &chosen, err);
     if (rc < 0)
@@ -344,9 +357,7 @@ static int erase_slots(struct luks_volume *v,
         return lam_fail(err, EINVAL, "Given keyslot %d is already erased "
                         "(inactive)", o->slot);
     if ((size_t)__builtin_popcount(chosen) == nb_active(v) && !o->force)
-        return lam_fail(err, EINVAL, "All the active keyslots match the "
-                        "request: erasing them would make the data "
-                        "unreadable for ever");
+        return refuse_last(o, err);
     for (size_t i = 0; i < LUKS_SLOTS && rc == 0; i++) {
         if (chosen >> i & 1)
             rc = erase_slot(v, i, err);
