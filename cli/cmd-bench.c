@@ -475,9 +475,13 @@ static int bench(const struct cli *cli, const struct bench_args *args,
         return 1;
     }
     b.image_size = size;
-    b.offset = wrapped(&b, args->offset);
     if (!args->quiet)
         announce(args);
+    /* Later ones go back to the beginning. */
+    if (args->offset > size - args->size) {
+        cli_error(cli, "Failed request: %s", strerror(EIO));
+        return 1;
+    }
     clock_gettime(CLOCK_MONOTONIC, &from);
     if (run_threads(&b) < 0) {
         cli_report(cli, &b.err);
