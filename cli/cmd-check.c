@@ -262,9 +262,7 @@ int cmd_check(const struct cli *cli, int argc, char **argv)
                   "with read-only images", args.filename);
         return STATUS_FAILED;
     }
-    /* qemu-img wants the backing file, too, and does not look at it. */
-    unsigned flags = LAM_OPEN_CHECK |
-                     (cli->as_qemu ? 0 : LAM_OPEN_NO_BACKING) |
+    unsigned flags = LAM_OPEN_CHECK | LAM_OPEN_NO_BACKING |
                      (args.repair ? LAM_OPEN_WRITE : 0);
     if (source_open(cli, args.filename, &args.source, flags, &image) < 0)
         return STATUS_FAILED;
