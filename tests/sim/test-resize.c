@@ -309,7 +309,7 @@ static void test_power_cuts(void **state)
     uint64_t first, end, points = sim_setting("LAM_OPS", 60);
 
     (void)state;
-    sim_seeds(2 * LAM_ARRAY_SIZE(sim_kinds), &first, &end);
+    sim_seeds(LAM_ARRAY_SIZE(sim_kinds), &first, &end);
     for (uint64_t seed = first; seed < end; seed++) {
         struct resize r;
 

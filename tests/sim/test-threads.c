@@ -246,7 +246,7 @@ static void run_seed(uint64_t seed, uint64_t ops)
 
 static void test_threads(void **state)
 {
-    uint64_t first, end, ops = sim_setting("LAM_OPS", 500);
+    uint64_t first, end, ops = sim_setting("LAM_OPS", 350);
 
     (void)state;
     sim_seeds(LAM_ARRAY_SIZE(sim_kinds), &first, &end);

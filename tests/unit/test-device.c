@@ -22,7 +22,7 @@
 #include "image/image.h"
 #include "job/clear.h"
 
-enum { SECTOR = 512, BLOCK = 4096, ROUNDS = 1200, MAX_SECTORS = 1 << 11 };
+enum { SECTOR = 512, BLOCK = 4096, ROUNDS = 500, MAX_SECTORS = 1 << 11 };
 
 /* What freed granules read as. */
 enum freed { TO_ZERO, TO_OLD, TO_PATTERN };
