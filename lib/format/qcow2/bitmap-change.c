@@ -11,8 +11,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "format/inflight.h"
 #include "format/qcow2/bitmap.h"
-#include "format/qcow2/inflight.h"
 #include "format/qcow2/qcow2.h"
 
 /* Whoever changes data meanwhile would do so before or after, in part. */

@@ -4,8 +4,8 @@
  */
 #include "format/qcow2/bulk.h"
 
+#include "format/inflight.h"
 #include "format/qcow2/alloc.h"
-#include "format/qcow2/inflight.h"
 #include "format/qcow2/release.h"
 
 /* What the tables in memory say is in the file after this, and stays there:

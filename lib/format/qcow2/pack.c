@@ -8,8 +8,8 @@
  */
 #include "format/qcow2/qcow2.h"
 
+#include "format/inflight.h"
 #include "format/qcow2/alloc.h"
-#include "format/qcow2/inflight.h"
 #include "format/qcow2/release.h"
 #include "format/qcow2/table.h"
 

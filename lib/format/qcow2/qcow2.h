@@ -26,6 +26,7 @@
 
 #include "base/cleanup.h"
 #include "format/format.h"
+#include "format/inflight.h"
 #include "format/qcow2/bitmap-set.h"
 #include "format/qcow2/cache.h"
 #include "format/qcow2/clean.h"
@@ -64,18 +65,6 @@ struct epoch {
     pthread_cond_t ended;       /* a generation has no requests left */
     unsigned current;           /* 0 or 1 */
     uint64_t active[2];
-};
-
-/* A guest range whose mapping one thread is changing. */
-struct claim {
-    struct range range;         /* whole clusters */
-    struct claim *next, *prev;
-};
-
-struct inflight {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    struct claim *first;
 };
 
 /* Refcounts and free host space; all under alloc_lock. */

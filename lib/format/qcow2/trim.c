@@ -5,7 +5,7 @@
 #include "format/qcow2/trim.h"
 
 #include "base/bytes.h"
-#include "format/qcow2/inflight.h"
+#include "format/inflight.h"
 #include "format/qcow2/release.h"
 
 bool trim_zeroes_data(const struct qcow2 *q)

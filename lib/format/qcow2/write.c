@@ -12,8 +12,8 @@
 
 #include <inttypes.h>
 
+#include "format/inflight.h"
 #include "format/qcow2/alloc.h"
-#include "format/qcow2/inflight.h"
 #include "format/qcow2/release.h"
 #include "format/qcow2/table.h"
 

@@ -11,8 +11,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "format/inflight.h"
 #include "format/qcow2/encrypt.h"
-#include "format/qcow2/inflight.h"
 #include "format/qcow2/release.h"
 #include "format/qcow2/table.h"
 #include "format/qcow2/trim.h"

@@ -6,10 +6,24 @@
  * enough, since nobody else can change it then), and dropped when the new
  * mapping stands.  Two claims never overlap.
  */
-#ifndef LAM_QCOW2_INFLIGHT_H
-#define LAM_QCOW2_INFLIGHT_H
+#ifndef LAM_FORMAT_INFLIGHT_H
+#define LAM_FORMAT_INFLIGHT_H
 
-#include "format/qcow2/qcow2.h"
+#include <pthread.h>
+
+#include "extent/range.h"
+
+/* A guest range whose mapping one thread is changing. */
+struct claim {
+    struct range range;         /* whole clusters */
+    struct claim *next, *prev;
+};
+
+struct inflight {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct claim *first;
+};
 
 /* Claims c->range, cut short where another claim begins inside it.  False:
  * another one covers its start; drop the lock and claim_wait(). */

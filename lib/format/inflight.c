@@ -2,7 +2,12 @@
 /*
  * inflight.c - who is changing the mapping of which guest clusters.
  */
-#include "format/qcow2/inflight.h"
+#include "format/inflight.h"
+
+#include <assert.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
 
 static bool covers(const struct claim *c, uint64_t offset)
 {
