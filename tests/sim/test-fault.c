@@ -9,176 +9,7 @@
  * failed one meant them to be; opened again, as of the last flush that
  * succeeded or later.  Check finds leaks at worst, and writing goes on.
  */
-#include "sim.h"
-#include "io/transfer.h"
-
-/* ------------------------------------------------------------- a bad disk */
-
-struct mode {
-    const char *name;
-    int errnum;
-    bool sticky, torn;          /* goes on failing; half is written before */
-    bool reads;                 /* reads count and fail, too */
-};
-
-static const struct mode modes[] = {
-    { "EIO once", EIO, false, false, true },
-    { "EIO from then on", EIO, true, false, true },
-    { "ENOSPC once", ENOSPC, false, false, false },
-    { "ENOSPC from then on", ENOSPC, true, false, false },
-    { "half a write, EIO", EIO, false, true, false },
-    { "half a write, ENOSPC", ENOSPC, false, true, false },
-    { "half a write, ENOSPC from then on", ENOSPC, true, true, false },
-};
-
-/* Outlives the disks that suffer from it. */
-struct trouble {
-    const struct mode *mode;
-    uint64_t count;             /* operations so far */
-    uint64_t fail_at;           /* UINT64_MAX: never */
-    bool half_done;             /* the next write is the rest of a torn one */
-};
-
-struct bad_disk {
-    struct lam_io io;
-    struct lam_io *inner;       /* the caller's */
-    struct trouble *trouble;
-};
-
-static struct bad_disk *bad_disk(struct lam_io *io)
-{
-    return (struct bad_disk *)io;
-}
-
-/* 0, or the -errno of the operation that is asked for now. */
-static int next_result(struct bad_disk *d)
-{
-    struct trouble *t = d->trouble;
-    uint64_t n = t->count++;
-    bool bad = n == t->fail_at || (t->mode->sticky && n > t->fail_at);
-
-    return bad ? -t->mode->errnum : 0;
-}
-
-static ssize_t bad_readv(struct lam_io *io, const struct iovec *iov,
-                         int iovcnt, uint64_t offset)
-{
-    struct bad_disk *d = bad_disk(io);
-    int rc = d->trouble->mode->reads ? next_result(d) : 0;
-
-    if (rc < 0)
-        return rc;
-    return d->inner->ops->readv(d->inner, iov, iovcnt, offset);
-}
-
-static ssize_t write_some(struct bad_disk *d, const struct iovec *iov,
-                          int iovcnt, uint64_t offset)
-{
-    ssize_t n = d->inner->ops->writev(d->inner, iov, iovcnt, offset);
-
-    if (n > 0)
-        io_grown(d->inner, offset + (uint64_t)n);
-    return n;
-}
-
-/* About half of the sectors; a single one is written as a whole or not. */
-static ssize_t write_half(struct bad_disk *d, const struct iovec *iov,
-                          int iovcnt, uint64_t offset)
-{
-    struct iovec half[64];
-    size_t total = 0, left;
-    int count = 0;
-
-    for (int i = 0; i < iovcnt; i++)
-        total += iov[i].iov_len;
-    left = total / 1024 * 512;
-    if (!left)
-        return -d->trouble->mode->errnum;
-    for (int i = 0; i < iovcnt && count < 64 && left > 0; i++) {
-        half[count] = iov[i];
-        half[count].iov_len = min_u64(left, iov[i].iov_len);
-        left -= half[count++].iov_len;
-    }
-    d->trouble->half_done = true;
-    return write_some(d, half, count, offset);
-}
-
-static ssize_t bad_writev(struct lam_io *io, const struct iovec *iov,
-                          int iovcnt, uint64_t offset)
-{
-    struct bad_disk *d = bad_disk(io);
-    struct trouble *t = d->trouble;
-
-    if (t->half_done) {
-        t->half_done = false;
-        return -t->mode->errnum;
-    }
-    int rc = next_result(d);
-    if (rc == 0)
-        return write_some(d, iov, iovcnt, offset);
-    return t->mode->torn ? write_half(d, iov, iovcnt, offset) : rc;
-}
-
-static int bad_flush(struct lam_io *io)
-{
-    return next_result(bad_disk(io));
-}
-
-static int bad_size(struct lam_io *io, uint64_t *size)
-{
-    return bad_disk(io)->inner->ops->size(bad_disk(io)->inner, size);
-}
-
-static int bad_truncate(struct lam_io *io, uint64_t size)
-{
-    struct bad_disk *d = bad_disk(io);
-    int rc = next_result(d);
-
-    return rc < 0 ? rc : lam_io_truncate(d->inner, size, NULL);
-}
-
-static int bad_zero_range(struct lam_io *io, uint64_t offset, uint64_t length)
-{
-    struct bad_disk *d = bad_disk(io);
-    int rc = next_result(d);
-
-    return rc < 0 ? rc : lam_io_zero(d->inner, offset, length, 0, NULL);
-}
-
-static int bad_discard(struct lam_io *io, uint64_t offset, uint64_t length)
-{
-    struct bad_disk *d = bad_disk(io);
-    int rc = next_result(d);
-
-    return rc < 0 ? rc : lam_io_discard(d->inner, offset, length, NULL);
-}
-
-static void bad_close(struct lam_io *io)
-{
-    lam_io_deinit(io);
-    free(io);
-}
-
-static const struct lam_io_ops bad_ops = {
-    .name = "bad", .readv = bad_readv, .writev = bad_writev,
-    .flush = bad_flush, .size = bad_size, .truncate = bad_truncate,
-    .zero_range = bad_zero_range, .discard = bad_discard, .close = bad_close,
-};
-
-static struct lam_io *bad_disk_new(struct lam_io *inner, struct trouble *t)
-{
-    struct bad_disk *d = calloc(1, sizeof *d);
-
-    assert_non_null(d);
-    assert_int_equal(lam_io_init(&d->io, &bad_ops, "bad disk", NULL), 0);
-    d->inner = inner;
-    d->trouble = t;
-    d->io.limits = inner->limits;
-    d->io.limits.can_punch = false;
-    d->io.writable = d->io.unmap = true;
-    atomic_store(&d->io.size, atomic_load(&inner->size));
-    return &d->io;
-}
+#include "bad-disk.h"
 
 /* ------------------------------------------------------------ the workload */
 
@@ -252,9 +83,7 @@ static int open_image(struct fault *f, struct lam_io *io,
 /* Nothing fails meanwhile, and nothing counts. */
 static int open_spared(struct fault *f, struct lam_error *err)
 {
-    struct trouble saved = f->trouble;
-
-    f->trouble.fail_at = UINT64_MAX;
+    struct trouble saved = trouble_spare(&f->trouble);
     int rc = open_image(f, bad_disk_new(f->file, &f->trouble), &f->image, err);
     f->trouble = saved;
     return rc;
@@ -268,7 +97,7 @@ static void judge(struct fault *f, int rc, const struct lam_error *err,
         return;
     FAULT_CHECK(rc < 0 && err->code == -rc && err->message[0], f,
                 "%s: %d without a message (%s)", what, rc, err->message);
-    FAULT_CHECK(f->trouble.count > f->trouble.fail_at, f,
+    FAULT_CHECK(trouble_has_come(&f->trouble), f,
                 "%s fails, but no operation did: %s", what, err->message);
     f->failed = true;
 }
@@ -466,7 +295,7 @@ static void check_file(struct fault *f, const char *when)
                 "%s: %llu corruptions, %llu errors", when,
                 (unsigned long long)r.corruptions,
                 (unsigned long long)r.check_errors);
-    FAULT_CHECK(!r.leaks || f->trouble.count > f->trouble.fail_at, f,
+    FAULT_CHECK(!r.leaks || trouble_has_come(&f->trouble), f,
                 "%s: %llu leaks", when, (unsigned long long)r.leaks);
     f->leaks += r.leaks != 0;
 }
@@ -518,9 +347,7 @@ static void run_ops(struct fault *f)
     }
     if (!f->image)
         return;
-    struct trouble saved = f->trouble;
-    f->trouble.fail_at = UINT64_MAX;
-    f->trouble.half_done = false;
+    struct trouble saved = trouble_spare(&f->trouble);
     verify(f, f->image, false, "at the end");
     f->trouble = saved;
 }
@@ -569,8 +396,8 @@ static void run_seed(uint64_t seed, uint64_t ops, uint64_t step)
     struct lam_io *fresh = sim_create(f.kind,
                                       (uint64_t)f.first_sectors * SECTOR,
                                       f.backing);
-    for (size_t m = 0; m < LAM_ARRAY_SIZE(modes); m++) {
-        f.trouble.mode = &modes[m];
+    for (size_t m = 0; m < BAD_MODES; m++) {
+        f.trouble.mode = &bad_modes[m];
         uint64_t n = sim_below(&random, step);
         while (run(&f, fresh, n) > n) {
             runs++;
