@@ -4,8 +4,10 @@
  */
 #include "io/file.h"
 
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -268,6 +270,19 @@ static bool punch_works(struct file *file, uint64_t size)
     return rc == 0 || rc == -EFBIG;
 }
 
+/*
+ * ext4 looks for room, and counts it, for each block of a buffered write into a
+ * hole by itself; what is reserved is found at once.  Others (XFS, btrfs) are
+ * better left to choose when the data go out; tmpfs would zero it all.
+ */
+static bool reserving_helps(const struct file *file)
+{
+    struct statfs fs;
+
+    return !file->io.limits.direct && fstatfs(file->fd, &fs) == 0 &&
+           fs.f_type == EXT4_SUPER_MAGIC;
+}
+
 int file_probe(struct file *file, struct lam_error *err)
 {
     struct lam_io_limits *limits = &file->io.limits;
@@ -285,6 +300,7 @@ int file_probe(struct file *file, struct lam_error *err)
     }
     if (!file->io.writable)
         return 0;
+    limits->reserve_first = reserving_helps(file);
     limits->can_punch = punch_works(file, (uint64_t)st.st_size);
     limits->can_discard = limits->discard_reads_zero = limits->can_punch;
     limits->can_zero_range = true;

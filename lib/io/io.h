@@ -32,6 +32,8 @@ struct lam_io_limits {
     bool is_block_device;
     bool can_grow;              /* a write past the end extends it */
     bool direct;                /* O_DIRECT is in force */
+    bool reserve_first;         /* buffered writes into holes cost less where
+                                   the blocks have been reserved before */
 
     /* Zeroing.  A capability is what was probed; the first EOPNOTSUPP of a
      * call at run time turns it off for good (zero.h decides what follows). */
@@ -127,6 +129,7 @@ struct lam_io {
     atomic_bool no_punch, no_zero_range, no_discard;    /* learnt at run time */
     atomic_bool stale_pages, stale_discards;    /* so is that old data were
                                    read back: by the cache, from the device */
+    uint64_t fill_min;          /* lam_io_fill(); 0: not said */
     atomic_int flush_error;     /* first failed flush; sticks: later flushes
                                    fail too, since the kernel forgets */
 
@@ -278,6 +281,13 @@ int lam_io_preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
  * nothing: a crash leaves them longer.  Does nothing where the host cannot.
  */
 void lam_io_grow_ahead(struct lam_io *io, uint64_t step);
+
+/*
+ * Nearly all that is written from now on goes into holes.  Where the host likes
+ * it better that way, writes of @min bytes and more reserve their blocks first.
+ * Call before the writes begin.
+ */
+void lam_io_fill(struct lam_io *io, uint64_t min);
 
 /* Data or hole at @offset, for at least *@run bytes.  Past the end: hole. */
 int lam_io_extent(struct lam_io *io, uint64_t offset, uint64_t length,

@@ -41,11 +41,24 @@ static int write_announced(struct lam_io *io, struct vector v,
     return 0;
 }
 
+void lam_io_fill(struct lam_io *io, uint64_t min)
+{
+    io->fill_min = io->limits.reserve_first && io->ops->allocate ? min : 0;
+}
+
+/* What fails here is for the write to tell. */
+static void reserve(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    if (io->fill_min && length >= io->fill_min)
+        io->ops->allocate(io, offset, length);
+}
+
 static int write_aligned(struct lam_io *io, struct vector v, uint64_t length,
                          uint64_t offset)
 {
     struct io_change change = { .range = range_make(offset, length) };
     io_change_begin(io, &change);
+    reserve(io, offset, length);
     int rc = write_announced(io, v, length, offset);
     if (rc == 0)
         io_grown(io, offset + length);

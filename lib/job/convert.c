@@ -21,6 +21,9 @@
 /* Zeroes: few calls for a terabyte, and a cancel is seen soon. */
 #define BARE_BYTES    (64 * LAM_MIB)
 #define SPLIT_BYTES   (64 * LAM_KIB)
+/* Of a new file without tables: what is reserved at once.  Smaller writes cost
+ * less than asking. */
+#define FILL_BYTES    (256 * LAM_KIB)
 
 /* ------------------------------------------------------------ the plan */
 
@@ -192,6 +195,9 @@ static int copy_to_image(struct walk *walk, struct copy_options *copy,
 
     bool suspended = suspend_barriers(copy->target, options->flags,
                                       copy->journal, &saved);
+    if ((options->flags & LAM_CONVERT_NEW_TARGET) &&
+        !lam_image_cluster_size(copy->target))
+        lam_io_fill(copy->target->io, FILL_BYTES);
     int rc = walk->offset
         ? zeroing_resume(&zeroing, copy->target, options, err)
         : zeroing_begin(&zeroing, copy->target, walk->total, options, err);
