@@ -100,6 +100,36 @@ struct lam_extents {
 /* Frees the items; the list is empty and usable afterwards. */
 LAM_API void lam_extents_deinit(struct lam_extents *extents);
 
+/* ----------------------------------------------------------------- formats */
+
+enum lam_option_kind { LAM_OPTION_TEXT, LAM_OPTION_BOOL, LAM_OPTION_NUMBER,
+                       LAM_OPTION_SIZE };
+
+/* An option that a format's new images have; everything is static. */
+struct lam_option_info {
+    const char *name;
+    enum lam_option_kind kind;
+    const char *standard;       /* the value when it is not given; NULL: not
+                                   worth telling */
+    const char *help;
+};
+
+struct lam_format_info {
+    const char *name;
+    bool can_create, can_compress, can_have_backing;
+    /* In the order in which they are told.  "size", "backing_file" and
+     * "backing_fmt" have members of struct lam_create_options, the others go
+     * into its list.  Empty for raw, qcow2 and luks, whose options are all
+     * members. */
+    const struct lam_option_info *options;
+    size_t nb_options;
+};
+
+/* What the library can do with the format @name: -EINVAL if it is not known.
+ * Which ones there are beside raw, qcow2 and luks is chosen at build time. */
+LAM_API int lam_format_describe(const char *name, struct lam_format_info *out,
+                                struct lam_error *err);
+
 /* ----------------------------------------------------------------- secrets */
 
 /* Passphrases by name, for images that are encrypted. */
@@ -376,6 +406,14 @@ LAM_API int lam_image_map(struct lam_image *image, uint64_t offset,
                           uint64_t length, uint32_t depth, unsigned flags,
                           struct lam_extents *out, struct lam_error *err);
 
+/*
+ * The file that the data of @extent, out of a map of @image's chain, lie in, if
+ * that is not the image file of its layer: an external data file, or one of
+ * several extents.  NULL if it is.  Lives as long as the layer.
+ */
+LAM_API const char *lam_image_extent_file(struct lam_image *image,
+                                          const struct lam_extent *extent);
+
 /* --------------------------------------------------------------- inspection */
 
 struct lam_snapshot_info {
@@ -416,6 +454,18 @@ struct lam_encryption_info {
     } slots[LAM_KEY_SLOTS];
 };
 
+/* What a format has to say of an image, as a tree in one list: LAM_VALUE_LIST
+ * and LAM_VALUE_OBJECT begin what LAM_VALUE_END ends. */
+enum lam_value_kind { LAM_VALUE_TEXT, LAM_VALUE_NUMBER, LAM_VALUE_BOOL,
+                      LAM_VALUE_LIST, LAM_VALUE_OBJECT, LAM_VALUE_END };
+
+struct lam_value {
+    const char *name;           /* "create-type", static; NULL inside a list */
+    enum lam_value_kind kind;
+    char *text;
+    uint64_t number;            /* of a bool: 0 or 1 */
+};
+
 /* What `info` shows.  Strings are NULL where the image has no such thing. */
 struct lam_image_info {
     char *filename;             /* as opened, or json:{...} */
@@ -445,6 +495,9 @@ struct lam_image_info {
                                    none has written to the image since: they
                                    go with the next change */
     struct lam_encryption_info *encryption; /* NULL: none */
+    struct lam_value *values;   /* of formats other than qcow2 and luks */
+    size_t nb_values;
+    bool dirty_unknown;         /* the format does not tell */
 };
 
 /* Free with lam_image_info_free(); opens no other file. */
@@ -665,8 +718,13 @@ struct lam_encryption_options {
 #define LAM_ENCRYPTION_OPTIONS_INIT                                         \
     { NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0 }
 
+/* One of lam_format_info's options: "on" or "off", a number, text. */
+struct lam_named_option {
+    const char *name, *value;
+};
+
 struct lam_create_options {
-    const char *format;         /* "raw" or "qcow2" */
+    const char *format;         /* "raw", "qcow2", ... */
     uint64_t size;              /* bytes, rounded up to 512 */
     const char *backing_file;   /* stored as given; NULL: none */
     const char *backing_format; /* required with backing_file */
@@ -686,12 +744,15 @@ struct lam_create_options {
     bool no_sync;               /* return before the new file is on disk: the
                                    caller goes on to write and flush it */
     struct lam_encryption_options encryption;
+    const struct lam_named_option *named;   /* of other formats; the last of
+                                   a name counts */
+    size_t nb_named;
 };
 
 #define LAM_CREATE_OPTIONS_INIT                                             \
     { NULL, 0, NULL, NULL, false, LAM_PREALLOC_OFF, 3, 65536, 16, 0,        \
       false, false, NULL, false, LAM_POLICY_TRUST, false, 0, false,         \
-      LAM_ENCRYPTION_OPTIONS_INIT }
+      LAM_ENCRYPTION_OPTIONS_INIT, NULL, 0 }
 
 /*
  * lam_image_create() - make a new image file at @name.

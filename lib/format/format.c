@@ -6,10 +6,19 @@
 
 #include <string.h>
 
+#define FORMAT(name) extern const struct format_ops format_##name;
+#include "format/built.h"
+#undef FORMAT
+
+/* In front those that are guessed whoever made the file. */
+enum { NB_OWN = 3 };
 static const struct format_ops *const formats[] = {
     &format_qcow2,
     &format_luks,
     &format_raw,
+#define FORMAT(name) &format_##name,
+#include "format/built.h"
+#undef FORMAT
 };
 
 const struct format_ops *format_find(const char *name)
@@ -20,17 +29,53 @@ const struct format_ops *format_find(const char *name)
     return NULL;
 }
 
-const struct format_ops *format_probe(const uint8_t *head, size_t length)
+static bool ends_in(const char *name, const char *suffix)
 {
+    size_t length = strlen(name), tail = strlen(suffix);
+
+    return length > tail && !strcmp(name + length - tail, suffix);
+}
+
+static int score_of(const struct format_ops *ops, const uint8_t *head,
+                    size_t length, const char *name)
+{
+    int score = ops->probe ? ops->probe(head, length) : 0;
+
+    return !score && name && ops->suffix && ends_in(name, ops->suffix)
+        ? FORMAT_SCORE_SUFFIX : score;
+}
+
+const struct format_ops *format_probe(const uint8_t *head, size_t length,
+                                      const char *name, bool own_only)
+{
+    size_t count = own_only ? NB_OWN : LAM_ARRAY_SIZE(formats);
     const struct format_ops *best = &format_raw;
     int best_score = 0;
 
-    for (size_t i = 0; i < LAM_ARRAY_SIZE(formats); i++) {
-        int score = formats[i]->probe(head, length);
+    for (size_t i = 0; i < count; i++) {
+        int score = score_of(formats[i], head, length, name);
         if (score > best_score) {
             best = formats[i];
             best_score = score;
         }
     }
     return best;
+}
+
+int lam_format_describe(const char *name, struct lam_format_info *out,
+                        struct lam_error *err)
+{
+    const struct format_ops *ops = format_find(name);
+
+    if (!ops)
+        return lam_fail(err, EINVAL, "Unknown file format '%s'", name);
+    *out = (struct lam_format_info){
+        .name = ops->name,
+        .can_create = ops->create != NULL,
+        .can_compress = ops->can_compress,
+        .can_have_backing = ops->can_have_backing,
+        .options = ops->options,
+        .nb_options = ops->nb_options,
+    };
+    return 0;
 }

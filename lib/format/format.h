@@ -18,6 +18,17 @@
 #include "extent/range.h"
 #include "io/io.h"
 
+/*
+ * How a format gets at files that its header names beside the image file, such
+ * as the extents of a VMDK.  Who may be opened is decided there; the names
+ * count from the image's directory.  What is opened is the format's, and closed
+ * in its close().
+ */
+struct format_files {
+    int (*open)(const struct format_files *files, const char *name,
+                struct lam_io **io, struct lam_error *err);
+};
+
 /* What the format needs to know when it opens an image. */
 struct format_open {
     struct lam_io *io;          /* the image file; borrowed, outlives it */
@@ -47,6 +58,7 @@ struct format_open {
     const struct lam_keyring *keyring;      /* or NULL */
     const char *key_secret;     /* in @keyring; NULL: not said */
     const char *encrypt_format; /* what it must be, "luks"; NULL: not said */
+    const struct format_files *files;   /* for open() only; NULL: it gets none */
 };
 
 /* Other files that the header names.  Strings belong to the format. */
@@ -149,12 +161,24 @@ struct format_payload_ops {
  * sees is said to stay the same. */
 enum { FORMAT_ZERO_ABSENT = 1 << 16 };
 
+/* What a name that ends in format_ops.suffix counts; raw has 1. */
+enum { FORMAT_SCORE_SUFFIX = 2 };
+
 struct format_ops {
     const char *name;           /* "raw", "qcow2" */
     bool can_compress;
+    bool can_have_backing;      /* create() takes a backing file */
+    /* What info cannot say of it, as in the genuine tool. */
+    bool no_details;
+    /* For create(), all that are named; NULL for those whose options all have a
+     * member of their own in struct lam_create_options. */
+    const struct lam_option_info *options;
+    size_t nb_options;
 
-    /* 0..100: how sure @head (the first bytes of the file) is this format. */
+    /* 0..100: how sure @head (the first bytes of the file) is this format.
+     * NULL: nothing tells. */
     int (*probe)(const uint8_t *head, size_t length);
+    const char *suffix;         /* of names, where @head says nothing */
 
     int (*open)(const struct format_open *options, void **format,
                 struct lam_error *err);
@@ -195,11 +219,16 @@ struct format_ops {
     int (*read_compressed_part)(void *format, const struct lam_extent *extent,
                                 void *buf, struct lam_error *err);
 
+    /* The object that a data extent lies in (or began to, before it was
+     * clipped); NULL: the image file, or the external data file. */
+    struct lam_io *(*extent_io)(void *format, const struct lam_extent *extent);
+
     /* Between enter and leave no host cluster that a map answered is given to
      * somebody else.  Cheap; NULL where nothing ever moves. */
     uint64_t (*enter)(void *format);
     void (*leave)(void *format, uint64_t token);
 
+    /* NULL, as all that changes anything: images are only read. */
     int (*write_begin)(void *format, uint64_t offset, uint64_t length,
                        struct format_allocation *a, struct lam_error *err);
     int (*write_finish)(void *format, struct format_allocation *a,
@@ -212,10 +241,12 @@ struct format_ops {
                             uint64_t length, struct lam_error *err);
     const struct format_payload_ops *payloads;      /* NULL: none */
 
-    /* Aligned to zero_unit() (the end may be the end of the disk). */
+    /* Aligned to zero_unit() (the end may be the end of the disk).  NULL if
+     * that is always 0. */
     int (*zero)(void *format, uint64_t offset, uint64_t length,
                 unsigned flags, struct lam_error *err);
-    /* Any alignment; what is not a whole cluster is left alone. */
+    /* Any alignment; what is not a whole cluster is left alone.  NULL: nothing
+     * is ever freed. */
     int (*discard)(void *format, uint64_t offset, uint64_t length,
                    struct lam_error *err);
     int (*flush)(void *format, struct lam_error *err);
@@ -228,6 +259,7 @@ struct format_ops {
      * becomes zero, durably before the new size is.  (The image layer looks
      * after the cluster that holds the old end.)
      * @preallocation is not OFF only if the size grows.  One call at a time.
+     * NULL: the size never changes.
      */
     int (*truncate)(void *format, uint64_t size, uint64_t below_end,
                     enum lam_preallocation preallocation, unsigned flags,
@@ -268,7 +300,8 @@ struct format_ops {
     const struct format_bitmap_ops *bitmaps;        /* NULL: it has none */
     /* Write a new empty image onto @io (length 0 or a device).  @data is the
      * external data file or NULL.  All checks of @options come before the
-     * first change of @io or @data: they are also run alone that way. */
+     * first change of @io or @data: they are also run alone that way.  NULL:
+     * new images cannot be made. */
     int (*create)(struct lam_io *io, struct lam_io *data,
                   const struct lam_create_options *options,
                   struct lam_error *err);
@@ -281,8 +314,10 @@ struct format_ops {
 /* The format called @name, or NULL. */
 const struct format_ops *format_find(const char *name);
 
-/* The format that claims @head with most confidence; raw if none does. */
-const struct format_ops *format_probe(const uint8_t *head, size_t length);
+/* The format that claims @head, or @name (NULL: none), with most confidence;
+ * raw if none does.  @own_only: only raw, qcow2 and luks are thought of. */
+const struct format_ops *format_probe(const uint8_t *head, size_t length,
+                                      const char *name, bool own_only);
 
 extern const struct format_ops format_raw, format_qcow2, format_luks;
 

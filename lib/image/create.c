@@ -142,7 +142,7 @@ static int check_backing(const char *path, const struct format_ops *ops,
 {
     if (!options->backing_file)
         return 0;
-    if (ops == &format_raw || ops == &format_luks)
+    if (!ops->can_have_backing)
         return lam_fail(err, ENOTSUP, "Backing file not supported for file "
                         "format '%s'", ops->name);
     if (!*options->backing_file)
@@ -245,6 +245,22 @@ static int write_files(const char *path, const struct format_ops *ops,
 
 /* ------------------------------------------------------------- public call */
 
+/* What has no member of its own is an option that the format has. */
+static int check_named(const struct format_ops *ops,
+                       const struct lam_create_options *options,
+                       struct lam_error *err)
+{
+    for (size_t i = 0; i < options->nb_named; i++) {
+        const char *name = options->named[i].name;
+        size_t k = 0;
+        while (k < ops->nb_options && strcmp(ops->options[k].name, name))
+            k++;
+        if (k == ops->nb_options)
+            return lam_fail(err, EINVAL, "Invalid parameter '%s'", name);
+    }
+    return 0;
+}
+
 static int create_at(const char *path, const struct lam_create_options *options,
                      struct lam_error *err)
 {
@@ -253,10 +269,15 @@ static int create_at(const char *path, const struct lam_create_options *options,
     if (!ops)
         return lam_fail(err, EINVAL, "Unknown file format '%s'",
                         o.format ? o.format : "");
+    if (!ops->create)
+        return lam_fail(err, ENOTSUP, "Format driver '%s' does not support "
+                        "image creation", ops->name);
     if (o.data_file && !strcmp(o.data_file, path))
         return lam_fail(err, EINVAL, "'%s' cannot be its own data file", path);
 
-    int rc = check_backing(path, ops, &o, err);
+    int rc = check_named(ops, &o, err);
+    if (rc == 0)
+        rc = check_backing(path, ops, &o, err);
     if (rc < 0)
         return rc;
     if (o.size == LAM_SIZE_FROM_BACKING)

@@ -15,6 +15,7 @@
 
 #include "base/arith.h"
 #include "base/cleanup.h"
+#include "format/format.h"
 
 enum { MAX_NODES = 1024, PREFIX_MAX = 1024 };
 
@@ -500,8 +501,7 @@ static int fill_image(struct parser *p, const char *prefix, struct node *n,
         return rc < 0 || n->driver ? rc
             : lam_fail(err, ENOMEM, "no memory for an image node");
     }
-    if (n->driver && strcmp(n->driver, "raw") && strcmp(n->driver, "qcow2")
-        && strcmp(n->driver, "luks"))
+    if (n->driver && !format_find(n->driver))
         return unknown_driver(n->driver, err);
     if (!n->driver && !keylist_has_below(p->keys, prefix, "file"))
         return lam_fail(err, EINVAL, "Must specify either driver or file");

@@ -160,7 +160,18 @@ struct lam_io *image_extent_io(struct lam_image *image,
                                const struct lam_extent *e)
 {
     struct lam_image *layer = image_layer(image, e->depth);
+    if (layer->ops->extent_io)
+        return layer->ops->extent_io(layer->format, e);
     return e->flags & LAM_EXTENT_DATA_FILE ? layer->data : layer->io;
+}
+
+const char *lam_image_extent_file(struct lam_image *image,
+                                  const struct lam_extent *extent)
+{
+    IMAGE_INSIDE(image);
+    struct lam_io *io = image_extent_io(image, extent);
+
+    return io == image_layer(image, extent->depth)->io ? NULL : io->name;
 }
 
 int lam_image_key_slot(struct lam_image *image,

@@ -28,6 +28,9 @@ void lam_image_info_free(struct lam_image_info *info)
         free(info->bitmaps[i].name);
     free(info->bitmaps);
     free(info->encryption);
+    for (size_t i = 0; i < info->nb_values; i++)
+        free(info->values[i].text);
+    free(info->values);
     free(info);
 }
 
@@ -68,7 +71,9 @@ static int fill(struct lam_image *image, struct lam_image_info *info,
                 struct lam_error *err)
 {
     info->virtual_size = image->size;
-    info->cluster_size = image->ops->cluster_size(image->format);
+    info->dirty_unknown = image->ops->no_details;
+    if (!image->ops->no_details)
+        info->cluster_size = image->ops->cluster_size(image->format);
     int rc = copy_string(&info->filename,
                          image->shown ? image->shown : image->name, err);
     if (rc == 0)

@@ -84,8 +84,9 @@ static int take_locks(const struct layer_request *r, struct lam_io *io,
     return lam_io_lock(io, is_raw, err);
 }
 
-static int probe(struct lam_io *io, const struct format_ops **ops,
-                 struct lam_error *err)
+/* Parsers that few images need are not offered to who sent an image. */
+static int probe(struct lam_io *io, enum lam_policy policy,
+                 const struct format_ops **ops, struct lam_error *err)
 {
     uint8_t head[PROBE_BYTES];
     uint64_t length;
@@ -98,7 +99,7 @@ static int probe(struct lam_io *io, const struct format_ops **ops,
         if (rc < 0)
             return rc;
     }
-    *ops = format_probe(head, length);
+    *ops = format_probe(head, length, io->name, policy == LAM_POLICY_NONE);
     return 0;
 }
 
@@ -121,7 +122,7 @@ static int choose_format(const struct layer_request *r, struct lam_image *image,
     }
 
     image->guessed = true;
-    int rc = probe(image->io, &image->ops, err);
+    int rc = probe(image->io, r->options->policy, &image->ops, err);
     if (rc < 0)
         return rc;
     /* Whoever writes the first sector of a raw disk could make it name any
@@ -219,6 +220,7 @@ static void set_discards(struct format_open *o, const struct node *node)
 int layer_attach_format(struct lam_image *image,
                         const struct lam_open_options *options,
                         const struct node *node, bool top,
+                        const struct format_files *files,
                         struct lam_error *err)
 {
     struct format_open o = {
@@ -237,6 +239,7 @@ int layer_attach_format(struct lam_image *image,
         .key_secret = node && node->key_secret ? node->key_secret
                     : top ? options->key_secret : NULL,
         .encrypt_format = node ? node->encrypt_format : NULL,
+        .files = files,
     };
     set_caches(&o, options, node);
     set_discards(&o, node);
@@ -254,9 +257,10 @@ int layer_attach_format(struct lam_image *image,
     return 0;
 }
 
-static int open_data_named(const struct layer_request *r,
-                           struct lam_image *image, const char *name,
-                           struct lam_error *err)
+/* The file that @image's header calls @name. */
+static int open_named(const struct layer_request *r,
+                      const struct lam_image *image, const char *name,
+                      struct lam_io **io, struct lam_error *err)
 {
     if (image->guessed && r->options->policy != LAM_POLICY_TRUST)
         return lam_fail(err, EPERM, "the format was guessed, and a guessed "
@@ -270,7 +274,7 @@ static int open_data_named(const struct layer_request *r,
         return rc;
     struct layer_request data = *r;
     data.pass = &pass;
-    return layer_open_io(&data, pass.node, &image->data, err);
+    return layer_open_io(&data, pass.node, io, err);
 }
 
 static int open_data(const struct layer_request *r, struct lam_image *image,
@@ -292,7 +296,7 @@ static int open_data(const struct layer_request *r, struct lam_image *image,
         lam_error_prefix(err, rc, "Could not open '%s'",
                          r->node->data_file->filename);
     } else if (links.data_file && *links.data_file) {
-        rc = open_data_named(r, image, links.data_file, err);
+        rc = open_named(r, image, links.data_file, &image->data, err);
     } else {
         rc = lam_fail(err, EINVAL, "'data-file' is required for this image");
     }
@@ -301,6 +305,40 @@ static int open_data(const struct layer_request *r, struct lam_image *image,
     if (rc < 0)
         return rc;
     return image->ops->attach_data(image->format, image->data, err);
+}
+
+/* ------------------------------------------- files that the format opens */
+
+struct layer_files {
+    struct format_files files;
+    const struct layer_request *request;
+    const struct lam_image *image;
+};
+
+static int open_beside(const struct format_files *files, const char *name,
+                       struct lam_io **io, struct lam_error *err)
+{
+    const struct layer_files *f = (const struct layer_files *)files;
+    int rc = open_named(f->request, f->image, name, io, err);
+
+    if (rc < 0)
+        return rc;
+    rc = take_locks(f->request, *io, false, err);
+    if (rc < 0)
+        lam_io_close(*io);
+    return rc;
+}
+
+static int attach_format(const struct layer_request *r, struct lam_image *image,
+                         struct lam_error *err)
+{
+    const struct layer_files f = { { open_beside }, r, image };
+
+    if (image->writable && !image->ops->write_begin)
+        return lam_fail(err, EROFS, "Image is read-only: format '%s' is only "
+                        "read", image->ops->name);
+    return layer_attach_format(image, r->options, r->node, r->top, &f.files,
+                               err);
 }
 
 static int fill_layer(const struct layer_request *r, struct lam_image *image,
@@ -320,7 +358,7 @@ static int fill_layer(const struct layer_request *r, struct lam_image *image,
     if (rc == 0)
         rc = take_locks(r, image->io, image->ops == &format_raw, err);
     if (rc == 0)
-        rc = layer_attach_format(image, o, r->node, r->top, err);
+        rc = attach_format(r, image, err);
     if (rc < 0)
         return rc;
     image->shown = node_show(r->node, image->ops->name);

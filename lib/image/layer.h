@@ -22,10 +22,12 @@ struct layer_request {
 int layer_open(const struct layer_request *request, struct lam_image **out,
                struct lam_error *err);
 
-/* Open a format on @image->io; the rest of @image is filled in. */
+/* Open a format on @image->io; the rest of @image is filled in.  @files: how it
+ * opens more; or NULL. */
 int layer_attach_format(struct lam_image *image,
                         const struct lam_open_options *options,
                         const struct node *node, bool top,
+                        const struct format_files *files,
                         struct lam_error *err);
 
 /* A new image on @io, which is taken over also on failure. */

@@ -254,7 +254,7 @@ int image_open_io(struct lam_io *io, const char *format,
     image->ops = format_find(format);
     rc = image->ops ? 0 : lam_fail(err, ENOTSUP, "Unknown driver '%s'", format);
     if (rc == 0)
-        rc = layer_attach_format(image, options, NULL, true, err);
+        rc = layer_attach_format(image, options, NULL, true, NULL, err);
     if (rc == 0)
         rc = image_link(image, err);
     if (rc < 0) {

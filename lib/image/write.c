@@ -191,7 +191,7 @@ static int guard_first_sector(struct lam_image *image, const void *buf,
     if (rc < 0)
         return rc;
     memcpy(sector + offset, buf, min_u64(length, sizeof sector - offset));
-    if (format_probe(sector, sizeof sector) == &format_raw)
+    if (format_probe(sector, sizeof sector, NULL, false) == &format_raw)
         return 0;
     return lam_fail(err, EPERM, "Operation not permitted: the first sector "
                     "would look like another format than raw, which was "
@@ -263,7 +263,8 @@ int lam_image_discard(struct lam_image *image, uint64_t offset,
     if (rc < 0 || !image->unmap || !length)
         return rc;
     change_begin(image);
-    rc = image->ops->discard(image->format, offset, length, err);
+    if (image->ops->discard)
+        rc = image->ops->discard(image->format, offset, length, err);
     lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64, image->name,
                      offset);
     change_end(image, offset, length, rc);

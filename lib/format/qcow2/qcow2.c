@@ -478,6 +478,7 @@ static int qcow2_repair(void *format, unsigned what, lam_finding_fn *finding,
 
 const struct format_ops format_qcow2 = {
     .name = "qcow2",
+    .can_have_backing = true,
     .can_compress = true,
     .probe = qcow2_probe,
     .open = qcow2_open,
