@@ -24,6 +24,7 @@ struct file {
     atomic_int users;           /* who use @fd right now; -1: it is closed */
     atomic_bool recent;         /* used since the pool looked */
     enum lam_io_locking locking;
+    bool lock_tried;            /* some byte may be locked */
     char *path;                 /* once it was closed */
     struct stat was;            /* when it was closed */
 };

@@ -60,6 +60,16 @@ static int system_failed(const char *path,
                           options->create ? "create" : "open", path);
 }
 
+static int stat_path(const char *path,
+                     const struct lam_io_open_options *options,
+                     struct stat *st)
+{
+    if (!options->beneath)
+        return stat(path, st);
+    lam_autoclose int fd = open_path(path, O_PATH | O_CLOEXEC, options);
+    return fd < 0 ? -1 : fstat(fd, st);
+}
+
 /*
  * Look at @path without opening it for use.  *@mode is 0 if there is nothing
  * and it may be created.
@@ -67,13 +77,11 @@ static int system_failed(const char *path,
 static int look(const char *path, const struct lam_io_open_options *options,
                 mode_t *mode, struct lam_error *err)
 {
-    lam_autoclose int fd = open_path(path, O_PATH | O_CLOEXEC, options);
     struct stat st;
     *mode = 0;
-    if (fd < 0 && errno == ENOENT && options->create)
-        return 0;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return system_failed(path, options, errno, err);
+    if (stat_path(path, options, &st) < 0)
+        return errno == ENOENT && options->create
+            ? 0 : system_failed(path, options, errno, err);
     *mode = st.st_mode;
     return ops_for(st.st_mode) ? 0 : refuse(path, st.st_mode, err);
 }
@@ -118,7 +126,8 @@ static int set_up(struct file *file, const char *path,
     if (flags >= 0)
         fcntl(file->fd, F_SETFL, flags & ~O_NONBLOCK);
 
-    struct lock_mode mode = { .writable = options->writable };
+    struct lock_mode mode = { .writable = options->writable, .fresh = true };
+    file->lock_tried = options->lock;
     int rc = options->lock ? lock_file(file->fd, &mode, path, err) : 0;
     if (rc < 0)
         return rc;
@@ -171,7 +180,7 @@ int lam_io_open(const char *path, const struct lam_io_open_options *options,
     return 0;
 }
 
-static int lock_regular(struct file *file, const struct lock_mode *mode,
+static int lock_regular(struct file *file, struct lock_mode *mode,
                         struct lam_error *err)
 {
     int fd;
@@ -179,6 +188,8 @@ static int lock_regular(struct file *file, const struct lock_mode *mode,
 
     if (rc < 0)
         return lam_fail_errno(err, -rc, "Could not open '%s'", file->io.name);
+    mode->fresh = !file->lock_tried;
+    file->lock_tried = true;
     rc = lock_file(fd, mode, file->io.name, err);
     if (rc == 0)
         file->locking = mode->shared ? LAM_IO_LOCKED_SHARED : LAM_IO_LOCKED;

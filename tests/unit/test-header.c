@@ -156,6 +156,45 @@ static void decode_and_encode_are_inverse(void **state)
     }
 }
 
+static size_t first_that_suffices(const uint8_t *cluster, size_t length)
+{
+    size_t n = 0;
+
+    while (!header_is_within(cluster, n)) {
+        n++;
+        assert_true(n <= length);
+    }
+    return n;
+}
+
+/* As many bytes as are needed, and no more, say what the whole cluster does. */
+static void a_part_is_enough(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(trips); i++) {
+        size_t cs = (size_t)1 << trips[i].cluster_bits;
+        uint8_t *first = malloc(cs), *second = malloc(cs);
+        struct qcow2_header h, back;
+
+        fill(&h, trips[i].version, trips[i].cluster_bits, trips[i].with);
+        assert_int_equal(header_encode(&h, first, cs, NULL), 0);
+        size_t n = first_that_suffices(first, cs);
+        uint8_t *part = malloc(n);
+        memcpy(part, first, n);
+        assert_int_equal(header_decode(part, n, &back, NULL), 0);
+        assert_int_equal(header_encode(&back, second, cs, NULL), 0);
+        assert_memory_equal(first, second, cs);
+        /* What follows is nobody's business. */
+        memset(first + n, 0xff, cs - n);
+        assert_int_equal(first_that_suffices(first, cs), n);
+        header_deinit(&h);
+        header_deinit(&back);
+        free(first);
+        free(second);
+        free(part);
+    }
+}
+
 /* 112 + 16 + 8 + 376 = 512: the longest name in the smallest cluster. */
 static void name_fills_the_cluster(void **state)
 {
@@ -417,6 +456,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(overlay_as_in_the_document),
         cmocka_unit_test(decode_and_encode_are_inverse),
+        cmocka_unit_test(a_part_is_enough),
         cmocka_unit_test(name_fills_the_cluster),
         cmocka_unit_test(short_header_gets_the_new_field),
         cmocka_unit_test(mutations_have_their_verdict),

@@ -63,6 +63,45 @@ int header_peek(const uint8_t *buf, size_t length, uint64_t *want,
     return 0;
 }
 
+/* Where the area of extensions ends for who has @length bytes of the cluster:
+ * behind the last one, or UINT64_MAX if that is not among them. */
+static uint64_t extensions_end(const uint8_t *buf, size_t length, uint64_t at,
+                               uint64_t end)
+{
+    while (at < end) {
+        if (at > length || length - at < EXT_HEAD)
+            return UINT64_MAX;
+        uint32_t type = be32_get(buf + at);
+        uint64_t bytes = be32_get(buf + at + 4);
+
+        at += EXT_HEAD;
+        if (bytes > end - at)
+            return UINT64_MAX;
+        if (type == EXT_END)
+            return at;
+        at += align_up(bytes, 8);
+    }
+    return at;
+}
+
+bool header_is_within(const uint8_t *buf, size_t length)
+{
+    uint64_t cluster_size;
+
+    if (length < QH_V3_LENGTH || header_peek(buf, length, &cluster_size, NULL))
+        return false;
+    uint64_t offset = be64_get(buf + QH_BACKING_OFFSET);
+    uint64_t name = be32_get(buf + QH_BACKING_LENGTH);
+    uint64_t at = be32_get(buf + QH_VERSION) < 3
+                      ? QH_V2_LENGTH : be32_get(buf + QH_HEADER_LENGTH);
+
+    if (length >= cluster_size)
+        return true;
+    return offset <= length && name <= length - offset && at <= length &&
+           extensions_end(buf, length, at, offset ? offset : cluster_size)
+               <= length;
+}
+
 /* A NUL-terminated copy; a NUL inside cuts it for every later reader. */
 static int copy_string(const uint8_t *p, size_t length, char **out,
                        struct lam_error *err)
@@ -186,7 +225,7 @@ static int decode_extension(uint32_t type, const uint8_t *data, uint32_t length,
     }
 }
 
-/* @cluster is the whole first cluster; the area is [@at, @end). */
+/* @cluster is the first cluster, of which what is looked at is there; the area is [@at, @end). */
 static int decode_extensions(const uint8_t *cluster, uint64_t at, uint64_t end,
                              struct qcow2_header *out, struct lam_error *err)
 {
@@ -280,7 +319,8 @@ static int decode_backing_name(const uint8_t *cluster, uint64_t cluster_size,
                        &out->backing_file, err);
 }
 
-/* @p is the whole first cluster, of which the file has @length bytes. */
+/* @p is the first cluster, or as much of it as is looked at; the file has
+ * @length bytes of it at least. */
 static int decode_cluster(const uint8_t *p, size_t length,
                           uint64_t cluster_size, struct qcow2_header *out,
                           struct lam_error *err)
@@ -319,7 +359,7 @@ int header_decode(const uint8_t *buf, size_t length, struct qcow2_header *out,
     if (length < QH_V2_LENGTH)
         return lam_fail(err, EUCLEAN, "qcow2 header too short: the file has "
                         "%zu bytes (minimum: %d)", length, QH_V2_LENGTH);
-    if (length >= cluster_size)
+    if (header_is_within(buf, length))
         return decode_cluster(buf, length, cluster_size, out, err);
 
     /* The file ends inside its first cluster; the rest of it reads as zero. */

@@ -105,14 +105,17 @@ struct qcow2_header {
 
 /*
  * Decode @buf, the first @length bytes of the file, of which the first cluster
- * counts (a caller reads 512 bytes first: header_peek() tells how many are
- * needed).  Checks what must hold to parse on: magic, version, cluster_bits,
+ * counts: all of it that the file has, or what header_is_within().  Checks what must hold to parse on: magic, version, cluster_bits,
  * header_length, bounds of extensions and names (format document 2.4, 2.5).
  * -EINVAL: not a qcow2 file; -EUCLEAN; -ENOTSUP: version; -ENOMEM.  @out is to
  * be freed with header_deinit() also after a failure.
  */
 int header_decode(const uint8_t *buf, size_t length, struct qcow2_header *out,
                   struct lam_error *err);
+
+/* Whether header, extensions and backing file name all lie in the first @length
+ * bytes, as they do in a few hundred of nearly every image. */
+bool header_is_within(const uint8_t *buf, size_t length);
 
 /* Bytes header_decode() wants (the cluster size), from at least 24 bytes. */
 int header_peek(const uint8_t *buf, size_t length, uint64_t *want,

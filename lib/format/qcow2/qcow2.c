@@ -27,11 +27,12 @@ static int qcow2_probe(const uint8_t *head, size_t length)
 
 /* ------------------------------------------------------------------- open */
 
-/* The first cluster; what a short file lacks reads as zero. */
+/* Most headers end long before the first cluster does.  What a short file
+ * lacks reads as zero. */
 static int read_header(struct qcow2 *q, uint64_t file_length,
                        struct lam_error *err)
 {
-    uint8_t head[512] = { 0 };
+    uint8_t head[4096] = { 0 };
     uint64_t have = min_u64(file_length, sizeof head);
     uint64_t want;
 
@@ -40,7 +41,8 @@ static int read_header(struct qcow2 *q, uint64_t file_length,
         rc = header_peek(head, have, &want, err);
     if (rc < 0)
         return rc;
-    want = max_u64(want, sizeof head);
+    if (header_is_within(head, sizeof head))
+        return header_decode(head, sizeof head, &q->header, err);
     lam_autofree uint8_t *cluster = calloc(1, want);
     if (!cluster)
         return lam_fail(err, ENOMEM, "no memory for a header of %" PRIu64
