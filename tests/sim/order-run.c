@@ -47,10 +47,9 @@ static ssize_t nosy_writev(struct lam_io *io, const struct iovec *iov,
     return plain_writev(io, iov, iovcnt, offset);
 }
 
-static struct lam_io *make_nosy(struct lam_io *io)
+static struct lam_io *make_nosy(struct order *t, struct lam_io *io)
 {
-    if (!io)
-        return NULL;
+    nosy = t;
     plain_writev = io->ops->writev;
     nosy_ops = *io->ops;
     nosy_ops.writev = nosy_writev;
@@ -77,18 +76,23 @@ struct lam_image *order_open(const struct order *t, struct lam_io *io,
     return image;
 }
 
-static void open_session(struct order *t)
+static struct lam_io *session_io(struct order *t, struct lam_io *recorder,
+                                 struct lam_io *file)
 {
-    struct lam_io *io, *data = NULL;
+    struct lam_io *io;
 
-    assert_int_equal(lam_io_record_new(t->record, &io, NULL), 0);
-    if (t->record_data)
-        assert_int_equal(lam_io_record_new(t->record_data, &data, NULL), 0);
-    if (t->interrupted) {
-        io = make_nosy(io);
-        data = make_nosy(data);
-    }
-    nosy = t;
+    if (!file)
+        return NULL;
+    assert_int_equal(lam_io_record_new(recorder ? recorder : file, &io, NULL),
+                     0);
+    return t->wrap ? t->wrap(t, io) : io;
+}
+
+void order_open_session(struct order *t)
+{
+    struct lam_io *io = session_io(t, t->record, t->files.image);
+    struct lam_io *data = session_io(t, t->record_data, t->files.data);
+
     t->image = order_open(t, io, data, true, NULL, "workload");
 }
 
@@ -114,8 +118,9 @@ static int reopen(struct order *t, struct lam_error *err)
 {
     int rc = lam_image_close(t->image, err);
 
+    t->image = NULL;
     if (rc == 0)
-        open_session(t);
+        order_open_session(t);
     return rc;
 }
 
@@ -128,6 +133,8 @@ static int amend(struct order *t, const struct order_op *op,
         o.version = op->first;
     else if (op->kind == ORDER_BITS)
         o.refcount_bits = op->first;
+    else if (op->kind == ORDER_NAME)
+        o.data_file = op->first ? "another name" : "data";
     else
         o.lazy_refcounts = op->first ? LAM_SETTING_ON : LAM_SETTING_OFF;
     return lam_image_amend(t->image, &o, err);
@@ -153,9 +160,53 @@ static enum lam_preallocation preallocation(const struct order *t,
     return never ? LAM_PREALLOC_OFF : (enum lam_preallocation)op->count;
 }
 
-static int run(struct order *t, const struct order_op *op, struct range r,
-               const char *name, struct lam_error *err)
+static int change_bitmap(struct order *t, const struct order_op *op,
+                         const char *name, struct lam_error *err)
 {
+    char source[16];
+
+    snprintf(source, sizeof source, "b%u", op->count);
+    switch (op->kind) {
+    case ORDER_ADD:
+        return lam_image_bitmap_add(t->image, name, ORDER_CELL,
+                                    op->count ? LAM_BITMAP_DISABLED : 0, err);
+    case ORDER_REMOVE:
+        return lam_image_bitmap_remove(t->image, name, err);
+    case ORDER_CLEAR:
+        return lam_image_bitmap_clear(t->image, name, err);
+    case ORDER_ENABLE:
+        return lam_image_bitmap_enable(t->image, name, err);
+    case ORDER_DISABLE:
+        return lam_image_bitmap_disable(t->image, name, err);
+    default:
+        return lam_image_bitmap_merge(t->image, name, t->image, source, err);
+    }
+}
+
+static bool is_bitmap_op(const struct order_op *op)
+{
+    return op->kind >= ORDER_ADD && op->kind <= ORDER_MERGE;
+}
+
+static struct range guest_range(const struct order *t,
+                                const struct order_op *op)
+{
+    uint64_t unit = (uint64_t)t->unit * ORDER_SECTOR;
+
+    return range_make(op->first * unit, op->count * unit);
+}
+
+int order_try(struct order *t, const struct order_op *op,
+              struct lam_error *err)
+{
+    struct range r = guest_range(t, op);
+    char name[16];
+
+    t->next_value++;
+    snprintf(name, sizeof name, "%c%u", is_bitmap_op(op) ? 'b' : 's',
+             op->first);
+    if (is_bitmap_op(op))
+        return change_bitmap(t, op, name, err);
     switch (op->kind) {
     case ORDER_WRITE:
     case ORDER_COMPRESSED:
@@ -183,10 +234,6 @@ static int run(struct order *t, const struct order_op *op, struct range r,
         return lam_image_snapshot_delete(t->image, name, err);
     case ORDER_KEY:
         return change_key(t, op->first, err);
-    case ORDER_ADD:
-        return lam_image_bitmap_add(t->image, name, 0, 0, err);
-    case ORDER_REMOVE:
-        return lam_image_bitmap_remove(t->image, name, err);
     default:
         return amend(t, op, err);
     }
@@ -202,28 +249,94 @@ static void set_values(struct order_disk *d, uint32_t first, uint32_t count,
         d->value[i] = value;
 }
 
-static void model(struct order *t, const struct order_op *op,
-                  struct order_state *s)
+/* Cells of the bitmaps that record. */
+static void mark(struct order_state *s, uint32_t first, uint32_t count,
+                 bool sure)
 {
-    uint32_t first = op->first * t->unit, count = op->count * t->unit;
+    uint32_t unit = ORDER_CELL / ORDER_SECTOR;
+
+    for (unsigned i = 0; i < ORDER_BITMAPS; i++) {
+        struct order_bitmap *b = &s->bitmaps[i];
+
+        if (!b->exists || !b->recording)
+            continue;
+        for (uint32_t k = first / unit; k * unit < first + count; k++) {
+            b->maybe[k] = true;
+            b->sure[k] |= sure;
+        }
+    }
+}
+
+/* What is behind the end is dirty no more. */
+static void cut_bitmaps(struct order_state *s)
+{
+    uint32_t unit = ORDER_CELL / ORDER_SECTOR;
+
+    for (unsigned i = 0; i < ORDER_BITMAPS; i++)
+        for (uint64_t k = div_up(s->disk.sectors, unit); k < ORDER_CELLS; k++)
+            s->bitmaps[i].maybe[k] = s->bitmaps[i].sure[k] = false;
+}
+
+static void model_bitmap(const struct order_op *op, struct order_state *s)
+{
+    struct order_bitmap *b = &s->bitmaps[op->first];
+
+    if (op->kind == ORDER_ADD) {
+        *b = (struct order_bitmap){ .exists = true, .recording = !op->count };
+    } else if (op->kind == ORDER_REMOVE) {
+        b->exists = false;
+    } else if (op->kind == ORDER_CLEAR) {
+        memset(b->sure, 0, sizeof b->sure);
+        memset(b->maybe, 0, sizeof b->maybe);
+    } else if (op->kind == ORDER_MERGE) {
+        for (unsigned k = 0; k < ORDER_CELLS; k++) {
+            b->sure[k] |= s->bitmaps[op->count].sure[k];
+            b->maybe[k] |= s->bitmaps[op->count].maybe[k];
+        }
+    } else {
+        b->recording = op->kind == ORDER_ENABLE;
+    }
+}
+
+static void model_size(struct order_state *s, uint32_t sectors)
+{
     uint32_t old = s->disk.sectors;
 
+    s->disk.sectors = sectors;
+    set_values(&s->disk, (uint32_t)min_u64(sectors, old),
+               (uint32_t)max_u64(sectors, old) - (uint32_t)min_u64(sectors, old), 0);
+    cut_bitmaps(s);
+    s->written = true;
+}
+
+static void model_data(struct order *t, const struct order_op *op, bool sure,
+                       struct order_state *s)
+{
+    uint32_t first = op->first * t->unit, count = op->count * t->unit;
+    bool zero = op->kind != ORDER_WRITE && op->kind != ORDER_COMPRESSED;
+
+    set_values(&s->disk, first, count, zero ? 0 : t->next_value);
+    mark(s, first, count, sure);
+    s->written = true;
+}
+
+void order_model(struct order *t, const struct order_op *op, bool sure,
+                 struct order_state *s)
+{
+    if (is_bitmap_op(op)) {
+        model_bitmap(op, s);
+        return;
+    }
     switch (op->kind) {
     case ORDER_WRITE:
     case ORDER_COMPRESSED:
-        set_values(&s->disk, first, count, t->next_value);
-        break;
     case ORDER_ZERO:
     case ORDER_UNMAP:
     case ORDER_DISCARD:
-        set_values(&s->disk, first, count, 0);
+        model_data(t, op, sure, s);
         break;
     case ORDER_RESIZE:
-        s->disk.sectors = first;
-        if (first > old)
-            set_values(&s->disk, old, first - old, 0);
-        else
-            set_values(&s->disk, first, old - first, 0);
+        model_size(s, op->first * t->unit);
         break;
     case ORDER_CREATE:
         s->snapshots[op->first] = s->disk;
@@ -232,11 +345,11 @@ static void model(struct order *t, const struct order_op *op,
         s->has_snapshot[op->first] = op->kind == ORDER_CREATE;
         break;
     case ORDER_APPLY:
-        s->disk = s->snapshots[op->first];
+        if (s->has_snapshot[op->first])
+            s->disk = s->snapshots[op->first];
         break;
-    case ORDER_ADD:
-    case ORDER_REMOVE:
-        s->has_bitmap[op->first] = op->kind == ORDER_ADD;
+    case ORDER_REOPEN:
+        s->written = false;
         break;
     default:
         break;
@@ -251,8 +364,7 @@ static size_t events(const struct order *t)
     return n;
 }
 
-/* Some operations are not for every shape: those are left out. */
-static bool makes_sense(const struct order *t, const struct order_op *op)
+bool order_makes_sense(const struct order *t, const struct order_op *op)
 {
     const struct sim_kind *kind = &t->shape->kind;
     bool snapshot = op->kind >= ORDER_CREATE && op->kind <= ORDER_DELETE;
@@ -263,32 +375,26 @@ static bool makes_sense(const struct order *t, const struct order_op *op)
         (sim_has_data_file(t->shape) || kind->extended_l2 ||
          kind->refcount_bits != 16))
         return false;
-    if (op->kind == ORDER_LAZY || op->kind == ORDER_BITS ||
-        op->kind == ORDER_ADD || op->kind == ORDER_REMOVE)
+    if (op->kind == ORDER_NAME)
+        return sim_has_data_file(t->shape);
+    if (op->kind == ORDER_LAZY || op->kind == ORDER_BITS || is_bitmap_op(op))
         return kind->version == 3;
     return op->kind != ORDER_KEY || t->shape->store == SIM_LUKS;
 }
 
 static void run_op(struct order *t, const struct order_op *op)
 {
-    struct order_state *before = &t->states[t->nb_states - 1];
     struct order_state *s = &t->states[t->nb_states];
-    uint64_t unit = (uint64_t)t->unit * ORDER_SECTOR;
     struct lam_error err = LAM_ERROR_INIT;
-    char name[16];
 
-    if (!makes_sense(t, op))
+    if (!order_makes_sense(t, op))
         return;
-    *s = *before;
-    t->next_value++;
-    bool bitmap = op->kind == ORDER_ADD || op->kind == ORDER_REMOVE;
-    snprintf(name, sizeof name, "%c%u", bitmap ? 'b' : 's', op->first);
+    *s = t->states[t->nb_states - 1];
     s->start = events(t);
-    int rc = run(t, op, range_make(op->first * unit, op->count * unit), name,
-                 &err);
+    int rc = order_try(t, op, &err);
     ORDER_CHECK(rc == 0, t, "operation %zu (%d): %s", t->nb_states, op->kind,
                 err.message);
-    model(t, op, s);
+    order_model(t, op, true, s);
     s->end = events(t);
     s->durable = op->kind >= ORDER_FLUSH;
     s->flushes = s->durable && op->kind < ORDER_KEY;
@@ -320,9 +426,20 @@ static void forget_recording(struct order *t)
     free(t->base);
     free(t->base_data);
     t->record = t->record_data = NULL;
+    t->base = t->base_data = NULL;
 }
 
-bool order_run(struct order *t)
+/* What there is now is what there has always been. */
+static void begin(struct order *t)
+{
+    t->states[0] = t->states[t->nb_states - 1];
+    t->states[0].start = t->states[0].end = 0;
+    t->states[0].durable = t->states[0].flushes = true;
+    t->states[0].written = false;
+    t->nb_states = 1;
+}
+
+bool order_set_up(struct order *t)
 {
     uint64_t cs = t->shape->kind.cluster_size;
 
@@ -332,22 +449,27 @@ bool order_run(struct order *t)
     if (!sim_files_create(t->shape, sectors * ORDER_SECTOR, NULL, "data",
                           &t->files))
         return false;
-    t->states = calloc(ORDER_OPS + 1, sizeof *t->states);
+    t->states = calloc(2 * ORDER_OPS + 2, sizeof *t->states);
     assert_non_null(t->states);
     t->states[0].disk.sectors = (uint32_t)sectors;
     t->nb_states = 1;
     record(t);
-    open_session(t);
+    order_open_session(t);
     run_ops(t, t->script->setup);
     assert_int_equal(lam_image_close(t->image, NULL), 0);
+    t->image = NULL;
     forget_recording(t);
+    begin(t);
+    return true;
+}
 
-    t->states[0] = t->states[t->nb_states - 1];
-    t->states[0].start = t->states[0].end = 0;
-    t->states[0].durable = t->states[0].flushes = true;
-    t->nb_states = 1;
+bool order_run(struct order *t)
+{
+    t->wrap = t->interrupted ? make_nosy : NULL;
+    if (!order_set_up(t))
+        return false;
     record(t);
-    open_session(t);
+    order_open_session(t);
     run_ops(t, t->script->ops);
     run_op(t, &(struct order_op){ ORDER_REOPEN, 0, 0 });
     assert_int_equal(lam_image_close(t->image, NULL), 0);
