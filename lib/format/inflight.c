@@ -9,6 +9,19 @@
 
 #include "base/cleanup.h"
 
+void inflight_init(struct inflight *f)
+{
+    *f = (struct inflight){ .first = NULL };
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+}
+
+void inflight_deinit(struct inflight *f)
+{
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->changed);
+}
+
 static bool covers(const struct claim *c, uint64_t offset)
 {
     return offset >= c->range.offset && offset < range_end(c->range);

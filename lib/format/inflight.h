@@ -25,6 +25,9 @@ struct inflight {
     struct claim *first;
 };
 
+void inflight_init(struct inflight *f);
+void inflight_deinit(struct inflight *f);
+
 /* Claims c->range, cut short where another claim begins inside it.  False:
  * another one covers its start; drop the lock and claim_wait(). */
 bool claim_try(struct inflight *f, struct claim *c);

@@ -302,8 +302,7 @@ static struct qcow2 *qcow2_new(const struct format_open *o)
     q->state = QCOW2_READ_ONLY;
     pthread_mutex_init(&q->alloc_lock, NULL);
     pthread_rwlock_init(&q->lock, NULL);
-    pthread_mutex_init(&q->inflight.lock, NULL);
-    pthread_cond_init(&q->inflight.changed, NULL);
+    inflight_init(&q->inflight);
     pthread_mutex_init(&q->flusher.lock, NULL);
     pthread_cond_init(&q->flusher.changed, NULL);
     pthread_mutex_init(&q->codecs.lock, NULL);
@@ -329,8 +328,7 @@ static void qcow2_free(struct qcow2 *q)
     epoch_deinit(&q->epoch);
     pthread_mutex_destroy(&q->alloc_lock);
     pthread_rwlock_destroy(&q->lock);
-    pthread_mutex_destroy(&q->inflight.lock);
-    pthread_cond_destroy(&q->inflight.changed);
+    inflight_deinit(&q->inflight);
     pthread_mutex_destroy(&q->flusher.lock);
     pthread_cond_destroy(&q->flusher.changed);
     pthread_mutex_destroy(&q->failure_lock);
