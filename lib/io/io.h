@@ -20,6 +20,7 @@
 
 #include "base/error.h"
 #include "extent/range.h"
+#include "io/event.h"
 #include "lamella.h"
 
 struct lam_io;
@@ -88,6 +89,10 @@ struct lam_io_ops {
                         enum lam_io_locking locking, struct lam_error *err);
     /* The descriptor below, for lam_io_fd(); NULL: there is none. */
     int (*descriptor)(const struct lam_io *io);
+    /* Told what the engine is about to do (event.h); NULL: does not listen. */
+    void (*event)(struct lam_io *io, enum io_event event);
+    /* The object that this one stands on; NULL: none. */
+    struct lam_io *(*inner)(const struct lam_io *io);
     void (*close)(struct lam_io *io);
 };
 
@@ -207,6 +212,14 @@ void lam_io_close(struct lam_io *io);
 int lam_io_init(struct lam_io *io, const struct lam_io_ops *ops,
                 const char *name, struct lam_error *err);
 void lam_io_deinit(struct lam_io *io);
+
+/* Tells the object what the engine is about to do to it.  May not return before
+ * somebody else has said so (a breakpoint, blkdebug.h). */
+static inline void lam_io_event(struct lam_io *io, enum io_event event)
+{
+    if (io->ops->event)
+        io->ops->event(io, event);
+}
 
 /* ------------------------------------------------------------ transfers */
 

@@ -141,6 +141,16 @@ static int window_descriptor(const struct lam_io *io)
     return lam_io_fd(window_of(io)->inner);
 }
 
+static void window_event(struct lam_io *io, enum io_event event)
+{
+    lam_io_event(window_of(io)->inner, event);
+}
+
+static struct lam_io *window_inner(const struct lam_io *io)
+{
+    return window_of(io)->inner;
+}
+
 static void window_close(struct lam_io *io)
 {
     struct window *w = window_of(io);
@@ -161,6 +171,8 @@ static const struct lam_io_ops window_ops = {
     .extent = window_extent,
     .set_writable = window_set_writable,
     .descriptor = window_descriptor,
+    .event = window_event,
+    .inner = window_inner,
     .close = window_close,
 };
 

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * event.h - what the engine is about to do, told to its host object.
+ *
+ * Ordinary objects do not listen.  The one that injects faults does
+ * (blkdebug.h), and users write rules by these names, which are those of
+ * QEMU's driver of that name; so some stand for steps that we take elsewhere,
+ * or not at all.
+ */
+#ifndef LAM_IO_EVENT_H
+#define LAM_IO_EVENT_H
+
+enum io_event {
+    IO_EVENT_L1_UPDATE,
+    IO_EVENT_L1_GROW_ALLOC_TABLE,
+    IO_EVENT_L1_GROW_WRITE_TABLE,
+    IO_EVENT_L1_GROW_ACTIVATE_TABLE,
+    IO_EVENT_L2_LOAD,
+    IO_EVENT_L2_UPDATE,
+    IO_EVENT_L2_UPDATE_COMPRESSED,
+    IO_EVENT_L2_ALLOC_COW_READ,
+    IO_EVENT_L2_ALLOC_WRITE,
+    IO_EVENT_READ_AIO,
+    IO_EVENT_READ_BACKING_AIO,
+    IO_EVENT_READ_COMPRESSED,
+    IO_EVENT_WRITE_AIO,
+    IO_EVENT_WRITE_COMPRESSED,
+    IO_EVENT_VMSTATE_LOAD,
+    IO_EVENT_VMSTATE_SAVE,
+    IO_EVENT_COW_READ,
+    IO_EVENT_COW_WRITE,
+    IO_EVENT_REFTABLE_LOAD,
+    IO_EVENT_REFTABLE_GROW,
+    IO_EVENT_REFTABLE_UPDATE,
+    IO_EVENT_REFBLOCK_LOAD,
+    IO_EVENT_REFBLOCK_UPDATE,
+    IO_EVENT_REFBLOCK_UPDATE_PART,
+    IO_EVENT_REFBLOCK_ALLOC,
+    IO_EVENT_REFBLOCK_ALLOC_HOOKUP,
+    IO_EVENT_REFBLOCK_ALLOC_WRITE,
+    IO_EVENT_REFBLOCK_ALLOC_WRITE_BLOCKS,
+    IO_EVENT_REFBLOCK_ALLOC_WRITE_TABLE,
+    IO_EVENT_REFBLOCK_ALLOC_SWITCH_TABLE,
+    IO_EVENT_CLUSTER_ALLOC,
+    IO_EVENT_CLUSTER_ALLOC_BYTES,
+    IO_EVENT_CLUSTER_FREE,
+    IO_EVENT_FLUSH_TO_OS,
+    IO_EVENT_FLUSH_TO_DISK,
+    IO_EVENT_PWRITEV_RMW_HEAD,
+    IO_EVENT_PWRITEV_RMW_AFTER_HEAD,
+    IO_EVENT_PWRITEV_RMW_TAIL,
+    IO_EVENT_PWRITEV_RMW_AFTER_TAIL,
+    IO_EVENT_PWRITEV,
+    IO_EVENT_PWRITEV_ZERO,
+    IO_EVENT_PWRITEV_DONE,
+    IO_EVENT_EMPTY_IMAGE_PREPARE,
+    IO_EVENT_L1_SHRINK_WRITE_TABLE,
+    IO_EVENT_L1_SHRINK_FREE_L2_CLUSTERS,
+    IO_EVENT_COR_WRITE,
+    IO_EVENT_CLUSTER_ALLOC_SPACE,
+    IO_EVENT_NONE,              /* always: what is not bound to an event */
+    IO_NB_EVENTS,
+};
+
+/* -1: no event is called @name. */
+int io_event_parse(const char *name);
+
+#endif
