@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * header.h - the header of a sparse extent, and the markers of a
+ * stream-optimized one.
+ *
+ * Numbers are little-endian and places count in sectors of 512 bytes.
+ */
+#ifndef LAM_FORMAT_VMDK_HEADER_H
+#define LAM_FORMAT_VMDK_HEADER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+enum {
+    VMDK_MAGIC = 0x564d444b,        /* "KDMV" */
+    VMDK_HEADER_SIZE = 512,
+    VMDK_GTES = 512,                /* entries of a grain table */
+    VMDK_TABLE_SIZE = 4 * VMDK_GTES,
+    VMDK_GTE_ZERO = 1,              /* a zeroed grain, with that flag */
+    VMDK_MARKER_SIZE = 12,          /* in front of a compressed grain */
+};
+
+enum {
+    VMDK_FLAG_NEWLINES = 1 << 0,    /* the bytes that tell of bad transfers */
+    VMDK_FLAG_REDUNDANT = 1 << 1,   /* there is a second grain directory */
+    VMDK_FLAG_ZEROED = 1 << 2,      /* entries of value 1 are zero grains */
+    VMDK_FLAG_COMPRESSED = 1 << 16,
+    VMDK_FLAG_MARKERS = 1 << 17,
+};
+
+/* The directory is at the end: the footer, a copy of the header, knows. */
+#define VMDK_GD_AT_END UINT64_MAX
+
+/* As it is on disk, in sectors. */
+struct vmdk_header {
+    uint32_t version;               /* 1 to 3 */
+    uint32_t flags;                 /* VMDK_FLAG_... */
+    uint64_t capacity;
+    uint64_t grain_size;
+    uint64_t descriptor_offset, descriptor_size;
+    uint32_t gtes;                  /* entries of a grain table */
+    uint64_t rgd_offset, gd_offset;
+    uint64_t overhead;              /* where the first grain may be */
+    bool unclean;
+    uint16_t compression;           /* 0 none, 1 deflate in a zlib wrapper */
+};
+
+bool vmdk_is_header(const uint8_t *head, size_t length);
+
+/* -EINVAL: not this format.  The fields are not looked at. */
+int vmdk_header_decode(const uint8_t *buf, struct vmdk_header *h,
+                       struct lam_error *err);
+void vmdk_header_encode(const struct vmdk_header *h, uint8_t *buf);
+
+/* Do the fields go together, in a file of @length bytes?  -EUCLEAN, and
+ * -ENOTSUP for what we lack. */
+int vmdk_header_validate(const struct vmdk_header *h, uint64_t length,
+                         struct lam_error *err);
+
+static inline bool vmdk_has_flag(const struct vmdk_header *h, uint32_t flag)
+{
+    return h->flags & flag;
+}
+
+/* Entries of the grain directory. */
+uint64_t vmdk_nb_tables(const struct vmdk_header *h);
+
+#endif

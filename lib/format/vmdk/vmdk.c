@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vmdk.c - the VMDK format as the rest of lamella sees it.
+ */
+#include "format/vmdk/vmdk.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "format/values.h"
+#include "format/vmdk/open.h"
+
+static int vmdk_probe(const uint8_t *head, size_t length)
+{
+    return vmdk_is_header(head, length) ||
+           vmdk_is_descriptor((const char *)head, length) ? 100 : 0;
+}
+
+/* ------------------------------------------------------------ open and close */
+
+static int init_locks(struct vmdk *v, struct lam_error *err)
+{
+    if (pthread_rwlock_init(&v->lock, NULL))
+        return lam_fail(err, ENOMEM, "no memory for a lock");
+    pthread_mutex_init(&v->flush_lock, NULL);
+    pthread_mutex_init(&v->alloc_lock, NULL);
+    pthread_mutex_init(&v->cid_lock, NULL);
+    inflight_init(&v->inflight);
+    return 0;
+}
+
+static void vmdk_free(struct vmdk *v)
+{
+    vmdk_close_extents(v);
+    inflight_deinit(&v->inflight);
+    pthread_rwlock_destroy(&v->lock);
+    pthread_mutex_destroy(&v->flush_lock);
+    pthread_mutex_destroy(&v->alloc_lock);
+    pthread_mutex_destroy(&v->cid_lock);
+    free(v);
+}
+
+static int vmdk_open(const struct format_open *options, void **format,
+                     struct lam_error *err)
+{
+    if (options->snapshot)
+        return lam_fail(err, ENOTSUP, "Format driver 'vmdk' does not support "
+                        "internal snapshots");
+    struct vmdk *v = calloc(1, sizeof *v);
+    if (!v)
+        return lam_fail(err, ENOMEM, "no memory for a VMDK");
+    int rc = init_locks(v, err);
+    if (rc < 0) {
+        free(v);
+        return rc;
+    }
+    v->io = options->io;
+    v->writable = options->writable;
+    v->metadata_only = options->metadata_only;
+    rc = vmdk_open_extents(v, options->files, err);
+    if (rc < 0)
+        vmdk_free(v);
+    else
+        *format = v;
+    return rc;
+}
+
+static int vmdk_close(void *format, struct lam_error *err)
+{
+    struct vmdk *v = format;
+    int rc = v->writable && !v->metadata_only ? vmdk_flush(v, err) : 0;
+
+    vmdk_free(v);
+    return rc;
+}
+
+static int vmdk_set_writable(void *format, bool writable,
+                             struct lam_error *err)
+{
+    struct vmdk *v = format;
+    int rc = writable ? vmdk_judge_writable(v, err) : vmdk_flush(v, err);
+
+    v->writable = writable && rc == 0;
+    return rc;
+}
+
+/* ----------------------------------------------------------------- questions */
+
+static void vmdk_links(void *format, struct format_links *links)
+{
+    const struct vmdk *v = format;
+    bool parent = v->d.parent && v->d.parent_cid != VMDK_NO_CID;
+
+    *links = (struct format_links){
+        .backing_file = parent ? v->d.parent : NULL,
+        .backing_format = parent ? "vmdk" : NULL,
+    };
+}
+
+static uint64_t vmdk_size(void *format)
+{
+    const struct vmdk *v = format;
+
+    return v->size;
+}
+
+static uint64_t vmdk_cluster_size(void *format)
+{
+    const struct vmdk *v = format;
+
+    return v->grain_size;
+}
+
+static struct lam_io *vmdk_extent_io(void *format,
+                                     const struct lam_extent *extent)
+{
+    return vmdk_extent_at(format, extent->offset)->io;
+}
+
+/* -------------------------------------------------------------------- info */
+
+static int describe_extent(const struct vmdk *v, const struct vmdk_extent *e,
+                           struct lam_image_info *info, struct lam_error *err)
+{
+    int rc = values_begin(info, NULL, LAM_VALUE_OBJECT, err);
+
+    if (rc == 0 && e->sparse && e->sparse->compressed)
+        rc = values_bool(info, "compressed", true, err);
+    if (rc == 0)
+        rc = values_number(info, "virtual-size", e->guest.length, err);
+    if (rc == 0 && e->io)
+        rc = values_text(info, "filename", e->io->name, err);
+    if (rc == 0 && e->sparse)
+        rc = values_number(info, "cluster-size", e->sparse->grain_size, err);
+    if (rc == 0)
+        rc = values_text(info, "format", e->io == v->io
+                         ? "" : vmdk_line_type_name(e->type), err);
+    return rc < 0 ? rc : values_end(info, err);
+}
+
+int vmdk_info(void *format, struct lam_image_info *info,
+              struct lam_error *err)
+{
+    const struct vmdk *v = format;
+    int rc = values_number(info, "cid", v->d.cid, err);
+
+    if (rc == 0)
+        rc = values_number(info, "parent-cid", v->d.parent_cid, err);
+    if (rc == 0)
+        rc = values_text(info, "create-type", v->d.create_type, err);
+    if (rc == 0)
+        rc = values_begin(info, "extents", LAM_VALUE_LIST, err);
+    for (size_t i = 0; i < v->nb_extents && rc == 0; i++)
+        rc = describe_extent(v, &v->extents[i], info, err);
+    return rc < 0 ? rc : values_end(info, err);
+}
+
+/* ---------------------------------------------------------------- the table */
+
+const struct format_ops format_vmdk = {
+    .name = "vmdk",
+    .probe = vmdk_probe,
+    .open = vmdk_open,
+    .close = vmdk_close,
+    .set_writable = vmdk_set_writable,
+    .flush = vmdk_flush,
+    .links = vmdk_links,
+    .size = vmdk_size,
+    .cluster_size = vmdk_cluster_size,
+    .map = vmdk_map,
+    .map_for_read = vmdk_map_for_read,
+    .read_compressed = vmdk_read_compressed,
+    .read_compressed_part = vmdk_read_compressed_part,
+    .extent_io = vmdk_extent_io,
+    .info = vmdk_info,
+};
