@@ -23,9 +23,15 @@ void gate_pass_deinit(struct gate_pass *pass)
     *pass = (struct gate_pass)GATE_PASS_INIT;
 }
 
-static const char *edge_name(enum gate_edge edge)
+const char *gate_edge_name(enum gate_edge edge)
 {
-    return edge == GATE_BACKING ? "backing file" : "data file";
+    static const char *const names[] = {
+        [GATE_BACKING] = "backing file",
+        [GATE_DATA] = "data file",
+        [GATE_EXTENT] = "extent file",
+    };
+
+    return names[edge];
 }
 
 static int no_memory(struct lam_error *err)
@@ -40,7 +46,7 @@ static int check_characters(enum gate_edge edge, const char *name,
     for (const char *c = name; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             return lam_fail(err, EUCLEAN, "the name of the %s holds the "
-                            "control character 0x%02x", edge_name(edge),
+                            "control character 0x%02x", gate_edge_name(edge),
                             (unsigned)(unsigned char)*c);
     return 0;
 }
@@ -58,7 +64,7 @@ static int refuse_outside(enum gate_edge edge, const char *name,
                           struct lam_error *err)
 {
     return lam_fail(err, EPERM, "%s '%s' is not a file beneath the image's own "
-                    "directory, which the policy demands", edge_name(edge),
+                    "directory, which the policy demands", gate_edge_name(edge),
                     name);
 }
 
@@ -90,12 +96,12 @@ static int admit_sibling(enum gate_edge edge, const char *overlay,
         return rc;
     if (name_has_protocol(name))
         return lam_fail(err, EPERM, "%s '%s' is not a plain path, which the "
-                        "policy demands", edge_name(edge), name);
+                        "policy demands", gate_edge_name(edge), name);
 
     lam_autofree char *directory = directory_of(overlay);
     if (!directory)
         return no_memory(err);
-    if (edge == GATE_BACKING && *name != '/') {
+    if (edge != GATE_DATA && *name != '/') {
         pass->path = strdup(name);
         rc = pass->path ? 0 : no_memory(err);
     } else {
@@ -121,7 +127,7 @@ int gate_admit(enum lam_policy policy, enum gate_edge edge,
 
     if (policy == LAM_POLICY_NONE)
         return lam_fail(err, EPERM, "the header names the %s '%s', and the "
-                        "policy is to open none", edge_name(edge), name);
+                        "policy is to open none", gate_edge_name(edge), name);
     if (policy == LAM_POLICY_SIBLINGS)
         rc = admit_sibling(edge, overlay, name, &pass, err);
     if (rc < 0)

@@ -8,7 +8,10 @@
 #include "image/image.h"
 #include "image/name.h"
 
-enum gate_edge { GATE_BACKING, GATE_DATA };
+enum gate_edge { GATE_BACKING, GATE_DATA, GATE_EXTENT };
+
+/* "backing file" */
+const char *gate_edge_name(enum gate_edge edge);
 
 /* A way through the gate: how to open the file that a header names. */
 struct gate_pass {

@@ -259,17 +259,18 @@ int layer_attach_format(struct lam_image *image,
 
 /* The file that @image's header calls @name. */
 static int open_named(const struct layer_request *r,
-                      const struct lam_image *image, const char *name,
-                      struct lam_io **io, struct lam_error *err)
+                      const struct lam_image *image, enum gate_edge edge,
+                      const char *name, struct lam_io **io,
+                      struct lam_error *err)
 {
     if (image->guessed && r->options->policy != LAM_POLICY_TRUST)
         return lam_fail(err, EPERM, "the format was guessed, and a guessed "
-                        "format is not followed into the data file '%s'; "
-                        "give it a format", name);
+                        "format is not followed into the %s '%s'; "
+                        "give it a format", gate_edge_name(edge), name);
 
     struct gate_pass pass lam_cleanup(gate_pass_deinit) = GATE_PASS_INIT;
-    int rc = gate_admit(r->options->policy, GATE_DATA, image->path, name,
-                        &pass, err);
+    int rc = gate_admit(r->options->policy, edge, image->path, name, &pass,
+                        err);
     if (rc < 0)
         return rc;
     struct layer_request data = *r;
@@ -296,7 +297,8 @@ static int open_data(const struct layer_request *r, struct lam_image *image,
         lam_error_prefix(err, rc, "Could not open '%s'",
                          r->node->data_file->filename);
     } else if (links.data_file && *links.data_file) {
-        rc = open_named(r, image, links.data_file, &image->data, err);
+        rc = open_named(r, image, GATE_DATA, links.data_file, &image->data,
+                        err);
     } else {
         rc = lam_fail(err, EINVAL, "'data-file' is required for this image");
     }
@@ -319,7 +321,7 @@ static int open_beside(const struct format_files *files, const char *name,
                        struct lam_io **io, struct lam_error *err)
 {
     const struct layer_files *f = (const struct layer_files *)files;
-    int rc = open_named(f->request, f->image, name, io, err);
+    int rc = open_named(f->request, f->image, GATE_EXTENT, name, io, err);
 
     if (rc < 0)
         return rc;
