@@ -71,45 +71,11 @@ static int take_switch(struct parser *p, const char *prefix, const char *key,
     return 0;
 }
 
-/* Bytes, with a suffix K, M, G, T, P or E. */
-static int parse_bytes(const char *text, uint64_t *out)
-{
-    static const char suffixes[] = "KMGTPE";
-    char *end;
-
-    if (*text < '0' || *text > '9')
-        return -EINVAL;
-    errno = 0;
-    uint64_t value = strtoull(text, &end, 10);
-    if (errno)
-        return -errno;
-    if (*end) {
-        char upper = (char)(*end >= 'a' ? *end - 'a' + 'A' : *end);
-        const char *suffix = strchr(suffixes, upper);
-        uint64_t unit = suffix ? UINT64_C(1) << (10 * (suffix - suffixes + 1))
-                               : 1;
-        if ((!suffix && upper != 'B') || end[1]
-            || mul_overflows(value, unit, &value))
-            return -EINVAL;
-    }
-    *out = value;
-    return 0;
-}
-
-/* *@given, unless that is NULL: it is there. */
 static int take_bytes_given(struct parser *p, const char *prefix,
                             const char *key, uint64_t *out, bool *given,
                             struct lam_error *err)
 {
-    const struct keyitem *item = keylist_find(p->keys, prefix, key);
-    if (given)
-        *given = item;
-    if (!item)
-        return 0;
-    if (!item->value || parse_bytes(item->value, out) < 0)
-        return lam_fail(err, EINVAL, "Parameter '%s' expects a non-negative "
-                        "number below 2^64", key);
-    return 0;
+    return keylist_take_bytes(p->keys, prefix, key, out, given, err);
 }
 
 static int take_bytes(struct parser *p, const char *prefix, const char *key,
@@ -218,8 +184,8 @@ static int parse_protocol(struct parser *p, const char *prefix, struct node *n,
     return check_all_used(p, prefix, "Block protocol", driver, err);
 }
 
-static int parse_file(struct parser *p, const char *prefix, struct node *n,
-                      bool may_wrap, struct lam_error *err);
+static int parse_child(struct parser *p, const char *prefix, const char *child,
+                       struct node *n, bool may_wrap, struct lam_error *err);
 
 /* "file": {"driver": "raw", "offset": N, "file": {...}}: part of a file, as
  * for a disk inside a tar archive. */
@@ -232,33 +198,51 @@ static int parse_window(struct parser *p, const char *prefix, struct node *n,
     if (rc == 0)
         rc = take_common(p, prefix, n, err);
     if (rc == 0)
-        rc = parse_file(p, prefix, n, false, err);
+        rc = parse_child(p, prefix, "file", n, false, err);
     return rc < 0 ? rc : check_all_used(p, prefix, "Block format", "raw", err);
 }
 
-/* The "file" key of the node at @prefix. */
-static int parse_file(struct parser *p, const char *prefix, struct node *n,
-                      bool may_wrap, struct lam_error *err)
+/* "file": {"driver": "blkdebug", "image": {...}, ...} */
+static int parse_debug(struct parser *p, const char *prefix, struct node *n,
+                       bool may_wrap, struct lam_error *err)
+{
+    if (n->debug)
+        return lam_fail(err, ENOTSUP, "a blkdebug node on another one is not "
+                        "supported");
+    int rc = debug_from_keys(p->keys, prefix, &n->debug, err);
+    if (rc == 0)
+        rc = take_common(p, prefix, n, err);
+    if (rc == 0)
+        rc = parse_child(p, prefix, "image", n, may_wrap, err);
+    return rc < 0 ? rc : check_all_used(p, prefix, "Block protocol", "blkdebug",
+                                        err);
+}
+
+/* What the node at @prefix stands on, its "file" or "image". */
+static int parse_child(struct parser *p, const char *prefix, const char *child,
+                       struct node *n, bool may_wrap, struct lam_error *err)
 {
     lam_autofree char *reference = NULL, *driver = NULL;
-    int rc = take_string(p, prefix, "file", &reference, err);
+    int rc = take_string(p, prefix, child, &reference, err);
     if (rc < 0)
         return rc;
     if (reference)
         return lam_fail(err, ENOTSUP, "Cannot find device='%s' nor "
                         "node-name='%s'", reference, reference);
-    if (!keylist_has_below(p->keys, prefix, "file"))
+    if (!keylist_has_below(p->keys, prefix, child))
         return lam_fail(err, EINVAL, "A block device must be specified for "
-                        "\"file\"");
+                        "\"%s\"", child);
 
     char below[PREFIX_MAX];
-    rc = sub_prefix(prefix, "file", below, err);
+    rc = sub_prefix(prefix, child, below, err);
     if (rc == 0)
         rc = take_string(p, below, "driver", &driver, err);
     if (rc < 0)
         return rc;
     if (driver && !strcmp(driver, "raw") && may_wrap)
         return parse_window(p, below, n, err);
+    if (driver && !strcmp(driver, "blkdebug"))
+        return parse_debug(p, below, n, may_wrap, err);
     return parse_protocol(p, below, n, driver ? driver : "file", err);
 }
 
@@ -494,8 +478,10 @@ static int fill_image(struct parser *p, const char *prefix, struct node *n,
     if (rc < 0)
         return rc;
     /* A bare file or device: its bytes, as raw shows them. */
-    if (n->driver && known_protocol(n->driver)) {
-        rc = parse_protocol(p, prefix, n, n->driver, err);
+    bool debug = n->driver && !strcmp(n->driver, "blkdebug");
+    if (debug || (n->driver && known_protocol(n->driver))) {
+        rc = debug ? parse_debug(p, prefix, n, true, err)
+                   : parse_protocol(p, prefix, n, n->driver, err);
         free(n->driver);
         n->driver = strdup("raw");
         return rc < 0 || n->driver ? rc
@@ -506,7 +492,7 @@ static int fill_image(struct parser *p, const char *prefix, struct node *n,
     if (!n->driver && !keylist_has_below(p->keys, prefix, "file"))
         return lam_fail(err, EINVAL, "Must specify either driver or file");
 
-    rc = parse_file(p, prefix, n, true, err);
+    rc = parse_child(p, prefix, "file", n, true, err);
     if (rc == 0)
         rc = take_common(p, prefix, n, err);
     return rc < 0 ? rc : parse_format_options(p, prefix, n, err);

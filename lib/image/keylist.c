@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/arith.h"
 #include "base/cleanup.h"
 
 /* More than any description needs; names can come from hostile headers. */
@@ -253,4 +254,46 @@ const char *keylist_unused(const struct keylist *list, const char *prefix)
             return rest;
     }
     return NULL;
+}
+
+/* ------------------------------------------------------------------ values */
+
+/* Bytes, with a suffix K, M, G, T, P or E. */
+static int parse_bytes(const char *text, uint64_t *out)
+{
+    static const char suffixes[] = "KMGTPE";
+    char *end;
+
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    errno = 0;
+    uint64_t value = strtoull(text, &end, 10);
+    if (errno)
+        return -errno;
+    if (*end) {
+        char upper = (char)(*end >= 'a' ? *end - 'a' + 'A' : *end);
+        const char *suffix = strchr(suffixes, upper);
+        uint64_t unit = suffix ? UINT64_C(1) << (10 * (suffix - suffixes + 1))
+                               : 1;
+        if ((!suffix && upper != 'B') || end[1]
+            || mul_overflows(value, unit, &value))
+            return -EINVAL;
+    }
+    *out = value;
+    return 0;
+}
+
+int keylist_take_bytes(struct keylist *list, const char *prefix,
+                       const char *key, uint64_t *out, bool *given,
+                       struct lam_error *err)
+{
+    const struct keyitem *item = keylist_find(list, prefix, key);
+    if (given)
+        *given = item;
+    if (!item)
+        return 0;
+    if (!item->value || parse_bytes(item->value, out) < 0)
+        return lam_fail(err, EINVAL, "Parameter '%s' expects a non-negative "
+                        "number below 2^64", key);
+    return 0;
 }

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -48,5 +49,11 @@ bool keylist_has_below(const struct keylist *list, const char *prefix,
 /* The first key that begins with @prefix and nobody asked for, without the
  * prefix; NULL if all were. */
 const char *keylist_unused(const struct keylist *list, const char *prefix);
+
+/* The size @prefix@key in bytes, maybe with a suffix, into *@out, which stays
+ * if it is not there.  *@given, unless @given is NULL: it is. */
+int keylist_take_bytes(struct keylist *list, const char *prefix,
+                       const char *key, uint64_t *out, bool *given,
+                       struct lam_error *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "image/debug.h"
 #include "io/window.h"
 
 /* As much as the genuine tool looks at. */
@@ -42,6 +43,19 @@ static bool is_writable(const struct layer_request *r, const struct node *node)
         && node->read_only != NODE_ON;
 }
 
+/* What stands between the file and the format.  *@io changes, and is gone after
+ * a failure. */
+static int put_before(const struct node *node, struct lam_io **io,
+                      struct lam_error *err)
+{
+    int rc = 0;
+
+    if (node->window_offset || node->window_size)
+        rc = lam_io_window_new(*io, node->window_offset, node->window_size, io,
+                               err);
+    return rc == 0 && node->debug ? debug_open(node->debug, *io, io, err) : rc;
+}
+
 int layer_open_io(const struct layer_request *r, const struct node *node,
                   struct lam_io **out, struct lam_error *err)
 {
@@ -53,7 +67,7 @@ int layer_open_io(const struct layer_request *r, const struct node *node,
     o.unmap = wants_unmap(r->options, node);
     o.cache = io_cache(r->options, node);
     /* A window asks the file below it for more than it tells us. */
-    if (!r->top && !node->window_offset && !node->window_size)
+    if (!r->top && !node->window_offset && !node->window_size && !node->debug)
         o.pool = r->pool;
     if (pass && pass->dirfd >= 0) {
         o.beneath = true;
@@ -65,11 +79,8 @@ int layer_open_io(const struct layer_request *r, const struct node *node,
     int rc = lam_io_open(o.beneath ? pass->path : node->filename, &o, &io, err);
     if (rc < 0)
         return rc;
-    if (node->window_offset || node->window_size)
-        return lam_io_window_new(io, node->window_offset, node->window_size,
-                                 out, err);
     *out = io;
-    return 0;
+    return put_before(node, out, err);
 }
 
 /*

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "image/debug.h"
 #include "image/describe.h"
 
 void node_free(struct node *node)
@@ -17,6 +18,8 @@ void node_free(struct node *node)
     while (node) {
         struct node *below = node->backing;
         node_free(node->data_file);     /* has no nodes of its own */
+        debug_free(node->debug);
+        free(node->shown);
         free(node->filename);
         free(node->driver);
         free(node->key_secret);
@@ -50,6 +53,32 @@ bool name_has_protocol(const char *name)
     return name[length] == ':';
 }
 
+static int node_from_debug(const char *name, struct node **out,
+                           struct lam_error *err)
+{
+    struct node_debug *debug = NULL;
+    struct node *n = NULL;
+    const char *file;
+    int rc = debug_from_name(name, &debug, &file, err);
+
+    if (rc == 0)
+        rc = node_from_name(file, &n, err);
+    if (rc == 0 && (n->debug || n->described))
+        rc = lam_fail(err, ENOTSUP, "blkdebug: '%s' is not a plain file name",
+                      file);
+    if (rc == 0) {
+        n->debug = lam_take(&debug);
+        n->shown = strdup(name);
+        rc = n->shown ? 0 : no_memory(err);
+    }
+    debug_free(debug);
+    if (rc < 0)
+        node_free(n);
+    else
+        *out = n;
+    return rc;
+}
+
 int node_from_name(const char *name, struct node **out, struct lam_error *err)
 {
     if (!strncmp(name, "json:", 5)) {
@@ -57,6 +86,8 @@ int node_from_name(const char *name, struct node **out, struct lam_error *err)
         int rc = keylist_from_json(&keys, name + 5, err);
         return rc < 0 ? rc : node_from_keys(&keys, out, err);
     }
+    if (!strncmp(name, "blkdebug:", 9))
+        return node_from_debug(name, out, err);
     /* "file:" and a path, be it relative, absolute or behind two slashes that
      * start a URL: the path's own slashes may be many. */
     if (!strncmp(name, "file:", 5))
@@ -115,6 +146,8 @@ char *node_show(const struct node *node, const char *driver)
 {
     bool window = node->window_offset || node->window_size;
     bool raw = node->raw_offset || node->raw_size;
+    if (node->shown)
+        return strdup(node->shown);
     if (!window && !raw)
         return strdup(node->filename);
 

@@ -12,6 +12,8 @@
 
 #include "base/error.h"
 
+struct node_debug;
+
 enum node_switch { NODE_UNSET, NODE_OFF, NODE_ON };
 
 /* One image of a graph as described by its name. */
@@ -20,6 +22,8 @@ struct node {
     char *driver;               /* format; NULL: not said */
     const char *protocol;       /* "file", "host_device"; NULL: not said */
     bool described;             /* json: or key=value, not a plain name */
+    struct node_debug *debug;   /* how its host object fails; or NULL */
+    char *shown;                /* what info calls it; NULL: see node_show() */
     uint64_t raw_offset, raw_size;          /* of driver raw */
     uint64_t window_offset, window_size;    /* of a raw node below another
                                                format */
@@ -49,7 +53,7 @@ void node_free(struct node *node);
 /* A path as it is, for names that must not be taken for anything else. */
 int node_from_path(const char *path, struct node **out, struct lam_error *err);
 
-/* PATH, file:PATH, file:///PATH, json:{...}.  -EINVAL, -ENOTSUP for drivers
+/* PATH, file:PATH, file:///PATH, blkdebug:CONFIG:PATH, json:{...}.  -EINVAL, -ENOTSUP for drivers
  * and options that we do not have, by name. */
 int node_from_name(const char *name, struct node **out, struct lam_error *err);
 

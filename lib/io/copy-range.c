@@ -25,8 +25,9 @@ static bool same_object(const struct lam_io *a, const struct lam_io *b)
 bool lam_io_can_copy_range(const struct lam_io *to, const struct lam_io *from)
 {
     return !to->ops->inner && !from->ops->inner && to->writable &&
-           !to->limits.is_block_device && !from->limits.is_block_device && lam_io_fd(to) >= 0 &&
-           lam_io_fd(from) >= 0 && !same_object(to, from);
+           !to->limits.is_block_device && !from->limits.is_block_device &&
+           lam_io_fd(to) >= 0 && lam_io_fd(from) >= 0 &&
+           !same_object(to, from);
 }
 
 /* Through the page cache, if need be. */
