@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/arith.h"
 #include "base/cleanup.h"
+#include "image/debug.h"
 #include "format/format.h"
 
 enum { MAX_NODES = 1024, PREFIX_MAX = 1024 };
