@@ -94,12 +94,6 @@ void cli_trace(const struct cli *cli, const char *text)
     free(word);
 }
 
-int cli_help(const struct cli *cli, const char *synopsis, const char *text)
-{
-    printf("Usage:\n\n  %s %s\n\n%s", cli->program, synopsis, text);
-    return cli_finish(cli, 0);
-}
-
 /*
  * Callers of qemu-img read the third word as a version number and compare it
  * with what they need, so it is the version we are compatible with.

@@ -17,17 +17,6 @@ struct cli {
     struct lam_keyring *keyring;    /* what --object has brought */
 };
 
-/*
- * argv[0] is cli->command, so that getopt_long()'s messages name it; returns
- * the exit status.
- */
-typedef int cmd_fn(const struct cli *cli, int argc, char **argv);
-
-cmd_fn cmd_amend, cmd_bench, cmd_bitmap, cmd_chain, cmd_check, cmd_commit,
-       cmd_compare, cmd_convert, cmd_create, cmd_dd, cmd_info, cmd_io,
-       cmd_map, cmd_measure, cmd_overlay, cmd_rebase, cmd_resize,
-       cmd_snapshot, cmd_stream;
-
 /* "PROGRAM: message\n" on stderr. */
 void cli_error(const struct cli *cli, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
@@ -50,11 +39,6 @@ int cli_try_help(const struct cli *cli);
 /* -T: there are no events to trace, which is said as qemu-img says it of one
  * that it does not know. */
 void cli_trace(const struct cli *cli, const char *text);
-
-/*
- * --help: "Usage:\n\n  PROGRAM " @synopsis, then @text, on stdout.  Returns 0.
- */
-int cli_help(const struct cli *cli, const char *synopsis, const char *text);
 
 /* --version on stdout.  Returns 0. */
 int cli_version(const struct cli *cli);

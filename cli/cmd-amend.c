@@ -10,35 +10,6 @@
 #include "progress.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "amend [-f FMT | --image-opts] [-t CACHE] [--force] [-p] [-q]\n"
-    "        [--object OBJECT] -o OPTIONS FILENAME";
-
-static const char help[] =
-    "Change an image's version and features in place.\n\n"
-    "Options:\n"
-    "  -o, --options OPTIONS  what is to become of it, \"key=value,...\"; "
-    "\"help\"\n"
-    "                         lists the keys\n"
-    "  -f, --format FMT       the image's format (default: look at the file)\n"
-    "      --image-opts       FILENAME is a list "
-    "\"driver=...,file.filename=...\"\n"
-    "  -t, --cache CACHE      none, writeback (default), writethrough,\n"
-    "                         directsync or unsafe\n"
-    "  -p, --progress         show progress\n"
-    "  -q, --quiet            print nothing but errors\n"
-    "      --force            overwrite a key slot in use, erase the last "
-    "one\n"
-    "      --object OBJECT    define a secret: \"secret,id=ID,...\"\n"
-    "      --untrusted        open no file that the image's header names\n"
-    "  -h, --help             print this help\n\n"
-    "Each step is made by one write of the image's header: whenever it is\n"
-    "killed, the image is whole, and its disk the same.  Exit status: 0 done\n"
-    "and on disk, 1 failed.\n\n"
-    "Examples:\n"
-    "  amend -f qcow2 -o compat=1.1,lazy_refcounts=on disk.qcow2\n"
-    "  amend -f qcow2 -o compat=0.10,refcount_bits=16 disk.qcow2\n";
-
 static const char options_help[] =
     "Amend options for 'qcow2':\n"
     "  backing_file=<str>     - File name of a base image\n"
@@ -86,14 +57,18 @@ struct request {
 
 enum { OPT_FORCE = OPT_OWN };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    { "options", required_argument, NULL, 'o' },
-    { "cache", required_argument, NULL, 't' },
-    { "progress", no_argument, NULL, 'p' },
-    { "quiet", no_argument, NULL, 'q' },
-    { "force", no_argument, NULL, OPT_FORCE },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 'o', "options", "OPTIONS",
+      "what is to become of it, \"key=value,...\"; \"help\" lists the "
+      "keys", 0 },
+    SOURCE_OPTIONS,
+    OPTION_CACHE('t'),
+    OPTION_PROGRESS,
+    OPTION_QUIET,
+    { OPT_FORCE, "force", NULL,
+      "overwrite a key slot in use, erase the last one", 0 },
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------- command line */
@@ -124,11 +99,11 @@ static int take_cache(const struct cli *cli, struct amend_args *args,
 }
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct amend_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct amend_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 'o':
         return take_options(cli, args, optarg);
     case 't':
@@ -168,14 +143,11 @@ static int help_on_options(const struct cli *cli, const char *format)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct amend_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_amend, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "ho:f:t:pq", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     if (!args->has_options)
         return cli_usage(cli, "Must specify options (-o)");
     if (args->ask_help && args->source.format)
@@ -407,7 +379,7 @@ static int run(const struct cli *cli, const struct amend_args *args)
     return cli_finish(cli, rc < 0);
 }
 
-int cmd_amend(const struct cli *cli, int argc, char **argv)
+static int run_amend(const struct cli *cli, int argc, char **argv)
 {
     struct amend_args args = { .filename = NULL };
     int status = parse_args(cli, argc, argv, &args);
@@ -417,3 +389,21 @@ int cmd_amend(const struct cli *cli, int argc, char **argv)
     keyvals_deinit(&args.options);
     return status;
 }
+
+const struct command command_amend = {
+    .name = "amend",
+    .run = run_amend,
+    .summary = "Change an image's version and features in place",
+    .synopsis =
+        "[-f FMT | --image-opts] [-t CACHE] [--force] [-p] [-q] [--object "
+        "OBJECT] -o OPTIONS FILENAME",
+    .options = option_rows,
+    .notes =
+        "Each step is made by one write of the image's header: whenever it "
+        "is killed, the image is whole, and its disk the same.",
+    .status =
+        "0 done and on disk, 1 failed.",
+    .examples =
+        "-f qcow2 -o compat=1.1,lazy_refcounts=on disk.qcow2\n"
+        "-f qcow2 -o compat=0.10,refcount_bits=16 disk.qcow2\n",
+};

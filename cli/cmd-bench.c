@@ -24,48 +24,6 @@
 
 #include "source-option.h"
 
-static const char synopsis[] =
-    "bench [-f FMT | --image-opts] [-t CACHE] [-c COUNT] [-d DEPTH]\n"
-    "        [-o OFFSET] [-s BUFFER_SIZE] [-S STEP_SIZE] [-i AIO] [-n] [-q] "
-    "[-U]\n"
-    "        [-w [--pattern PATTERN] [--flush-interval INTERVAL "
-    "[--no-drain]]]\n"
-    "        FILENAME";
-
-static const char help[] =
-    "Send requests at regular offsets and tell how long they took.\n\n"
-    "Options:\n"
-    "  -c, --count COUNT              number of requests (default: 75000)\n"
-    "  -d, --depth DEPTH              requests under way at once (default: "
-    "64);\n"
-    "                                 fewer where the page cache serves them\n"
-    "  -s, --buffer-size BUFFER_SIZE  bytes a request (default: 4096)\n"
-    "  -o, --offset OFFSET            of the first request (default: 0)\n"
-    "  -S, --step-size STEP_SIZE      from one request to the next (default:\n"
-    "                                 BUFFER_SIZE); begins anew at the end\n"
-    "  -w, --write                    write; the default is to read\n"
-    "      --pattern PATTERN          the byte to write (default: 0)\n"
-    "      --flush-interval INTERVAL  flush after so many requests\n"
-    "      --no-drain                 the others go on during a flush\n"
-    "  -f, --format FMT               the image's format (default: look at "
-    "it)\n"
-    "      --image-opts               FILENAME is a list "
-    "\"driver=...,file.filename=...\"\n"
-    "  -t, --cache CACHE              none, writeback (default), "
-    "writethrough,\n"
-    "                                 directsync or unsafe\n"
-    "  -i, --aio AIO                  threads, native or io_uring: accepted\n"
-    "  -n, --native                   accepted\n"
-    "  -q, --quiet                    print nothing but errors\n"
-    "  -U, --force-share              take no lock: the image may be in use\n"
-    "      --object OBJECT            define a secret\n"
-    "      --untrusted                open no file that the image's header "
-    "names\n"
-    "  -h, --help                     print this help\n\n"
-    "Exit status: 0 done, 1 failed.\n\n"
-    "Example:\n"
-    "  bench -w -c 10000 -d 1 -S 64k --pattern 165 -f qcow2 disk.qcow2\n";
-
 struct bench_args {
     struct source_options source;
     const char *filename;
@@ -77,23 +35,29 @@ struct bench_args {
 
 enum { OPT_PATTERN = OPT_OWN, OPT_INTERVAL, OPT_NO_DRAIN };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    SHARE_LONG_OPTION,
-    { "count", required_argument, NULL, 'c' },
-    { "depth", required_argument, NULL, 'd' },
-    { "buffer-size", required_argument, NULL, 's' },
-    { "step-size", required_argument, NULL, 'S' },
-    { "offset", required_argument, NULL, 'o' },
-    { "cache", required_argument, NULL, 't' },
-    { "aio", required_argument, NULL, 'i' },
-    { "native", no_argument, NULL, 'n' },
-    { "write", no_argument, NULL, 'w' },
-    { "quiet", no_argument, NULL, 'q' },
-    { "pattern", required_argument, NULL, OPT_PATTERN },
-    { "flush-interval", required_argument, NULL, OPT_INTERVAL },
-    { "no-drain", no_argument, NULL, OPT_NO_DRAIN },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 'c', "count", "COUNT", "number of requests (default: 75000)", 0 },
+    { 'd', "depth", "DEPTH",
+      "requests under way at once (default: 64); fewer where the page cache "
+      "serves them", 0 },
+    { 's', "buffer-size", "BUFFER_SIZE", "bytes a request (default: 4096)", 0 },
+    { 'o', "offset", "OFFSET", "of the first request (default: 0)", 0 },
+    { 'S', "step-size", "STEP_SIZE",
+      "from one request to the next (default: BUFFER_SIZE); begins anew at "
+      "the end", 0 },
+    { 'w', "write", NULL, "write; the default is to read", 0 },
+    { OPT_PATTERN, "pattern", "PATTERN", "the byte to write (default: 0)", 0 },
+    { OPT_INTERVAL, "flush-interval", "INTERVAL",
+      "flush after so many requests", 0 },
+    { OPT_NO_DRAIN, "no-drain", NULL, "the others go on during a flush", 0 },
+    SOURCE_OPTIONS,
+    OPTION_CACHE('t'),
+    { 'i', "aio", "AIO", "threads, native or io_uring: accepted", 0 },
+    { 'n', "native", NULL, "accepted", 0 },
+    OPTION_QUIET,
+    OPTION_SHARE,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------- command line */
@@ -190,11 +154,11 @@ static int take_value(const struct cli *cli, int c, struct bench_args *args)
     }
 }
 
-static int take_option(const struct cli *cli, int c, struct bench_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct bench_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 'w':
         args->write = true;
         return -1;
@@ -227,15 +191,12 @@ static int check_args(const struct cli *cli, const struct bench_args *args)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct bench_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_bench, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hc:d:f:i:no:qs:S:t:wU", long_options,
-                            NULL)) != -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
-    int status = source_operand(cli, argc, argv, &args->source,
+    if (status >= 0)
+        return status;
+    status = source_operand(cli, argc, argv, &args->source,
                                 &args->filename);
     return status >= 0 ? status : check_args(cli, args);
 }
@@ -516,7 +477,7 @@ static int open_image(const struct cli *cli, const struct bench_args *args,
     return rc;
 }
 
-int cmd_bench(const struct cli *cli, int argc, char **argv)
+static int run_bench(const struct cli *cli, int argc, char **argv)
 {
     struct bench_args args = { .count = 75000, .depth = 64, .size = 4096,
                                .cache = LAM_CACHE_WRITEBACK };
@@ -537,3 +498,19 @@ int cmd_bench(const struct cli *cli, int argc, char **argv)
     }
     return cli_finish(cli, status);
 }
+
+const struct command command_bench = {
+    .name = "bench",
+    .run = run_bench,
+    .summary = "Time many requests of one kind",
+    .synopsis =
+        "[-f FMT | --image-opts] [-t CACHE] [-c COUNT] [-d DEPTH] [-o "
+        "OFFSET] [-s BUFFER_SIZE] [-S STEP_SIZE] [-i AIO] [-n] [-q] [-U] [-w "
+        "[--pattern PATTERN] [--flush-interval INTERVAL [--no-drain]]] "
+        "FILENAME",
+    .about =
+        "Send requests at regular offsets and tell how long they took.",
+    .options = option_rows,
+    .examples =
+        "-w -c 10000 -d 1 -S 64k --pattern 165 -f qcow2 disk.qcow2\n",
+};

@@ -10,41 +10,6 @@
 
 #include "source-option.h"
 
-static const char synopsis[] =
-    "bitmap (--add | --remove | --clear | --enable | --disable |\n"
-    "        --merge SOURCE)... [-f FMT | --image-opts] [-g SIZE]\n"
-    "        [-b SOURCE_FILE [-F SOURCE_FMT]] FILENAME BITMAP";
-
-static const char help[] =
-    "Change a persistent dirty bitmap of an image: a record, kept in the "
-    "image, of\nwhich parts of the disk have been written.\n\n"
-    "Actions, as many as you like, done in their order:\n"
-    "      --add              make it, recording from now on\n"
-    "      --remove           delete it, also one that was left in use\n"
-    "      --clear            nothing is dirty any more\n"
-    "      --enable           begin to record\n"
-    "      --disable          stop recording; the contents stay\n"
-    "      --merge SOURCE     what is dirty in bitmap SOURCE is dirty here "
-    "too\n\n"
-    "Options:\n"
-    "  -g, --granularity SIZE  bytes a bit, with --add: a power of two from\n"
-    "                         512 to 2G (default: the cluster size, 4K to "
-    "64K)\n"
-    "  -b, --source-file FILE SOURCE is a bitmap of this image\n"
-    "  -F, --source-format FMT  its format (default: look at the file)\n"
-    "  -f, --format FMT       the image's format (default: look at the file)\n"
-    "      --image-opts       FILENAME is a list "
-    "\"driver=...,file.filename=...\"\n"
-    "      --object OBJECT    define a secret: \"secret,id=ID,...\"\n"
-    "      --untrusted        open no file that the image's header names\n"
-    "  -h, --help             print this help\n\n"
-    "Each action is on disk before the next one begins, and is made by one\n"
-    "write of the image's header.  Exit status: 0 done, 1 failed: then the\n"
-    "actions before the one that failed have been done.\n\n"
-    "Examples:\n"
-    "  bitmap --add -g 64K disk.qcow2 monday\n"
-    "  bitmap --disable --merge tuesday disk.qcow2 monday\n";
-
 enum { MAX_ACTIONS = 256 };
 
 enum { OPT_ADD = OPT_OWN, OPT_REMOVE, OPT_CLEAR, OPT_ENABLE, OPT_DISABLE,
@@ -75,18 +40,26 @@ struct bitmap_args {
     uint64_t granularity;
 };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    { "add", no_argument, NULL, OPT_ADD },
-    { "remove", no_argument, NULL, OPT_REMOVE },
-    { "clear", no_argument, NULL, OPT_CLEAR },
-    { "enable", no_argument, NULL, OPT_ENABLE },
-    { "disable", no_argument, NULL, OPT_DISABLE },
-    { "merge", required_argument, NULL, OPT_MERGE },
-    { "granularity", required_argument, NULL, 'g' },
-    { "source-file", required_argument, NULL, 'b' },
-    { "source-format", required_argument, NULL, 'F' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 0, NULL, NULL, "Actions, as many as you like, done in their order", 0 },
+    { OPT_ADD, "add", NULL, "make it, recording from now on", 0 },
+    { OPT_REMOVE, "remove", NULL,
+      "delete it, also one that was left in use", 0 },
+    { OPT_CLEAR, "clear", NULL, "nothing is dirty any more", 0 },
+    { OPT_ENABLE, "enable", NULL, "begin to record", 0 },
+    { OPT_DISABLE, "disable", NULL, "stop recording; the contents stay", 0 },
+    { OPT_MERGE, "merge", "SOURCE",
+      "what is dirty in bitmap SOURCE is dirty here too", 0 },
+    { 0, NULL, NULL, "Options", 0 },
+    { 'g', "granularity", "SIZE",
+      "bytes a bit, with --add: a power of two from 512 to 2G (default: the "
+      "cluster size, 4K to 64K)", 0 },
+    { 'b', "source-file", "FILE", "SOURCE is a bitmap of this image", 0 },
+    { 'F', "source-format",
+      "FMT", "its format (default: look at the file)", 0 },
+    SOURCE_OPTIONS,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------- arguments */
@@ -119,11 +92,11 @@ static int take_granularity(const struct cli *cli, struct bitmap_args *args)
 }
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct bitmap_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct bitmap_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 'g':
         return take_granularity(cli, args);
     case 'b':
@@ -159,14 +132,11 @@ static const char *contradiction(const struct bitmap_args *args, int operands)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct bitmap_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_bitmap, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "b:f:F:g:h", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     const char *wrong = contradiction(args, argc - optind);
     if (wrong) {
         cli_error(cli, "%s", wrong);
@@ -248,7 +218,7 @@ static int run(const struct cli *cli, const struct bitmap_args *args,
     return status;
 }
 
-int cmd_bitmap(const struct cli *cli, int argc, char **argv)
+static int run_bitmap(const struct cli *cli, int argc, char **argv)
 {
     struct bitmap_args args = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
@@ -268,3 +238,26 @@ int cmd_bitmap(const struct cli *cli, int argc, char **argv)
     }
     return status;
 }
+
+const struct command command_bitmap = {
+    .name = "bitmap",
+    .run = run_bitmap,
+    .summary = "Change a persistent dirty bitmap of an image",
+    .synopsis =
+        "(--add | --remove | --clear | --enable | --disable | --merge "
+        "SOURCE)... [-f FMT | --image-opts] [-g SIZE] [-b SOURCE_FILE [-F "
+        "SOURCE_FMT]] FILENAME BITMAP",
+    .about =
+        "Change a persistent dirty bitmap of an image: a record, kept in the "
+        "image, of which parts of the disk have been written.",
+    .options = option_rows,
+    .notes =
+        "Each action is on disk before the next one begins, and is made by "
+        "one write of the image's header.",
+    .status =
+        "0 done, 1 failed: then the actions before the one that failed have "
+        "been done.",
+    .examples =
+        "--add -g 64K disk.qcow2 monday\n"
+        "--disable --merge tuesday disk.qcow2 monday\n",
+};

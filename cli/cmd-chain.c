@@ -11,58 +11,37 @@
 #include "print.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "chain [-f FMT | --image-opts] [-U] [--output human|json] IMAGE";
-
-static const char help[] =
-    "Show the layers of an image, top first.\n\n"
-    "Options:\n"
-    "  -f, --format FMT     format of the top (default: look at it)\n"
-    "      --image-opts     IMAGE is a list \"key=value,...\"\n"
-    "      --output FORMAT  human (default) or json\n"
-    "  -U, --force-share    open the files without locks\n"
-    "      --object OBJECT  a secret, for encrypted images\n"
-    "      --untrusted      open no file that the image's header names\n"
-    "  -h, --help           print this help\n\n"
-    "A layer has a virtual size; its own data, that is what is stored in it and\n"
-    "not below; how much of that IMAGE shows, the rest being hidden by layers\n"
-    "above; the host space of its file; and an age, the time since its file was\n"
-    "written to.  Warnings tell of formats that are not recorded, of absolute\n"
-    "names, of sizes that differ, and of files that were written to after their\n"
-    "overlay was made.\n\n"
-    "Example:\n"
-    "  chain vm1.qcow2\n";
-
 struct chain_args {
     struct source_options source;
     const char *image;
     bool json;
 };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    SHARE_LONG_OPTION,
-    OUTPUT_LONG_OPTION,
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    SOURCE_OPTIONS,
+    OPTION_OUTPUT,
+    { 'U', "force-share", NULL, "open the files without locks", 0 },
+    OPTION_HELP,
+    { 0 },
 };
+
+static int take_option(const struct cli *cli, int key, void *opaque)
+{
+    struct chain_args *args = opaque;
+
+    if (key == OPT_OUTPUT)
+        return output_option(cli, optarg, &args->json) < 0 ? 1 : -1;
+    return source_option(cli, key, &args->source);
+}
 
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct chain_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_chain, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hf:U", long_options, NULL)) != -1) {
-        int status = -1;
-
-        if (c == 'h')
-            status = cli_help(cli, synopsis, help);
-        else if (c != OPT_OUTPUT)
-            status = source_option(cli, c, &args->source);
-        else if (output_option(cli, optarg, &args->json) < 0)
-            status = 1;
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     return source_operand(cli, argc, argv, &args->source, &args->image);
 }
 
@@ -158,7 +137,7 @@ static void print_all(const struct chain *chain)
         print_layer(&chain->layers[i], i);
 }
 
-int cmd_chain(const struct cli *cli, int argc, char **argv)
+static int run_chain(const struct cli *cli, int argc, char **argv)
 {
     struct chain_args args = { .image = NULL };
     struct lam_error err = LAM_ERROR_INIT;
@@ -183,3 +162,23 @@ int cmd_chain(const struct cli *cli, int argc, char **argv)
     lam_image_close(image, NULL);
     return cli_finish(cli, status);
 }
+
+const struct command command_chain = {
+    .name = "chain",
+    .run = run_chain,
+    .summary = "Show an image's layers and what each holds",
+    .synopsis =
+        "[-f FMT | --image-opts] [-U] [--output human|json] IMAGE",
+    .about =
+        "Show the layers of an image, top first.",
+    .options = option_rows,
+    .notes =
+        "A layer has a virtual size; its own data, that is what is stored in "
+        "it and not below; how much of that IMAGE shows, the rest being "
+        "hidden by layers above; the host space of its file; and an age, the "
+        "time since its file was written to.  Warnings tell of formats that "
+        "are not recorded, of absolute names, of sizes that differ, and of "
+        "files that were written to after their overlay was made.",
+    .examples =
+        "vm1.qcow2\n",
+};

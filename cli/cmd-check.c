@@ -10,35 +10,6 @@
 #include "print.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "check [-f FMT | --image-opts] [-T CACHE] [-r leaks|all] [-q] [-U]\n"
-    "        [--output human|json] FILENAME";
-
-static const char help[] =
-    "Check the metadata of an image, and repair it with -r.\n\n"
-    "Options:\n"
-    "  -f, --format FMT     the image's format (default: look at the file)\n"
-    "      --image-opts     FILENAME is a list \"driver=...,file.filename=...\""
-    "\n"
-    "  -T, --cache MODE     none, writeback (default), writethrough,\n"
-    "                       directsync or unsafe\n"
-    "  -r, --repair WHAT    leaks: free clusters that nothing refers to;\n"
-    "                       all: whatever can be put right without guessing\n"
-    "  -U, --force-share    take no lock: the image may be in use\n"
-    "  -q, --quiet          no summary, only what is wrong and the status\n"
-    "      --output FORMAT  human (default) or json\n"
-    "      --untrusted      open no file that the image's header names\n"
-    "  -h, --help           print this help\n\n"
-    "Backing files are not opened; they may be missing.\n"
-    "After repairs the image is checked again: that result counts.  Where a\n"
-    "table cannot be read, what only it could refer to is not freed.\n\n"
-    "Exit status: 0 nothing wrong; 1 the check could not be completed;\n"
-    "2 corruption; 3 leaked clusters only (space is wasted, data are safe);\n"
-    "63 the format has nothing to check.\n\n"
-    "Example:\n"
-    "  check --output=json disk.qcow2\n"
-    "  check -r leaks disk.qcow2\n";
-
 enum {
     STATUS_CLEAN = 0, STATUS_FAILED = 1, STATUS_CORRUPT = 2, STATUS_LEAKS = 3,
     STATUS_NO_CHECK = 63,
@@ -51,14 +22,17 @@ struct check_args {
     unsigned repair;            /* LAM_REPAIR_... */
 };
 
-static const struct option long_options[] = {
-    OUTPUT_LONG_OPTION,
-    SOURCE_LONG_OPTIONS,
-    SHARE_LONG_OPTION,
-    { "quiet", no_argument, NULL, 'q' },
-    { "cache", required_argument, NULL, 'T' },
-    { "repair", required_argument, NULL, 'r' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    SOURCE_OPTIONS,
+    OPTION_CACHE('T'),
+    { 'r', "repair", "WHAT",
+      "leaks: free clusters that nothing refers to; all: whatever can be put "
+      "right without guessing", 0 },
+    OPTION_SHARE,
+    { 'q', "quiet", NULL, "no summary, only what is wrong and the status", 0 },
+    OPTION_OUTPUT,
+    OPTION_HELP,
+    { 0 },
 };
 
 static int repair_option(const struct cli *cli, const char *what,
@@ -75,11 +49,11 @@ static int repair_option(const struct cli *cli, const char *what,
 }
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct check_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct check_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 'q':
         args->quiet = true;
         return -1;
@@ -98,14 +72,11 @@ static int take_option(const struct cli *cli, int c, struct check_args *args)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct check_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_check, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hqf:T:r:U", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     return source_operand(cli, argc, argv, &args->source, &args->filename);
 }
 
@@ -249,7 +220,7 @@ static int check(const struct cli *cli, const struct check_args *args,
     return status_of(rc, &result);
 }
 
-int cmd_check(const struct cli *cli, int argc, char **argv)
+static int run_check(const struct cli *cli, int argc, char **argv)
 {
     struct check_args args = { .filename = NULL };
     struct lam_image *image;
@@ -270,3 +241,26 @@ int cmd_check(const struct cli *cli, int argc, char **argv)
     lam_image_close(image, NULL);
     return cli_finish(cli, status);
 }
+
+const struct command command_check = {
+    .name = "check",
+    .run = run_check,
+    .summary = "Check the metadata of an image",
+    .synopsis =
+        "[-f FMT | --image-opts] [-T CACHE] [-r leaks|all] [-q] [-U] "
+        "[--output human|json] FILENAME",
+    .about =
+        "Check the metadata of an image, and repair it with -r.",
+    .options = option_rows,
+    .notes =
+        "Backing files are not opened; they may be missing. After repairs "
+        "the image is checked again: that result counts.  Where a table "
+        "cannot be read, what only it could refer to is not freed.",
+    .status =
+        "0 nothing wrong; 1 the check could not be completed; 2 corruption; "
+        "3 leaked clusters only (space is wasted, data are safe); 63 the "
+        "format has nothing to check.",
+    .examples =
+        "--output=json disk.qcow2\n"
+        "-r leaks disk.qcow2\n",
+};

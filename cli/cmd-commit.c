@@ -10,35 +10,6 @@
 #include "progress.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "commit [-f FMT | --image-opts] [-t CACHE] [-b BASE] [-d] [-r RATE]\n"
-    "         [-p] [-q] FILENAME";
-
-static const char help[] =
-    "Write what an overlay holds into its backing file, then empty the\n"
-    "overlay.\n\n"
-    "Options:\n"
-    "  -f, --format FMT       format of the overlay (default: look at it)\n"
-    "      --image-opts       FILENAME is a list \"key=value,...\"\n"
-    "  -b, --base BASE        write into this layer of the chain rather than\n"
-    "                         the next one; the layers between become invalid\n"
-    "                         (implies -d)\n"
-    "  -d, --drop             leave the overlay as it is: it is not needed\n"
-    "                         any more\n"
-    "  -t, --cache CACHE      cache mode (writeback)\n"
-    "  -r, --rate RATE        bytes a second to write at most\n"
-    "  -p, --progress         show progress\n"
-    "  -q, --quiet            print nothing but errors\n"
-    "      --object OBJECT    a secret, for encrypted images\n"
-    "      --untrusted        open no file that the image's header names\n"
-    "  -h, --help             print this help\n\n"
-    "A backing file that is smaller grows first.  Other overlays of the file\n"
-    "that is written to do not read as before.  Interrupted at any moment, the\n"
-    "overlay reads the same, and running the command again finishes.\n\n"
-    "Examples:\n"
-    "  commit overlay.qcow2\n"
-    "  commit -b base.qcow2 -p top.qcow2\n";
-
 struct commit_args {
     struct source_options source;
     const char *filename;
@@ -47,15 +18,19 @@ struct commit_args {
     uint64_t rate;
 };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    { "cache", required_argument, NULL, 't' },
-    { "base", required_argument, NULL, 'b' },
-    { "drop", no_argument, NULL, 'd' },
-    { "rate", required_argument, NULL, 'r' },
-    { "progress", no_argument, NULL, 'p' },
-    { "quiet", no_argument, NULL, 'q' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    SOURCE_OPTIONS,
+    { 'b', "base", "BASE",
+      "write into this layer of the chain rather than the next one; the "
+      "layers between become invalid (implies -d)", 0 },
+    { 'd', "drop", NULL,
+      "leave the overlay as it is: it is not needed any more", 0 },
+    OPTION_CACHE('t'),
+    { 'r', "rate", "RATE", "bytes a second to write at most", 0 },
+    OPTION_PROGRESS,
+    OPTION_QUIET,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------- command line */
@@ -69,11 +44,11 @@ static int take_rate(const struct cli *cli, uint64_t *rate)
 }
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct commit_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct commit_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 't':
         args->source.cache = optarg;
         return -1;
@@ -101,15 +76,12 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct commit_args *args)
 {
     enum lam_cache_mode cache;
-    int c;
+    int status = command_parse(cli, &command_commit, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hf:t:b:dr:pq", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
-    int status = source_operand(cli, argc, argv, &args->source,
+    if (status >= 0)
+        return status;
+    status = source_operand(cli, argc, argv, &args->source,
                                 &args->filename);
     if (status >= 0 || !args->source.cache ||
         lam_cache_mode_parse(args->source.cache, &cache, NULL) == 0)
@@ -171,7 +143,7 @@ static int commit(const struct cli *cli, const struct commit_args *args,
     return rc;
 }
 
-int cmd_commit(const struct cli *cli, int argc, char **argv)
+static int run_commit(const struct cli *cli, int argc, char **argv)
 {
     struct commit_args args = { .filename = NULL };
     struct lam_error err = LAM_ERROR_INIT;
@@ -195,3 +167,24 @@ int cmd_commit(const struct cli *cli, int argc, char **argv)
         puts("Image committed.");
     return cli_finish(cli, interrupt_status(rc));
 }
+
+const struct command command_commit = {
+    .name = "commit",
+    .run = run_commit,
+    .summary = "Write an overlay's data into its backing file",
+    .synopsis =
+        "[-f FMT | --image-opts] [-t CACHE] [-b BASE] [-d] [-r RATE] [-p] "
+        "[-q] FILENAME",
+    .about =
+        "Write what an overlay holds into its backing file, then empty the "
+        "overlay.",
+    .options = option_rows,
+    .notes =
+        "A backing file that is smaller grows first.  Other overlays of the "
+        "file that is written to do not read as before.  Interrupted at any "
+        "moment, the overlay reads the same, and running the command again "
+        "finishes.",
+    .examples =
+        "overlay.qcow2\n"
+        "-b base.qcow2 -p top.qcow2\n",
+};

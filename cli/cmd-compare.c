@@ -3,39 +3,12 @@
  * cmd-compare.c - `compare`: does a guest see the same in two images?
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 
-#include "option.h"
 #include "progress.h"
-
-static const char synopsis[] =
-    "compare [-f FMT] [-F FMT] [--image-opts] [-T CACHE] [-s] [-p] [-q]\n"
-    "        [-U] FILENAME1 FILENAME2";
-
-static const char help[] =
-    "Check if two images have the same contents.\n\n"
-    "Options:\n"
-    "  -f, --a-format FMT   format of FILENAME1 (default: look at the file)\n"
-    "  -F, --b-format FMT   format of FILENAME2 (default: look at the file)\n"
-    "      --image-opts     the names are lists "
-    "\"driver=...,file.filename=...\"\n"
-    "  -T, --cache MODE     none, writeback (default), writethrough,\n"
-    "                       directsync or unsafe\n"
-    "  -s, --strict         sizes and allocation must be equal as well\n"
-    "  -p, --progress       show progress\n"
-    "  -q, --quiet          print nothing but errors\n"
-    "  -U, --force-share    take no lock: the images may be in use\n"
-    "      --untrusted      open no file that an image's header names\n"
-    "  -h, --help           print this help\n\n"
-    "The shorter image counts as filled up with zeroes, unless -s is given.\n"
-    "A mismatch is told by the offset of its first 512-byte sector.\n\n"
-    "Exit status: 0 identical; 1 different; 2 an image cannot be opened, or\n"
-    "another error; 3 the map of an image cannot be read; 4 its data cannot.\n\n"
-    "Example:\n"
-    "  compare -f raw -F qcow2 /dev/vg/volume backup.qcow2\n";
+#include "source-option.h"
 
 enum {
     STATUS_EQUAL = 0, STATUS_DIFFERENT = 1, STATUS_ERROR = 2,
@@ -49,52 +22,29 @@ struct compare_args {
     bool strict, progress, quiet;
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_UNTRUSTED };
-
-static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
-    { "quiet", no_argument, NULL, 'q' },
-    { "progress", no_argument, NULL, 'p' },
-    { "a-format", required_argument, NULL, 'f' },
-    { "b-format", required_argument, NULL, 'F' },
-    { "strict", no_argument, NULL, 's' },
-    { "cache", required_argument, NULL, 'T' },
-    { "force-share", no_argument, NULL, 'U' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 'f', "a-format", "FMT",
+      "format of FILENAME1 (default: look at the file)", 0 },
+    { 'F', "b-format", "FMT",
+      "format of FILENAME2 (default: look at the file)", 0 },
+    OPTION_IMAGE_OPTS,
+    OPTION_OBJECT,
+    OPTION_UNTRUSTED,
+    OPTION_CACHE('T'),
+    { 's', "strict", NULL, "sizes and allocation must be equal as well", 0 },
+    OPTION_PROGRESS,
+    OPTION_QUIET,
+    OPTION_SHARE,
+    OPTION_HELP,
+    { 0 },
 };
 
-/* The switches; false if @c is not one of them. */
-static bool take_switch(int c, struct compare_args *args)
-{
-    switch (c) {
-    case 'q':
-        return args->quiet = true;
-    case 'p':
-        return args->progress = true;
-    case 's':
-        return args->strict = true;
-    case 'U':
-        return args->source.force_share = true;
-    case OPT_IMAGE_OPTS:
-        return args->source.image_opts = true;
-    case OPT_UNTRUSTED:
-        return args->source.untrusted = true;
-    default:
-        return false;
-    }
-}
-
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct compare_args *args)
+static int take_option(const struct cli *cli, int key, void *opaque)
 {
-    struct lam_error err = LAM_ERROR_INIT;
+    struct compare_args *args = opaque;
 
-    switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
+    switch (key) {
     case 'f':
         args->format[0] = optarg;
         return -1;
@@ -104,30 +54,28 @@ static int take_option(const struct cli *cli, int c, struct compare_args *args)
     case 'T':
         args->source.cache = optarg;
         return -1;
-    case OPT_OBJECT:
-        if (object_option(cli, optarg, &err) == 0)
-            return -1;
-        cli_report(cli, &err);
-        return STATUS_ERROR;
-    case '?':
-        return cli_try_help(cli);
-    default:
-        take_switch(c, args);
+    case 's':
+        args->strict = true;
         return -1;
+    case 'p':
+        args->progress = true;
+        return -1;
+    case 'q':
+        args->quiet = true;
+        return -1;
+    default:
+        return source_option(cli, key, &args->source) < 0 ? -1 : STATUS_ERROR;
     }
 }
 
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct compare_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_compare, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hqpf:F:sT:U", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     if (optind != argc - 2)
         return cli_usage(cli, "Expecting two image file names");
     args->filename[0] = argv[optind];
@@ -214,7 +162,7 @@ static int compare(const struct cli *cli, const struct compare_args *args,
     return status;
 }
 
-int cmd_compare(const struct cli *cli, int argc, char **argv)
+static int run_compare(const struct cli *cli, int argc, char **argv)
 {
     struct compare_args args = { .quiet = false };
     struct lam_image *image[2] = { NULL, NULL };
@@ -231,3 +179,22 @@ int cmd_compare(const struct cli *cli, int argc, char **argv)
     lam_image_close(image[0], NULL);
     return cli_finish(cli, status);
 }
+
+const struct command command_compare = {
+    .name = "compare",
+    .run = run_compare,
+    .summary = "Check if two images have the same contents",
+    .synopsis =
+        "[-f FMT] [-F FMT] [--image-opts] [-T CACHE] [-s] [-p] [-q] [-U] "
+        "FILENAME1 FILENAME2",
+    .options = option_rows,
+    .notes =
+        "The shorter image counts as filled up with zeroes, unless -s is "
+        "given. A mismatch is told by the offset of its first 512-byte "
+        "sector.",
+    .status =
+        "0 identical; 1 different; 2 an image cannot be opened, or another "
+        "error; 3 the map of an image cannot be read; 4 its data cannot.",
+    .examples =
+        "-f raw -F qcow2 /dev/vg/volume backup.qcow2\n",
+};

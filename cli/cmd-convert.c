@@ -377,7 +377,7 @@ static int run(struct convert *c)
     return rc;
 }
 
-int cmd_convert(const struct cli *cli, int argc, char **argv)
+static int run_convert(const struct cli *cli, int argc, char **argv)
 {
     struct convert c = { .cli = cli };
 
@@ -392,3 +392,28 @@ int cmd_convert(const struct cli *cli, int argc, char **argv)
     convert_args_deinit(&c.args);
     return status;
 }
+
+const struct command command_convert = {
+    .name = "convert",
+    .run = run_convert,
+    .summary = "Copy images to another image or device, thin",
+    .synopsis =
+        "[-f FMT | --image-opts] [-T CACHE] [-U] [-l SNAPSHOT] [-O FMT | "
+        "--target-image-opts] [-o OPTIONS] [-t CACHE] [-n] [-B FILE [-F "
+        "FMT]] [-c] [-S SIZE] [-m N] [-r RATE] [-p] [-q] [--salvage] "
+        "[--digest NAME] [--verify] ... SOURCE [SOURCE ...] TARGET",
+    .about =
+        "Copy the guest contents of SOURCE (several: one after another) to "
+        "TARGET. What is known to be zero is not read, and is given as "
+        "little space as the target allows.  Exit status 0 means that the "
+        "target is on disk.",
+    .options = convert_options,
+    .notes =
+        "TARGET may be a block device (with -n), a FIFO, /dev/stdout, or - "
+        "for standard output (raw only; called as qemu-img, - is a file).  A "
+        "target that this command created is removed if it fails.",
+    .examples =
+        "-n -t none -O raw overlay.qcow2 /dev/vg/volume\n"
+        "-c -O qcow2 -o compression_type=zstd disk.raw disk.qcow2\n"
+        "--explain -n -t none overlay.qcow2 /dev/vg/volume\n",
+};

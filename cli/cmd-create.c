@@ -3,46 +3,18 @@
  * cmd-create.c - `create`: a new image, perhaps on top of a backing file.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "option.h"
-
-static const char synopsis[] =
-    "create [-f FMT] [-o OPTIONS] [-b BACKING_FILE [-F BACKING_FMT]] [-u]\n"
-    "        [-q] FILENAME [SIZE]";
-
-static const char help[] =
-    "Create and format a new image file.\n\n"
-    "Options:\n"
-    "  -f, --format FMT           format of the new image: qcow2, luks or\n"
-    "                             raw (default)\n"
-    "  -o, --options OPTIONS      options of the format, \"key=value,...\";\n"
-    "                             several -o add up; \"-o help\" lists them\n"
-    "  -b, --backing FILE         new image shows FILE where it has no data\n"
-    "                             itself; a relative name counts from the new\n"
-    "                             image's directory\n"
-    "  -F, --backing-format FMT   format of the backing file\n"
-    "  -u, --backing-unsafe       do not open the backing file\n"
-    "  -q, --quiet                print nothing but errors\n"
-    "      --untrusted            open no file that another one's header "
-    "names:\n"
-    "                             the backing file may have none itself\n"
-    "  -h, --help                 print this help\n\n"
-    "FILENAME is replaced if it exists.  SIZE is in bytes, or with a suffix\n"
-    "(k M G T P E, powers of 1024); with -b its default is the size of the\n"
-    "backing file.\n\n"
-    "Examples:\n"
-    "  create -f qcow2 disk.qcow2 20G\n"
-    "  create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2\n";
+#include "source-option.h"
 
 struct create_args {
     const char *format;
     const char *filename;
     const char *size;           /* the positional argument, or NULL */
     const char *help;           /* the -o list that asked for help */
-    struct keyvals options;
+    struct keyvals options;     /* -o */
+    struct keyvals own;         /* -b and -F */
     bool unchecked, quiet, untrusted;
 };
 
@@ -63,92 +35,87 @@ static int fail_text(const struct cli *cli, const struct create_args *args,
 
 /* ------------------------------------------------------------- command line */
 
-enum { OPT_OBJECT = 256, OPT_UNTRUSTED };
-
-static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
-    { "quiet", no_argument, NULL, 'q' },
-    { "format", required_argument, NULL, 'f' },
-    { "options", required_argument, NULL, 'o' },
-    { "backing", required_argument, NULL, 'b' },
-    { "backing-format", required_argument, NULL, 'F' },
-    { "backing-unsafe", no_argument, NULL, 'u' },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 'f', "format", "FMT",
+      "format of the new image: qcow2, luks or raw (default)", 0 },
+    { 'o', "options", "OPTIONS",
+      "options of the format, \"key=value,...\"; several -o add up; \"-o "
+      "help\" lists them", 0 },
+    { 'b', "backing", "FILE",
+      "new image shows FILE where it has no data itself; a relative name "
+      "counts from the new image's directory", 0 },
+    { 'F', "backing-format", "FMT", "format of the backing file", 0 },
+    { 'u', "backing-unsafe", NULL, "do not open the backing file", 0 },
+    OPTION_QUIET,
+    OPTION_OBJECT,
+    OPTION_UNTRUSTED,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* An option that adds to the list of -o.  -b and -F win over it whatever the
  * order, so they are kept apart until the end. */
-static int take_option(const struct cli *cli, int c, struct create_args *args,
-                       struct keyvals *own)
+static int take_pair(const struct cli *cli, int key, struct create_args *args)
 {
     struct lam_error err = LAM_ERROR_INIT;
-    int rc = 0;
+    int rc;
 
-    switch (c) {
-    case 'o':
-        if (keyvals_ask_help(optarg)) {
-            args->help = optarg;
-            return 0;
-        }
-        rc = keyvals_parse(&args->options, optarg, &err);
-        break;
-    case 'b':
-        rc = keyvals_set(own, "backing_file", optarg, &err);
-        break;
-    case 'F':
-        rc = keyvals_set(own, "backing_fmt", optarg, &err);
-        break;
-    case OPT_OBJECT:
-        rc = object_option(cli, optarg, &err);
-        break;
+    if (key == 'o' && keyvals_ask_help(optarg)) {
+        args->help = optarg;
+        return -1;
     }
+    rc = key == 'o' ? keyvals_parse(&args->options, optarg, &err)
+                    : keyvals_set(&args->own, key == 'b' ? "backing_file"
+                                                         : "backing_fmt",
+                                  optarg, &err);
     if (rc < 0)
         cli_report(cli, &err);
-    return rc;
+    return rc < 0 ? 1 : -1;
 }
 
-/* 0, or the exit status plus one when the command ends here. */
-static int parse_args(const struct cli *cli, int argc, char **argv,
-                      struct create_args *args, struct keyvals *own)
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int key, void *opaque)
 {
-    int c;
+    struct create_args *args = opaque;
 
-    while ((c = getopt_long(argc, argv, "hqf:o:b:F:u", long_options, NULL)) !=
-           -1) {
-        switch (c) {
-        case 'h':
-            return 1 + cli_help(cli, synopsis, help);
-        case 'q':
-            args->quiet = true;
-            break;
-        case 'f':
-            args->format = optarg;
-            break;
-        case 'u':
-            args->unchecked = true;
-            break;
-        case OPT_UNTRUSTED:
-            args->untrusted = true;
-            break;
-        case '?':
-            return 1 + cli_try_help(cli);
-        default:
-            if (take_option(cli, c, args, own) < 0)
-                return 2;
-        }
+    switch (key) {
+    case 'q':
+        args->quiet = true;
+        return -1;
+    case 'f':
+        args->format = optarg;
+        return -1;
+    case 'u':
+        args->unchecked = true;
+        return -1;
+    case OPT_UNTRUSTED:
+        args->untrusted = true;
+        return -1;
+    case OPT_OBJECT:
+        return take_object(cli, optarg);
+    default:
+        return take_pair(cli, key, args);
     }
+}
+
+static int parse_args(const struct cli *cli, int argc, char **argv,
+                      struct create_args *args)
+{
+    int status = command_parse(cli, &command_create, argc, argv, take_option,
+                               args);
+
+    if (status >= 0)
+        return status;
     if (optind < argc)
         args->filename = argv[optind++];
     if (optind < argc)
         args->size = argv[optind++];
     if (optind < argc)
-        return 1 + cli_usage(cli, "Unexpected argument: %s", argv[optind]);
-    return 0;
+        return cli_usage(cli, "Unexpected argument: %s", argv[optind]);
+    return -1;
 }
 
-/* --------------------------------------------------------- the backing file */
+/* -------------------------------------------------------- the backing file */
 
 /* A relative path counts from the directory of the new image; what has a
  * protocol ("nbd:", "json:") stands for itself.  NULL: no memory. */
@@ -289,9 +256,9 @@ static int add_size(const struct cli *cli, struct create_args *args)
 }
 
 /* -b and -F over what -o said, where the format can have a backing file. */
-static int add_own_options(const struct cli *cli, struct create_args *args,
-                           const struct keyvals *own)
+static int add_own_options(const struct cli *cli, struct create_args *args)
 {
+    const struct keyvals *own = &args->own;
     struct lam_error err = LAM_ERROR_INIT;
 
     if (own->count && strcmp(args->format, "qcow2")) {
@@ -334,15 +301,14 @@ static int create(const struct cli *cli, const struct create_args *args)
     return rc;
 }
 
-static int run(const struct cli *cli, struct create_args *args,
-               const struct keyvals *own)
+static int run(const struct cli *cli, struct create_args *args)
 {
     if (!create_format_known(args->format)) {
         cli_error(cli, "%s: Unknown file format '%s'", args->filename,
                   args->format);
         return 1;
     }
-    if (add_size(cli, args) < 0 || add_own_options(cli, args, own) < 0 ||
+    if (add_size(cli, args) < 0 || add_own_options(cli, args) < 0 ||
         check_backing(cli, args) < 0)
         return 1;
     if (!keyvals_get(&args->options, "size")) {
@@ -354,11 +320,10 @@ static int run(const struct cli *cli, struct create_args *args,
     return cli_finish(cli, 0);
 }
 
-int cmd_create(const struct cli *cli, int argc, char **argv)
+static int run_create(const struct cli *cli, int argc, char **argv)
 {
     struct create_args args = { .format = "raw" };
-    struct keyvals own = { NULL, 0 };
-    int status = parse_args(cli, argc, argv, &args, &own) - 1;
+    int status = parse_args(cli, argc, argv, &args);
 
     if (status < 0 && args.help && !create_format_known(args.format)) {
         cli_error(cli, "Unknown file format '%s'", args.format);
@@ -369,9 +334,26 @@ int cmd_create(const struct cli *cli, int argc, char **argv)
     } else if (status < 0 && !args.filename) {
         status = cli_usage(cli, "Expecting image file name");
     } else if (status < 0) {
-        status = run(cli, &args, &own);
+        status = run(cli, &args);
     }
     keyvals_deinit(&args.options);
-    keyvals_deinit(&own);
+    keyvals_deinit(&args.own);
     return status;
 }
+
+const struct command command_create = {
+    .name = "create",
+    .run = run_create,
+    .summary = "Create and format a new image file",
+    .synopsis =
+        "[-f FMT] [-o OPTIONS] [-b BACKING_FILE [-F BACKING_FMT]] [-u] [-q] "
+        "FILENAME [SIZE]",
+    .options = option_rows,
+    .notes =
+        "FILENAME is replaced if it exists.  SIZE is in bytes, or with a "
+        "suffix (k M G T P E, powers of 1024); with -b its default is the "
+        "size of the backing file.",
+    .examples =
+        "-f qcow2 disk.qcow2 20G\n"
+        "-f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2\n",
+};

@@ -6,7 +6,6 @@
  * skipped included, and the output is always made anew.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,31 +13,7 @@
 #include "convert-target.h"
 #include "interrupt.h"
 #include "progress.h"
-
-static const char synopsis[] =
-    "dd [-f FMT | --image-opts] [-O FMT] [-U] [bs=BYTES] [count=BLOCKS]\n"
-    "        [skip=BLOCKS] if=INPUT of=OUTPUT";
-
-static const char help[] =
-    "Copy a part of INPUT to a new image OUTPUT.\n\n"
-    "Options:\n"
-    "  -f, --format FMT         format of INPUT (default: look at it)\n"
-    "      --image-opts         INPUT is \"key=value,...\", not a name\n"
-    "  -O, --output-format FMT  raw (default), qcow2 or luks\n"
-    "  -U, --force-share        do not lock INPUT\n"
-    "      --untrusted          open no file that INPUT's header names\n"
-    "  -h, --help               print this help\n\n"
-    "Operands:\n"
-    "  bs=BYTES      size of a block (default: 512)\n"
-    "  count=BLOCKS  copy nothing from this block of INPUT on; unlike the\n"
-    "                system's dd, what is skipped counts\n"
-    "  skip=BLOCKS   leave out so many at the start of INPUT\n"
-    "  if=INPUT      to read from\n"
-    "  of=OUTPUT     to make, or to replace\n\n"
-    "The size of OUTPUT is that of the part, rounded up to 512 bytes; a device\n"
-    "keeps its own.  SIGUSR1 prints how far the copy is.\n\n"
-    "Example:\n"
-    "  dd -f qcow2 -O raw bs=1M count=1 if=disk.qcow2 of=head.raw\n";
+#include "source-option.h"
 
 struct dd {
     const struct cli *cli;
@@ -48,17 +23,12 @@ struct dd {
     bool has_count;
 };
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_UNTRUSTED };
-
-static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
-    { "format", required_argument, NULL, 'f' },
-    { "output-format", required_argument, NULL, 'O' },
-    { "force-share", no_argument, NULL, 'U' },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    SOURCE_OPTIONS,
+    { 'O', "output-format", "FMT", "raw (default), qcow2 or luks", 0 },
+    OPTION_SHARE,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------ operands */
@@ -136,31 +106,14 @@ static int take_operand(struct dd *dd, const char *text)
 
 /* ------------------------------------------------------------ options */
 
-static int take_option(struct dd *dd, int c)
+static int take_option(const struct cli *cli, int key, void *opaque)
 {
-    struct lam_error err = LAM_ERROR_INIT;
+    struct dd *dd = opaque;
 
-    switch (c) {
-    case 'f':
-        dd->args.source.format = optarg;
-        return 0;
-    case 'O':
-        dd->args.format = optarg;
-        return 0;
-    case 'U':
-        dd->args.source.force_share = true;
-        return 0;
-    case OPT_IMAGE_OPTS:
-        dd->args.source.image_opts = true;
-        return 0;
-    case OPT_UNTRUSTED:
-        dd->args.source.untrusted = true;
-        return 0;
-    }
-    int rc = object_option(dd->cli, optarg, &err);
-    if (rc < 0)
-        cli_report(dd->cli, &err);
-    return rc;
+    if (key != 'O')
+        return source_option(cli, key, &dd->args.source);
+    dd->args.format = optarg;
+    return -1;
 }
 
 static const char *contradiction(const struct dd *dd)
@@ -176,16 +129,11 @@ static const char *contradiction(const struct dd *dd)
 /* -1: go on; else the exit status. */
 static int parse_args(struct dd *dd, int argc, char **argv)
 {
-    int c;
+    int status = command_parse(dd->cli, &command_dd, argc, argv, take_option,
+                               dd);
 
-    while ((c = getopt_long(argc, argv, "hf:O:U", long_options, NULL)) != -1) {
-        if (c == 'h')
-            return cli_help(dd->cli, synopsis, help);
-        if (c == '?')
-            return cli_try_help(dd->cli);
-        if (take_option(dd, c) < 0)
-            return 1;
-    }
+    if (status >= 0)
+        return status;
     for (; optind < argc; optind++)
         if (take_operand(dd, argv[optind]) < 0)
             return 1;
@@ -262,7 +210,7 @@ static int run(struct dd *dd, enum target_rest *rest)
     return rc;
 }
 
-int cmd_dd(const struct cli *cli, int argc, char **argv)
+static int run_dd(const struct cli *cli, int argc, char **argv)
 {
     struct dd dd = { .cli = cli, .block = 512 };
     enum target_rest rest = TARGET_UNTOUCHED;
@@ -279,3 +227,25 @@ int cmd_dd(const struct cli *cli, int argc, char **argv)
                            target_rest_text(rest));
     return rc == 0 ? cli_finish(cli, 0) : status;
 }
+
+const struct command command_dd = {
+    .name = "dd",
+    .run = run_dd,
+    .summary = "Copy a part of an image to a new one",
+    .synopsis =
+        "[-f FMT | --image-opts] [-O FMT] [-U] [bs=BYTES] [count=BLOCKS] "
+        "[skip=BLOCKS] if=INPUT of=OUTPUT",
+    .about =
+        "Copy a part of INPUT to a new image OUTPUT.",
+    .options = option_rows,
+    .notes =
+        "Operands: bs=BYTES      size of a block (default: 512) "
+        "count=BLOCKS  copy nothing from this block of INPUT on; unlike the "
+        "system's dd, what is skipped counts skip=BLOCKS   leave out so many "
+        "at the start of INPUT if=INPUT      to read from of=OUTPUT     to "
+        "make, or to replace\n\n"
+        "The size of OUTPUT is that of the part, rounded up to 512 bytes; a "
+        "device keeps its own.  SIGUSR1 prints how far the copy is.",
+    .examples =
+        "-f qcow2 -O raw bs=1M count=1 if=disk.qcow2 of=head.raw\n",
+};

@@ -11,47 +11,28 @@
 #include "print.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "info [-f FMT | --image-opts] [-b] [-U] [--output human|json] FILENAME";
-
-static const char help[] =
-    "Display information about an image.\n\n"
-    "Options:\n"
-    "  -f, --format FMT      the image's format (default: look at the file)\n"
-    "      --image-opts      FILENAME is a list \"driver=...,file.filename="
-    "...\"\n"
-    "  -b, --backing-chain   show the backing files as well, top first\n"
-    "  -U, --force-share     take no lock: the image may be in use\n"
-    "      --output FORMAT   human (default) or json\n"
-    "      --untrusted       the image came from a stranger: open no file that\n"
-    "                        its header names (not with -b)\n"
-    "  -h, --help            print this help\n\n"
-    "Without -b neither a backing file nor a data file is opened; they may be\n"
-    "missing.\n\n"
-    "Examples:\n"
-    "  info disk.qcow2\n"
-    "  info --backing-chain --output=json overlay.qcow2\n";
-
 struct info_args {
     const char *filename;
     struct source_options source;
     bool json, chain;
 };
 
-static const struct option long_options[] = {
-    OUTPUT_LONG_OPTION,
-    SOURCE_LONG_OPTIONS,
-    SHARE_LONG_OPTION,
-    { "backing-chain", no_argument, NULL, 'b' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    SOURCE_OPTIONS,
+    { 'b', "backing-chain", NULL,
+      "show the backing files as well, top first", 0 },
+    OPTION_SHARE,
+    OPTION_OUTPUT,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct info_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct info_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 'b':
         args->chain = true;
         return -1;
@@ -65,14 +46,12 @@ static int take_option(const struct cli *cli, int c, struct info_args *args)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct info_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_info, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hf:bU", long_options, NULL)) != -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
-    int status = source_operand(cli, argc, argv, &args->source,
+    if (status >= 0)
+        return status;
+    status = source_operand(cli, argc, argv, &args->source,
                                 &args->filename);
     if (status >= 0)
         return status;
@@ -233,7 +212,7 @@ static void print_layers_json(const struct layers *layers, bool chain)
     json_object_put(value);
 }
 
-int cmd_info(const struct cli *cli, int argc, char **argv)
+static int run_info(const struct cli *cli, int argc, char **argv)
 {
     struct info_args args = { .filename = NULL };
     int status = parse_args(cli, argc, argv, &args);
@@ -252,3 +231,18 @@ int cmd_info(const struct cli *cli, int argc, char **argv)
     layers_deinit(&layers);
     return cli_finish(cli, status);
 }
+
+const struct command command_info = {
+    .name = "info",
+    .run = run_info,
+    .summary = "Display information about an image",
+    .synopsis =
+        "[-f FMT | --image-opts] [-b] [-U] [--output human|json] FILENAME",
+    .options = option_rows,
+    .notes =
+        "Without -b neither a backing file nor a data file is opened; they "
+        "may be missing.",
+    .examples =
+        "disk.qcow2\n"
+        "--backing-chain --output=json overlay.qcow2\n",
+};

@@ -6,39 +6,37 @@
  * Commands come from -c, or else from standard input after a prompt.  All are
  * run whatever fails; the exit status is 1 if one did.
  */
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io-aio.h"
 #include "io-command.h"
-#include "option.h"
+#include "source-option.h"
 
-static const char synopsis[] = "[OPTION]... [-c COMMAND]... [FILE]";
-
-static const char help_text[] =
-    "Read, write and exercise an image by commands.\n\n"
-    "  -c, --cmd COMMAND     run this command; may be given several times.\n"
-    "                        Without it commands are read from stdin\n"
-    "  -f, --format FMT      format of FILE (default: look at it)\n"
-    "      --image-opts      FILE is key=value,...\n"
-    "  -r, --read-only       open read-only\n"
-    "  -s, --snapshot        write to a temporary overlay\n"
-    "  -n, --nocache         same as -t none\n"
-    "  -t, --cache MODE      none, writeback, writethrough, directsync or\n"
-    "                        unsafe\n"
-    "  -d, --discard MODE    ignore, or unmap (default)\n"
-    "  -C, --copy-on-read    store what is read from the backing file\n"
-    "  -i, --aio MODE        threads, native or io_uring; checked only\n"
-    "  -k, --native-aio      same as -i native\n"
-    "  -m, --misalign        buffers at misaligned addresses\n"
-    "  -U, --force-share     take no lock (with -r)\n"
-    "  -T, --trace PATTERN   there are no events to trace\n"
-    "  -h, --help            this text\n"
-    "  -V, --version         the version\n\n"
-    "-c help lists the commands.\n";
-
-enum { OPTION_OBJECT = 256, OPTION_IMAGE_OPTS };
+static const struct command_option option_rows[] = {
+    { 'c', "cmd", "COMMAND",
+      "run this command; may be given several times.  Without it commands are "
+      "read from stdin", 0 },
+    OPTION_FORMAT,
+    OPTION_IMAGE_OPTS,
+    { 'r', "read-only", NULL, "open read-only", 0 },
+    { 's', "snapshot", NULL, "write to a temporary overlay", 0 },
+    { 'n', "nocache", NULL, "same as -t none", 0 },
+    OPTION_CACHE('t'),
+    { 'd', "discard", "ignore|unmap",
+      "what to do with discards (default: unmap)", 0 },
+    { 'C', "copy-on-read", NULL,
+      "store what is read from the backing file", 0 },
+    { 'i', "aio", "AIO", "threads, native or io_uring: accepted", 0 },
+    { 'k', "native-aio", NULL, "same as -i native", 0 },
+    { 'm', "misalign", NULL, "buffers at misaligned addresses", 0 },
+    { 'U', "force-share", NULL, "take no lock (with -r)", 0 },
+    { 'T', "trace", "PATTERN", "there are no events to trace", 0 },
+    { 'V', "version", NULL, "the version", 0 },
+    OPTION_OBJECT,
+    OPTION_HELP,
+    { 0 },
+};
 
 struct io_arguments {
     struct io_open_spec spec;
@@ -58,33 +56,14 @@ static int set_format(struct io_arguments *args, const char *format)
     return args->spec.format ? GO_ON : 1;
 }
 
-static int take_object(const struct cli *cli, const char *text)
-{
-    struct lam_error err = LAM_ERROR_INIT;
-
-    if (object_option(cli, text, &err) == 0)
-        return GO_ON;
-    cli_report(cli, &err);
-    return 1;
-}
-
-/* What getopt_long() has already complained about. */
-static int mistaken(const struct cli *cli)
-{
-    if (!cli->as_qemu)
-        return cli_try_help(cli);
-    cli_help(cli, synopsis, help_text);
-    return 1;
-}
-
 static int checked(int rc)
 {
     return rc < 0 ? 1 : GO_ON;
 }
 
-static int parse_option(const struct cli *cli, int letter,
-                        struct io_arguments *args)
+static int parse_option(const struct cli *cli, int letter, void *opaque)
 {
+    struct io_arguments *args = opaque;
     struct io_open_spec *spec = &args->spec;
 
     switch (letter) {
@@ -101,49 +80,24 @@ static int parse_option(const struct cli *cli, int letter,
     case 'd': return checked(io_parse_discard(cli, optarg, spec));
     case 'i': return checked(io_parse_aio(cli, optarg, spec));
     case 'T': cli_trace(cli, optarg); return GO_ON;
-    case 'h': return cli_help(cli, synopsis, help_text);
     case 'V': return cli_version(cli);
-    case OPTION_OBJECT: return take_object(cli, optarg);
-    case OPTION_IMAGE_OPTS: args->image_opts = true; return GO_ON;
-    default:  return mistaken(cli);
+    case OPT_OBJECT: return take_object(cli, optarg);
+    default:  args->image_opts = true; return GO_ON;
     }
 }
 
 static int parse_arguments(const struct cli *cli, int argc, char **argv,
                            struct io_arguments *args)
 {
-    static const struct option options[] = {
-        { "aio", required_argument, NULL, 'i' },
-        { "cache", required_argument, NULL, 't' },
-        { "cmd", required_argument, NULL, 'c' },
-        { "copy-on-read", no_argument, NULL, 'C' },
-        { "discard", required_argument, NULL, 'd' },
-        { "force-share", no_argument, NULL, 'U' },
-        { "format", required_argument, NULL, 'f' },
-        { "help", no_argument, NULL, 'h' },
-        { "image-opts", no_argument, NULL, OPTION_IMAGE_OPTS },
-        { "misalign", no_argument, NULL, 'm' },
-        { "native-aio", no_argument, NULL, 'k' },
-        { "nocache", no_argument, NULL, 'n' },
-        { "object", required_argument, NULL, OPTION_OBJECT },
-        { "read-only", no_argument, NULL, 'r' },
-        { "snapshot", no_argument, NULL, 's' },
-        { "trace", required_argument, NULL, 'T' },
-        { "version", no_argument, NULL, 'V' },
-        { NULL, 0, NULL, 0 },
-    };
-    int letter;
+    int status = command_parse(cli, &command_io, argc, argv, parse_option,
+                               args);
 
-    while ((letter = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", options,
-                                 NULL)) != -1) {
-        int status = parse_option(cli, letter, args);
-        if (status != GO_ON)
-            return status;
-    }
+    if (status != GO_ON)
+        return status;
     if (argc - optind > 1) {
         if (!cli->as_qemu)
             return cli_usage(cli, "Unexpected argument: %s", argv[optind + 1]);
-        return mistaken(cli);
+        return command_mistake(cli, &command_io);
     }
     args->file = argv[optind];
     if (args->image_opts && args->spec.format) {
@@ -225,7 +179,7 @@ static int run_session(const struct cli *cli, struct io_arguments *args)
     return cli_finish(cli, good ? 0 : 1);
 }
 
-int cmd_io(const struct cli *cli, int argc, char **argv)
+static int run_io(const struct cli *cli, int argc, char **argv)
 {
     struct io_arguments args = { .spec = IO_OPEN_SPEC_INIT };
 
@@ -243,3 +197,25 @@ int cmd_io(const struct cli *cli, int argc, char **argv)
     free(args.commands);
     return status;
 }
+
+const struct command command_io = {
+    .name = "io",
+    .run = run_io,
+    .summary = "Read, write and exercise an image (as qemu-io does)",
+    .synopsis =
+        "[-f FMT | --image-opts] [-rsnmCkU] [-t CACHE] [-d MODE] [-i AIO] "
+        " [-c COMMAND]... [FILE]",
+    .about =
+        "Commands come from -c or, without it, from standard input, after a "
+        "prompt.  All are run whatever fails.",
+    .options = option_rows,
+    .notes =
+        "-c help lists the commands.",
+    .status =
+        "0 all commands were successful, 1 one failed, or the image could "
+        "not be opened.",
+    .examples =
+        "-c 'write -P 0xab 0 64k' -c 'read -v 0 512' disk.qcow2\n"
+        "-r -f qcow2 -c map disk.qcow2\n",
+    .help_on_mistakes = true,
+};

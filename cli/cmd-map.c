@@ -11,32 +11,6 @@
 #include "print.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "map [-f FMT | --image-opts] [-s OFFSET] [-l LENGTH] [-U]\n"
-    "        [--output human|json] FILENAME";
-
-static const char help[] =
-    "Show where the guest's data is stored.\n\n"
-    "Options:\n"
-    "  -f, --format FMT           the image's format (default: look at the "
-    "file)\n"
-    "      --image-opts           FILENAME is a list "
-    "\"driver=...,file.filename=...\"\n"
-    "  -s, --start-offset OFFSET  begin at this guest offset (default: 0)\n"
-    "  -l, --max-length LENGTH    stop after so many bytes (default: all)\n"
-    "  -U, --force-share          take no lock: the image may be in use\n"
-    "      --output FORMAT        human (default) or json\n"
-    "      --untrusted            open no file that the image's header names\n"
-    "  -h, --help                 print this help\n\n"
-    "OFFSET and LENGTH are in bytes or with a suffix (k M G T P E).\n\n"
-    "Human output lists the ranges that hold data which a program could read\n"
-    "from the files directly.  JSON output lists all: \"depth\" is the layer\n"
-    "that answers (0 is the image itself), \"present\" whether a layer has\n"
-    "the range at all, \"zero\" whether it reads as zeroes, \"data\" whether\n"
-    "it has stored bytes, \"offset\" where.\n\n"
-    "Example:\n"
-    "  map --output=json overlay.qcow2\n";
-
 struct map_args {
     const char *filename;
     struct source_options source;
@@ -44,13 +18,16 @@ struct map_args {
     bool json;
 };
 
-static const struct option long_options[] = {
-    OUTPUT_LONG_OPTION,
-    SOURCE_LONG_OPTIONS,
-    SHARE_LONG_OPTION,
-    { "start-offset", required_argument, NULL, 's' },
-    { "max-length", required_argument, NULL, 'l' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    SOURCE_OPTIONS,
+    { 's', "start-offset", "OFFSET",
+      "begin at this guest offset (default: 0)", 0 },
+    { 'l', "max-length", "LENGTH",
+      "stop after so many bytes (default: all)", 0 },
+    OPTION_SHARE,
+    OPTION_OUTPUT,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* -1: go on; else the exit status. */
@@ -61,13 +38,13 @@ static int check_rc(const struct cli *cli, int rc, const struct lam_error *err)
     return rc < 0 ? 1 : -1;
 }
 
-static int take_option(const struct cli *cli, int c, struct map_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct map_args *args = opaque;
+
     struct lam_error err = LAM_ERROR_INIT;
 
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 's':
         return check_rc(cli, parse_size_named(optarg, "start offset",
                                               &args->start, &err), &err);
@@ -84,14 +61,11 @@ static int take_option(const struct cli *cli, int c, struct map_args *args)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct map_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_map, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hf:s:l:U", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     return source_operand(cli, argc, argv, &args->source, &args->filename);
 }
 
@@ -382,7 +356,7 @@ static int map(const struct cli *cli, const struct map_args *args,
     return rc < 0 ? 1 : 0;
 }
 
-int cmd_map(const struct cli *cli, int argc, char **argv)
+static int run_map(const struct cli *cli, int argc, char **argv)
 {
     struct map_args args = { .length = UINT64_MAX };
     struct lam_image *image;
@@ -396,3 +370,22 @@ int cmd_map(const struct cli *cli, int argc, char **argv)
     lam_image_close(image, NULL);
     return cli_finish(cli, status);
 }
+
+const struct command command_map = {
+    .name = "map",
+    .run = run_map,
+    .summary = "Show where the guest's data is stored",
+    .synopsis =
+        "[-f FMT | --image-opts] [-s OFFSET] [-l LENGTH] [-U] [--output "
+        "human|json] FILENAME",
+    .options = option_rows,
+    .notes =
+        "OFFSET and LENGTH are in bytes or with a suffix (k M G T P E).\n\n"
+        "Human output lists the ranges that hold data which a program could "
+        "read from the files directly.  JSON output lists all: \"depth\" is "
+        "the layer that answers (0 is the image itself), \"present\" whether "
+        "a layer has the range at all, \"zero\" whether it reads as zeroes, "
+        "\"data\" whether it has stored bytes, \"offset\" where.",
+    .examples =
+        "--output=json overlay.qcow2\n",
+};

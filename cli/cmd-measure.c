@@ -9,31 +9,6 @@
 #include "print.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "measure [-O FMT] [-o OPTIONS] [--output human|json]\n"
-    "        ([-f FMT | --image-opts] [-l SNAPSHOT] [-U] FILENAME | --size "
-    "SIZE)";
-
-static const char help[] =
-    "Calculate the file size that a new image needs.\n\n"
-    "Options:\n"
-    "  -O, --target-format FMT  format of the new image (default: raw)\n"
-    "  -o, --options OPTIONS    its options, \"key=value,...\"\n"
-    "  -s, --size SIZE          an empty disk of this size\n"
-    "  -f, --format FMT         format of FILENAME (default: look at it)\n"
-    "      --image-opts         FILENAME is a list \"key=value,...\"\n"
-    "  -l, --snapshot SNAPSHOT  the internal snapshot with this name or id\n"
-    "  -U, --force-share        take no lock: the image may be in use\n"
-    "      --output FORMAT      human (default) or json\n"
-    "      --untrusted          open no file that the image's header names\n"
-    "  -h, --help               print this help\n\n"
-    "FILENAME is what would be converted; only its map is read.  The required\n"
-    "size is enough for the data it has, the fully allocated one for all that\n"
-    "a guest can write later.\n\n"
-    "Examples:\n"
-    "  measure -O qcow2 --size 20G\n"
-    "  measure -O qcow2 -o cluster_size=2M --output=json overlay.qcow2\n";
-
 struct measure_args {
     struct source_options source;
     const char *filename, *target_format, *snapshot;
@@ -43,15 +18,18 @@ struct measure_args {
     bool json, extra;
 };
 
-static const struct option long_options[] = {
-    OUTPUT_LONG_OPTION,
-    SOURCE_LONG_OPTIONS,
-    SHARE_LONG_OPTION,
-    { "target-format", required_argument, NULL, 'O' },
-    { "options", required_argument, NULL, 'o' },
-    { "size", required_argument, NULL, 's' },
-    { "snapshot", required_argument, NULL, 'l' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 'O', "target-format",
+      "FMT", "format of the new image (default: raw)", 0 },
+    { 'o', "options", "OPTIONS", "its options, \"key=value,...\"", 0 },
+    { 's', "size", "SIZE", "an empty disk of this size", 0 },
+    SOURCE_OPTIONS,
+    { 'l', "snapshot", "SNAPSHOT",
+      "the internal snapshot with this name or id", 0 },
+    OPTION_SHARE,
+    OPTION_OUTPUT,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------- command line */
@@ -93,11 +71,11 @@ static int take_value(const struct cli *cli, int c, struct measure_args *args)
     return rc < 0 ? report(cli, &err) : -1;
 }
 
-static int take_option(const struct cli *cli, int c, struct measure_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct measure_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 'O':
         args->target_format = optarg;
         return -1;
@@ -127,14 +105,11 @@ static const char *mistake(const struct measure_args *args)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct measure_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_measure, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hO:o:s:f:l:U", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     if (optind < argc)
         args->filename = argv[optind++];
     args->extra = optind < argc;
@@ -223,7 +198,7 @@ static int run(const struct cli *cli, struct measure_args *args)
     return cli_finish(cli, status);
 }
 
-int cmd_measure(const struct cli *cli, int argc, char **argv)
+static int run_measure(const struct cli *cli, int argc, char **argv)
 {
     struct measure_args args = { .target_format = "raw" };
     int status = parse_args(cli, argc, argv, &args);
@@ -234,3 +209,22 @@ int cmd_measure(const struct cli *cli, int argc, char **argv)
     keyvals_deinit(&args.snapshot_options);
     return status;
 }
+
+const struct command command_measure = {
+    .name = "measure",
+    .run = run_measure,
+    .summary = "Calculate the file size a new image needs",
+    .synopsis =
+        "[-O FMT] [-o OPTIONS] [--output human|json] ([-f FMT | "
+        "--image-opts] [-l SNAPSHOT] [-U] FILENAME | --size SIZE)",
+    .about =
+        "Calculate the file size that a new image needs.",
+    .options = option_rows,
+    .notes =
+        "FILENAME is what would be converted; only its map is read.  The "
+        "required size is enough for the data it has, the fully allocated "
+        "one for all that a guest can write later.",
+    .examples =
+        "-O qcow2 --size 20G\n"
+        "-O qcow2 -o cluster_size=2M --output=json overlay.qcow2\n",
+};

@@ -10,30 +10,6 @@
 #include "print.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "overlay [-f FMT | --image-opts] [-o OPTIONS] [--read-only] [--force]\n"
-    "         [-q] IMAGE OVERLAY";
-
-static const char help[] =
-    "Freeze an image and go on in a new overlay: an external snapshot.\n\n"
-    "Options:\n"
-    "  -f, --format FMT     format of IMAGE (default: look at it)\n"
-    "      --image-opts     IMAGE is a list \"key=value,...\"\n"
-    "  -o, --options LIST   of the overlay: cluster_size, lazy_refcounts,\n"
-    "                       extended_l2, encrypt.*\n"
-    "      --read-only      take write permission from IMAGE's file\n"
-    "      --force          replace a file OVERLAY that is there\n"
-    "  -q, --quiet          print nothing but errors\n"
-    "      --object OBJECT  a secret, for encrypted images\n"
-    "      --untrusted      open no file that the image's header names\n"
-    "  -h, --help           print this help\n\n"
-    "The overlay has IMAGE's size, and records its format and a name that is\n"
-    "relative to the overlay's directory.  Refused if somebody has IMAGE open\n"
-    "for writing.\n\n"
-    "Examples:\n"
-    "  overlay disk.qcow2 disk.after-update.qcow2\n"
-    "  overlay --read-only -f raw template.raw vm1.qcow2\n";
-
 struct overlay_args {
     struct source_options source;
     struct keyvals options;
@@ -43,13 +19,17 @@ struct overlay_args {
 
 enum { OPT_READ_ONLY = OPT_OWN, OPT_FORCE };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    { "options", required_argument, NULL, 'o' },
-    { "read-only", no_argument, NULL, OPT_READ_ONLY },
-    { "force", no_argument, NULL, OPT_FORCE },
-    { "quiet", no_argument, NULL, 'q' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    SOURCE_OPTIONS,
+    { 'o', "options", "LIST",
+      "of the overlay: cluster_size, lazy_refcounts, extended_l2, "
+      "encrypt.*", 0 },
+    { OPT_READ_ONLY, "read-only", NULL,
+      "take write permission from IMAGE's file", 0 },
+    { OPT_FORCE, "force", NULL, "replace a file OVERLAY that is there", 0 },
+    OPTION_QUIET,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------- command line */
@@ -65,11 +45,11 @@ static int take_options(const struct cli *cli, struct keyvals *kv)
 }
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct overlay_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct overlay_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 'o':
         return take_options(cli, &args->options);
     case OPT_READ_ONLY:
@@ -89,13 +69,11 @@ static int take_option(const struct cli *cli, int c, struct overlay_args *args)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct overlay_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_overlay, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hf:o:q", long_options, NULL)) != -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     if (optind != argc - 2)
         return cli_usage(cli, "Expecting the names of an image and of its new "
                          "overlay");
@@ -186,7 +164,7 @@ static int make_overlay(const struct cli *cli, const struct overlay_args *args,
     return rc;
 }
 
-int cmd_overlay(const struct cli *cli, int argc, char **argv)
+static int run_overlay(const struct cli *cli, int argc, char **argv)
 {
     struct overlay_args args = { .image = NULL };
     struct lam_overlay_options options = LAM_OVERLAY_OPTIONS_INIT;
@@ -209,3 +187,22 @@ int cmd_overlay(const struct cli *cli, int argc, char **argv)
     keyvals_deinit(&args.options);
     return status;
 }
+
+const struct command command_overlay = {
+    .name = "overlay",
+    .run = run_overlay,
+    .summary = "Freeze an image: go on in a new overlay",
+    .synopsis =
+        "[-f FMT | --image-opts] [-o OPTIONS] [--read-only] [--force] [-q] "
+        "IMAGE OVERLAY",
+    .about =
+        "Freeze an image and go on in a new overlay: an external snapshot.",
+    .options = option_rows,
+    .notes =
+        "The overlay has IMAGE's size, and records its format and a name "
+        "that is relative to the overlay's directory.  Refused if somebody "
+        "has IMAGE open for writing.",
+    .examples =
+        "disk.qcow2 disk.after-update.qcow2\n"
+        "--read-only -f raw template.raw vm1.qcow2\n",
+};

@@ -9,41 +9,6 @@
 #include "progress.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "rebase [-f FMT | --image-opts] [-t CACHE] [-q] [-U] [-p]\n"
-    "         [-b BACKING [-F BACKING_FMT] [-T BACKING_CACHE]] [-u] [-c]\n"
-    "         FILENAME";
-
-static const char help[] =
-    "Give an image another backing file; it reads the same afterwards.\n\n"
-    "Options:\n"
-    "  -b, --backing BACKING     the new backing file, named as the image is\n"
-    "                            to name it; \"\": none, all is copied\n"
-    "  -F, --backing-format FMT  its format\n"
-    "  -u, --backing-unsafe      change the name only: the new backing file\n"
-    "                            reads as the old one, or nobody cares\n"
-    "  -c, --compress            store compressed what is copied\n"
-    "  -f, --format FMT          format of the image (default: look at it)\n"
-    "      --image-opts          FILENAME is a list \"key=value,...\"\n"
-    "  -t, --cache CACHE         cache mode of the image (writeback)\n"
-    "  -T, --backing-cache CACHE\n"
-    "                            cache mode of the backing files (writeback)\n"
-    "  -p, --progress            show progress\n"
-    "  -q, --quiet               print nothing but errors\n"
-    "  -U, --force-share         open the new backing file without locks\n"
-    "  -r, --rate RATE           bytes a second to copy at most\n"
-    "      --object OBJECT       a secret, for encrypted images\n"
-    "      --untrusted           open no file that a header names\n"
-    "  -h, --help                print this help\n\n"
-    "Only what differs between the old and the new backing file is copied into\n"
-    "the image, and layers that both have are not even compared.  Interrupted\n"
-    "at any moment, the image reads the same, and running the command again\n"
-    "finishes.\n\n"
-    "Examples:\n"
-    "  rebase -b base.qcow2 -F qcow2 overlay.qcow2\n"
-    "  rebase -b '' overlay.qcow2\n"
-    "  rebase -u -b new/place/base.qcow2 -F qcow2 overlay.qcow2\n";
-
 struct rebase_args {
     struct source_options source;
     const char *filename;
@@ -52,19 +17,25 @@ struct rebase_args {
     uint64_t rate;
 };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    SHARE_LONG_OPTION,
-    { "backing", required_argument, NULL, 'b' },
-    { "backing-format", required_argument, NULL, 'F' },
-    { "backing-cache", required_argument, NULL, 'T' },
-    { "backing-unsafe", no_argument, NULL, 'u' },
-    { "compress", no_argument, NULL, 'c' },
-    { "cache", required_argument, NULL, 't' },
-    { "progress", no_argument, NULL, 'p' },
-    { "quiet", no_argument, NULL, 'q' },
-    { "rate", required_argument, NULL, 'r' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 'b', "backing", "BACKING",
+      "the new backing file, named as the image is to name it; \"\": none, "
+      "all is copied", 0 },
+    { 'F', "backing-format", "FMT", "its format", 0 },
+    { 'u', "backing-unsafe", NULL,
+      "change the name only: the new backing file reads as the old one, or "
+      "nobody cares", 0 },
+    { 'c', "compress", NULL, "store compressed what is copied", 0 },
+    SOURCE_OPTIONS,
+    OPTION_CACHE('t'),
+    { 'T', "backing-cache", "CACHE",
+      "cache mode of the backing files (writeback)", 0 },
+    OPTION_PROGRESS,
+    OPTION_QUIET,
+    { 'U', "force-share", NULL, "open the new backing file without locks", 0 },
+    { 'r', "rate", "RATE", "bytes a second to copy at most", 0 },
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------- command line */
@@ -95,10 +66,10 @@ static bool take_text(int c, struct rebase_args *args)
 }
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct rebase_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
-    if (c == 'h')
-        return cli_help(cli, synopsis, help);
+    struct rebase_args *args = opaque;
+
     if (take_text(c, args))
         return -1;
     if (c != 'r')
@@ -123,15 +94,12 @@ static int check_cache(const struct cli *cli, const char *what,
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct rebase_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_rebase, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hf:b:F:T:uct:pqUr:", long_options,
-                            NULL)) != -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
-    int status = source_operand(cli, argc, argv, &args->source,
+    if (status >= 0)
+        return status;
+    status = source_operand(cli, argc, argv, &args->source,
                                 &args->filename);
     if (status < 0 && !args->unsafe && !args->backing)
         return cli_usage(cli, "Must specify backing file (-b) or use unsafe "
@@ -186,7 +154,7 @@ static int rebase(const struct cli *cli, const struct rebase_args *args,
     return rc;
 }
 
-int cmd_rebase(const struct cli *cli, int argc, char **argv)
+static int run_rebase(const struct cli *cli, int argc, char **argv)
 {
     struct rebase_args args = { .filename = NULL };
     struct lam_error err = LAM_ERROR_INIT;
@@ -211,3 +179,24 @@ int cmd_rebase(const struct cli *cli, int argc, char **argv)
     }
     return cli_finish(cli, interrupt_status(rc));
 }
+
+const struct command command_rebase = {
+    .name = "rebase",
+    .run = run_rebase,
+    .summary = "Give an image another backing file",
+    .synopsis =
+        "[-f FMT | --image-opts] [-t CACHE] [-q] [-U] [-p] [-b BACKING [-F "
+        "BACKING_FMT] [-T BACKING_CACHE]] [-u] [-c] FILENAME",
+    .about =
+        "Give an image another backing file; it reads the same afterwards.",
+    .options = option_rows,
+    .notes =
+        "Only what differs between the old and the new backing file is "
+        "copied into the image, and layers that both have are not even "
+        "compared.  Interrupted at any moment, the image reads the same, and "
+        "running the command again finishes.",
+    .examples =
+        "-b base.qcow2 -F qcow2 overlay.qcow2\n"
+        "-b '' overlay.qcow2\n"
+        "-u -b new/place/base.qcow2 -F qcow2 overlay.qcow2\n",
+};

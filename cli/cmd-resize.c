@@ -9,61 +9,40 @@
 
 #include "source-option.h"
 
-static const char synopsis[] =
-    "resize [-f FMT | --image-opts] [--preallocation MODE] [--shrink]\n"
-    "        [-q] FILENAME [+|-]SIZE";
-
-static const char help[] =
-    "Change the virtual size of an image.\n\n"
-    "Options:\n"
-    "  -f, --format FMT          format of the image (default: look at it)\n"
-    "      --image-opts          FILENAME is a list \"key=value,...\"\n"
-    "      --shrink              allow a smaller size: what lies behind the\n"
-    "                            new end is lost\n"
-    "      --preallocation MODE  what is stored for a new area: off, metadata\n"
-    "                            (qcow2), falloc or full\n"
-    "  -q, --quiet               print nothing but errors\n"
-    "      --untrusted           open no file that the image's header names\n"
-    "  -h, --help                print this help\n\n"
-    "SIZE is in bytes, or with a suffix (k M G T P E, powers of 1024).  With\n"
-    "+ or - it is the amount by which the image grows or shrinks.  A new area\n"
-    "reads as zeroes.  Killed at any moment, the image has the old size or the\n"
-    "new one.\n\n"
-    "Examples:\n"
-    "  resize disk.qcow2 +10G\n"
-    "  resize -f raw --preallocation=falloc disk.raw 40G\n"
-    "  resize --shrink disk.qcow2 8G\n";
-
 struct resize_args {
     struct source_options source;
     const char *filename;
     const char *size;
     enum lam_preallocation preallocation;
-    bool shrink, quiet;
+    bool shrink, quiet, extra;
+    char **argv;
 };
 
 enum { OPT_PREALLOCATION = OPT_OWN, OPT_SHRINK };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    { "quiet", no_argument, NULL, 'q' },
-    { "preallocation", required_argument, NULL, OPT_PREALLOCATION },
-    { "shrink", no_argument, NULL, OPT_SHRINK },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    SOURCE_OPTIONS,
+    { OPT_SHRINK, "shrink", NULL,
+      "allow a smaller size: what lies behind the new end is lost", 0 },
+    { OPT_PREALLOCATION, "preallocation", "MODE",
+      "what is stored for a new area: off (default), metadata (qcow2), "
+      "falloc or full", 0 },
+    OPTION_QUIET,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* ------------------------------------------------------------- command line */
 
-/* FILENAME, then SIZE: 0, or negative for a third. */
-static int take_word(struct resize_args *args, const char *word)
+/* FILENAME, then SIZE. */
+static void take_word(struct resize_args *args, const char *word)
 {
     if (!args->filename)
         args->filename = word;
     else if (!args->size)
         args->size = word;
     else
-        return -EINVAL;
-    return 0;
+        args->extra = true;
 }
 
 /* "-1G" behind the file name is no option. */
@@ -72,12 +51,23 @@ static bool is_negative(const char *word)
     return word && word[0] == '-' && word[1] >= '0' && word[1] <= '9';
 }
 
-/* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct resize_args *args)
+/* An operand among the options; "-1G" behind it is no option. */
+static void take_operand(struct resize_args *args, const char *word)
 {
+    take_word(args, word);
+    if (!args->size && is_negative(args->argv[optind]))
+        args->size = args->argv[optind++];
+}
+
+/* -1: go on; else the exit status. */
+static int take_option(const struct cli *cli, int c, void *opaque)
+{
+    struct resize_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
+    case 1:
+        take_operand(args, optarg);
+        return -1;
     case 'q':
         args->quiet = true;
         return -1;
@@ -97,24 +87,15 @@ static int take_option(const struct cli *cli, int c, struct resize_args *args)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct resize_args *args)
 {
-    bool extra = false;
-    int c;
+    args->argv = argv;
+    int status = command_parse(cli, &command_resize, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "-hqf:", long_options, NULL)) != -1) {
-        int status = -1;
-
-        if (c != 1)
-            status = take_option(cli, c, args);
-        else if (take_word(args, optarg) < 0)
-            extra = true;
-        else if (!args->size && is_negative(argv[optind]))
-            args->size = argv[optind++];
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     while (optind < argc)
-        extra |= take_word(args, argv[optind++]) < 0;
-    if (extra)
+        take_word(args, argv[optind++]);
+    if (args->extra)
         return cli_usage(cli, "Extra argument(s) in command line");
     if (!args->size)
         return cli_usage(cli, "Expecting image file name and size");
@@ -212,10 +193,30 @@ static int run(const struct cli *cli, const struct resize_args *args)
     return cli_finish(cli, status);
 }
 
-int cmd_resize(const struct cli *cli, int argc, char **argv)
+static int run_resize(const struct cli *cli, int argc, char **argv)
 {
     struct resize_args args = { .filename = NULL };
     int status = parse_args(cli, argc, argv, &args);
 
     return status >= 0 ? status : run(cli, &args);
 }
+
+const struct command command_resize = {
+    .name = "resize",
+    .run = run_resize,
+    .summary = "Change the virtual size of an image",
+    .synopsis =
+        "[-f FMT | --image-opts] [--preallocation MODE] [--shrink] [-q] "
+        "FILENAME [+|-]SIZE",
+    .options = option_rows,
+    .order = "-",
+    .notes =
+        "SIZE is in bytes, or with a suffix (k M G T P E, powers of 1024).  "
+        "With + or - it is the amount by which the image grows or shrinks.  "
+        "A new area reads as zeroes.  Killed at any moment, the image has "
+        "the old size or the new one.",
+    .examples =
+        "disk.qcow2 +10G\n"
+        "-f raw --preallocation=falloc disk.raw 40G\n"
+        "--shrink disk.qcow2 8G\n",
+};

@@ -9,31 +9,6 @@
 #include "info.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "snapshot [-f FMT | --image-opts] [-l | -a|-c|-d SNAPSHOT] [-q] [-U]\n"
-    "        FILENAME";
-
-static const char help[] =
-    "List or change the internal snapshots of an image.\n\n"
-    "Options:\n"
-    "  -l, --list             list the snapshots (the default)\n"
-    "  -c, --create SNAPSHOT  keep the disk as it is now under this name\n"
-    "  -a, --apply SNAPSHOT   make the disk what it was then; an id or a name\n"
-    "  -d, --delete SNAPSHOT  forget the first snapshot with this name\n"
-    "  -f, --format FMT       the image's format (default: look at the file)\n"
-    "      --image-opts       FILENAME is a list "
-    "\"driver=...,file.filename=...\"\n"
-    "  -q, --quiet            print nothing but errors and the list\n"
-    "  -U, --force-share      take no lock: the image may be in use (-l only)\n"
-    "      --object OBJECT    define a secret: \"secret,id=ID,...\"\n"
-    "      --untrusted        open no file that the image's header names\n"
-    "  -h, --help             print this help\n\n"
-    "Each change is on disk when the command ends, and is made by one write of\n"
-    "the image's header: whenever it is killed, the image is as before or as\n"
-    "wanted.  Exit status: 0 done, 1 failed: then nothing has changed.\n\n"
-    "Example:\n"
-    "  snapshot -c before-upgrade disk.qcow2\n";
-
 struct snapshot_args {
     const char *filename;
     struct source_options source;
@@ -41,15 +16,20 @@ struct snapshot_args {
     const char *name;           /* but for 'l' */
 };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    SHARE_LONG_OPTION,
-    { "list", no_argument, NULL, 'l' },
-    { "create", required_argument, NULL, 'c' },
-    { "apply", required_argument, NULL, 'a' },
-    { "delete", required_argument, NULL, 'd' },
-    { "quiet", no_argument, NULL, 'q' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 'l', "list", NULL, "list the snapshots (the default)", 0 },
+    { 'c', "create", "SNAPSHOT",
+      "keep the disk as it is now under this name", 0 },
+    { 'a', "apply", "SNAPSHOT",
+      "make the disk what it was then; an id or a name", 0 },
+    { 'd', "delete",
+      "SNAPSHOT", "forget the first snapshot with this name", 0 },
+    SOURCE_OPTIONS,
+    { 'q', "quiet", NULL, "print nothing but errors and the list", 0 },
+    { 'U', "force-share", NULL,
+      "take no lock: the image may be in use (-l only)", 0 },
+    OPTION_HELP,
+    { 0 },
 };
 
 static int take_action(const struct cli *cli, int c,
@@ -63,12 +43,11 @@ static int take_action(const struct cli *cli, int c,
 }
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c,
-                       struct snapshot_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct snapshot_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 'l':
     case 'c':
     case 'a':
@@ -84,14 +63,11 @@ static int take_option(const struct cli *cli, int c,
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct snapshot_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_snapshot, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hla:c:d:f:qU", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     return source_operand(cli, argc, argv, &args->source, &args->filename);
 }
 
@@ -134,7 +110,7 @@ static void report(const struct cli *cli, const struct snapshot_args *args,
               brief ? strerror(err->code) : err->message);
 }
 
-int cmd_snapshot(const struct cli *cli, int argc, char **argv)
+static int run_snapshot(const struct cli *cli, int argc, char **argv)
 {
     struct snapshot_args args = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
@@ -171,3 +147,22 @@ int cmd_snapshot(const struct cli *cli, int argc, char **argv)
     }
     return status;
 }
+
+const struct command command_snapshot = {
+    .name = "snapshot",
+    .run = run_snapshot,
+    .summary = "List and change internal snapshots",
+    .synopsis =
+        "[-f FMT | --image-opts] [-l | -a|-c|-d SNAPSHOT] [-q] [-U] FILENAME",
+    .about =
+        "List or change the internal snapshots of an image.",
+    .options = option_rows,
+    .notes =
+        "Each change is on disk when the command ends, and is made by one "
+        "write of the image's header: whenever it is killed, the image is as "
+        "before or as wanted.",
+    .status =
+        "0 done, 1 failed: then nothing has changed.",
+    .examples =
+        "-c before-upgrade disk.qcow2\n",
+};

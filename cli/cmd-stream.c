@@ -11,33 +11,6 @@
 #include "progress.h"
 #include "source-option.h"
 
-static const char synopsis[] =
-    "stream [-f FMT | --image-opts] [-t CACHE] [-b NEWBASE] [-c] [-r RATE]\n"
-    "         [-p] [-q] FILENAME";
-
-static const char help[] =
-    "Pull what the layers below an image hold into it, and drop them from its\n"
-    "chain.\n\n"
-    "Options:\n"
-    "  -b, --base NEWBASE     the layer that becomes the backing file, with\n"
-    "                         all below it (default: none stays)\n"
-    "  -c, --compress         store compressed what is pulled\n"
-    "  -f, --format FMT       format of the image (default: look at it)\n"
-    "      --image-opts       FILENAME is a list \"key=value,...\"\n"
-    "  -t, --cache CACHE      cache mode (writeback)\n"
-    "  -r, --rate RATE        bytes a second to pull at most\n"
-    "  -p, --progress         show progress\n"
-    "  -q, --quiet            print nothing but errors\n"
-    "      --object OBJECT    a secret, for encrypted images\n"
-    "      --untrusted        open no file that the image's header names\n"
-    "  -h, --help             print this help\n\n"
-    "The files of the layers that drop out stay as they are.  Interrupted at\n"
-    "any moment, the image reads the same, and running the command again\n"
-    "finishes.\n\n"
-    "Examples:\n"
-    "  stream top.qcow2\n"
-    "  stream -b base.qcow2 -p top.qcow2\n";
-
 struct stream_args {
     struct source_options source;
     const char *filename;
@@ -46,23 +19,26 @@ struct stream_args {
     uint64_t rate;
 };
 
-static const struct option long_options[] = {
-    SOURCE_LONG_OPTIONS,
-    { "cache", required_argument, NULL, 't' },
-    { "base", required_argument, NULL, 'b' },
-    { "compress", no_argument, NULL, 'c' },
-    { "rate", required_argument, NULL, 'r' },
-    { "progress", no_argument, NULL, 'p' },
-    { "quiet", no_argument, NULL, 'q' },
-    { NULL, 0, NULL, 0 },
+static const struct command_option option_rows[] = {
+    { 'b', "base", "NEWBASE",
+      "the layer that becomes the backing file, with all below it (default: "
+      "none stays)", 0 },
+    { 'c', "compress", NULL, "store compressed what is pulled", 0 },
+    SOURCE_OPTIONS,
+    OPTION_CACHE('t'),
+    { 'r', "rate", "RATE", "bytes a second to pull at most", 0 },
+    OPTION_PROGRESS,
+    OPTION_QUIET,
+    OPTION_HELP,
+    { 0 },
 };
 
 /* -1: go on; else the exit status. */
-static int take_option(const struct cli *cli, int c, struct stream_args *args)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
+    struct stream_args *args = opaque;
+
     switch (c) {
-    case 'h':
-        return cli_help(cli, synopsis, help);
     case 't':
         args->source.cache = optarg;
         return -1;
@@ -91,14 +67,11 @@ static int take_option(const struct cli *cli, int c, struct stream_args *args)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct stream_args *args)
 {
-    int c;
+    int status = command_parse(cli, &command_stream, argc, argv, take_option,
+                               args);
 
-    while ((c = getopt_long(argc, argv, "hf:t:b:cr:pq", long_options, NULL)) !=
-           -1) {
-        int status = take_option(cli, c, args);
-        if (status >= 0)
-            return status;
-    }
+    if (status >= 0)
+        return status;
     return source_operand(cli, argc, argv, &args->source, &args->filename);
 }
 
@@ -137,7 +110,7 @@ static int stream(const struct cli *cli, const struct stream_args *args,
     return rc;
 }
 
-int cmd_stream(const struct cli *cli, int argc, char **argv)
+static int run_stream(const struct cli *cli, int argc, char **argv)
 {
     struct stream_args args = { .filename = NULL };
     struct lam_error err = LAM_ERROR_INIT;
@@ -159,3 +132,23 @@ int cmd_stream(const struct cli *cli, int argc, char **argv)
         puts("Image streamed.");
     return cli_finish(cli, interrupt_status(rc));
 }
+
+const struct command command_stream = {
+    .name = "stream",
+    .run = run_stream,
+    .summary = "Pull data from lower layers, and drop them",
+    .synopsis =
+        "[-f FMT | --image-opts] [-t CACHE] [-b NEWBASE] [-c] [-r RATE] [-p] "
+        "[-q] FILENAME",
+    .about =
+        "Pull what the layers below an image hold into it, and drop them "
+        "from its chain.",
+    .options = option_rows,
+    .notes =
+        "The files of the layers that drop out stay as they are.  "
+        "Interrupted at any moment, the image reads the same, and running "
+        "the command again finishes.",
+    .examples =
+        "top.qcow2\n"
+        "-b base.qcow2 -p top.qcow2\n",
+};

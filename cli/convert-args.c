@@ -3,7 +3,6 @@
  * convert-args.c - the command line of `convert`.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -11,137 +10,101 @@
 #include <unistd.h>
 
 #include "convert-args.h"
-
-static const char synopsis[] =
-    "convert [-f FMT | --image-opts] [-T CACHE] [-U] [-l SNAPSHOT]\n"
-    "        [-O FMT | --target-image-opts] [-o OPTIONS] [-t CACHE] [-n]\n"
-    "        [-B FILE [-F FMT]] [-c] [-S SIZE] [-m N] [-r RATE] [-p] [-q]\n"
-    "        [--salvage] [--digest NAME] [--verify] ...\n"
-    "        SOURCE [SOURCE ...] TARGET";
-
-static const char help[] =
-    "Copy the guest contents of SOURCE (several: one after another) to TARGET.\n"
-    "What is known to be zero is not read, and is given as little space as the\n"
-    "target allows.  Exit status 0 means that the target is on disk.\n\n"
-    "Source:\n"
-    "  -f, --source-format FMT    format of the source (default: look at it)\n"
-    "      --image-opts           SOURCE is \"key=value,...\", not a name\n"
-    "  -l, --source-snapshot S    read the internal snapshot with this name or\n"
-    "                             id, or snapshot.name=NAME, snapshot.id=ID\n"
-    "  -T, --source-cache CACHE   cache mode (default: writeback)\n"
-    "  -U, --force-share          do not lock the source\n"
-    "      --salvage              what cannot be read becomes zeroes, and is\n"
-    "                             listed\n"
-    "      --untrusted            open no file that a header names\n\n"
-    "Target:\n"
-    "  -O, --target-format FMT    raw (default), qcow2 or luks\n"
-    "  -o, --target-options OPTS  options of the format; \"-o help\" lists them\n"
-    "  -n, --no-create            write into TARGET, which exists and is large\n"
-    "                             enough\n"
-    "      --target-image-opts    TARGET is \"key=value,...\" (needs -n)\n"
-    "  -t, --target-cache CACHE   none, writeback (default), writethrough,\n"
-    "                             directsync or unsafe\n"
-    "  -B, --backing FILE         store only what FILE, of the same contents as\n"
-    "                             the source's backing file, has not\n"
-    "  -F, --backing-format FMT   format of FILE\n"
-    "  -c, --compress             compress (qcow2)\n"
-    "      --bitmaps              copy the persistent dirty bitmaps too\n"
-    "      --skip-broken-bitmaps  ... but for those left in use\n"
-    "      --no-sync              do not wait until the target is on disk\n\n"
-    "Zeroes:\n"
-    "  -S, --sparse-size SIZE     runs of zeroes shorter than SIZE are written\n"
-    "                             as data (default: 4k); 0: everything is\n"
-    "                             allocated\n"
-    "      --target-is-zero       TARGET reads as zeroes: clear nothing (needs\n"
-    "                             -n)\n"
-    "      --strict-cache         on a block device without O_DIRECT, write\n"
-    "                             zeroes rather than discard\n"
-    "      --explain              print what the target can do, what zeroes\n"
-    "                             cost and why; copy nothing\n\n"
-    "Other:\n"
-    "      --digest NAME          print a digest of the guest's bytes: sha256,\n"
-    "                             sha512, blake2b512, ... (\"help\" lists them),\n"
-    "                             equal to that of the raw image.  Every hole is\n"
-    "                             hashed as zeroes, a terabyte in some minutes.\n"
-    "                             NAME-tree is the digest of the digests of all\n"
-    "                             1 MiB blocks: parallel, and holes are free\n"
-    "      --force                write to a TARGET that is mounted or otherwise\n"
-    "                             in use by this machine\n"
-    "      --verify               read the target back, from the disk where the\n"
-    "                             system allows it, and compare\n"
-    "      --resume FILE          keep a journal in FILE: after whatever ended\n"
-    "                             the command, the same one goes on with a raw\n"
-    "                             TARGET where it is known to be on disk.  FILE is\n"
-    "                             removed after a success\n"
-    "  -m, --parallel N           requests in flight, 1 to 16 (default: 8)\n"
-    "  -r, --rate RATE            copy at most RATE bytes of data a second\n"
-    "  -p, --progress             show progress, and at the end what was done\n"
-    "      --progress=json        the same as JSON, one object a line\n"
-    "  -q, --quiet                print nothing but errors\n"
-    "  -W, --oob-writes           accepted; writes are never held back\n"
-    "  -C, --copy-range-offloading  let the host copy what it can without us:\n"
-    "                             shared blocks inside one file system; zeroes in\n"
-    "                             data are not looked for\n"
-    "  -h, --help                 print this help\n\n"
-    "TARGET may be a block device (with -n), a FIFO, /dev/stdout, or - for\n"
-    "standard output (raw only; called as qemu-img, - is a file).  A target\n"
-    "that this command created is removed if it fails.\n\n"
-    "Examples:\n"
-    "  convert -n -t none -O raw overlay.qcow2 /dev/vg/volume\n"
-    "  convert -c -O qcow2 -o compression_type=zstd disk.raw disk.qcow2\n"
-    "  convert --explain -n -t none overlay.qcow2 /dev/vg/volume\n";
+#include "source-option.h"
 
 /* The largest -S, as in qemu-img. */
 #define SPARSE_MAX UINT64_C(16777216)
 
 enum {
-    OPT_IMAGE_OPTS = 256, OPT_TARGET_IMAGE_OPTS, OPT_OBJECT,
-    OPT_TARGET_IS_ZERO, OPT_SALVAGE, OPT_BITMAPS, OPT_SKIP_BROKEN,
-    OPT_NO_SYNC, OPT_STRICT_CACHE, OPT_EXPLAIN, OPT_UNTRUSTED,
+    OPT_TARGET_IMAGE_OPTS = OPT_OWN, OPT_TARGET_IS_ZERO, OPT_SALVAGE,
+    OPT_BITMAPS, OPT_SKIP_BROKEN, OPT_NO_SYNC, OPT_STRICT_CACHE, OPT_EXPLAIN,
     OPT_DIGEST, OPT_VERIFY, OPT_FORCE, OPT_RESUME,
 };
 
-static const struct option long_options[] = {
-    { "help", no_argument, NULL, 'h' },
-    { "quiet", no_argument, NULL, 'q' },
-    { "progress", optional_argument, NULL, 'p' },
-    { "source-format", required_argument, NULL, 'f' },
-    { "source-image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "image-opts", no_argument, NULL, OPT_IMAGE_OPTS },
-    { "source-snapshot", required_argument, NULL, 'l' },
-    { "source-cache", required_argument, NULL, 'T' },
-    { "target-format", required_argument, NULL, 'O' },
-    { "target-image-opts", no_argument, NULL, OPT_TARGET_IMAGE_OPTS },
-    { "target-options", required_argument, NULL, 'o' },
-    { "compress", no_argument, NULL, 'c' },
-    { "target-cache", required_argument, NULL, 't' },
-    { "backing", required_argument, NULL, 'B' },
-    { "backing-format", required_argument, NULL, 'F' },
-    { "no-create", no_argument, NULL, 'n' },
-    { "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
-    { "sparse-size", required_argument, NULL, 'S' },
-    { "bitmaps", no_argument, NULL, OPT_BITMAPS },
-    { "skip-broken-bitmaps", no_argument, NULL, OPT_SKIP_BROKEN },
-    { "force-share", no_argument, NULL, 'U' },
-    { "rate", required_argument, NULL, 'r' },
-    { "parallel", required_argument, NULL, 'm' },
-    { "copy-range-offloading", no_argument, NULL, 'C' },
-    { "salvage", no_argument, NULL, OPT_SALVAGE },
-    { "oob-writes", no_argument, NULL, 'W' },
-    { "object", required_argument, NULL, OPT_OBJECT },
-    { "no-sync", no_argument, NULL, OPT_NO_SYNC },
-    { "strict-cache", no_argument, NULL, OPT_STRICT_CACHE },
-    { "explain", no_argument, NULL, OPT_EXPLAIN },
-    { "untrusted", no_argument, NULL, OPT_UNTRUSTED },
-    { "digest", required_argument, NULL, OPT_DIGEST },
-    { "verify", no_argument, NULL, OPT_VERIFY },
-    { "force", no_argument, NULL, OPT_FORCE },
-    { "resume", required_argument, NULL, OPT_RESUME },
-    { NULL, 0, NULL, 0 },
+const struct command_option convert_options[] = {
+    { 0, NULL, NULL, "Source", 0 },
+    { 'f', "source-format", "FMT",
+      "format of the source (default: look at it)", 0 },
+    OPTION_IMAGE_OPTS,
+    { OPT_IMAGE_OPTS, "source-image-opts", NULL, NULL, OPTION_EXTRA },
+    { 'l', "source-snapshot", "SNAPSHOT",
+      "read the internal snapshot with this name or id, or "
+      "snapshot.name=NAME, snapshot.id=ID", OPTION_EXTRA },
+    { 'T', "source-cache", "CACHE", "cache mode (default: writeback)", 0 },
+    OPTION_SHARE,
+    { OPT_SALVAGE, "salvage", NULL,
+      "what cannot be read becomes zeroes, and is listed", 0 },
+    OPTION_OBJECT,
+    OPTION_UNTRUSTED,
+    { 0, NULL, NULL, "Target", 0 },
+    { 'O', "target-format",
+      "FMT", "raw (default), qcow2 or luks", OPTION_EXTRA },
+    { 'o', "target-options", "OPTIONS",
+      "options of the format; \"-o help\" lists them", OPTION_EXTRA },
+    { 'n', "no-create", NULL,
+      "write into TARGET, which exists and is large enough", OPTION_EXTRA },
+    { OPT_TARGET_IMAGE_OPTS, "target-image-opts", NULL,
+      "TARGET is \"key=value,...\" (needs -n)", 0 },
+    { 't', "target-cache", "CACHE",
+      "none, writeback (default), writethrough, directsync or "
+      "unsafe", OPTION_EXTRA },
+    { 'B', "backing", "FILE",
+      "store only what FILE, of the same contents as the source's backing "
+      "file, has not", 0 },
+    { 'F', "backing-format", "FMT", "format of FILE", 0 },
+    { 'c', "compress", NULL, "compress (qcow2)", OPTION_EXTRA },
+    { OPT_BITMAPS, "bitmaps", NULL,
+      "copy the persistent dirty bitmaps too", 0 },
+    { OPT_SKIP_BROKEN, "skip-broken-bitmaps", NULL,
+      "... but for those left in use", 0 },
+    { OPT_NO_SYNC, "no-sync", NULL,
+      "do not wait until the target is on disk", OPTION_EXTRA },
+    { 0, NULL, NULL, "Zeroes", 0 },
+    { 'S', "sparse-size", "SIZE",
+      "runs of zeroes shorter than SIZE are written as data (default: 4k); "
+      "0: everything is allocated", 0 },
+    { OPT_TARGET_IS_ZERO, "target-is-zero", NULL,
+      "TARGET reads as zeroes: clear nothing (needs -n)", 0 },
+    { OPT_STRICT_CACHE, "strict-cache", NULL,
+      "on a block device without O_DIRECT, write zeroes rather than "
+      "discard", OPTION_EXTRA },
+    { OPT_EXPLAIN, "explain", NULL,
+      "print what the target can do, what zeroes cost and why; copy "
+      "nothing", OPTION_EXTRA },
+    { 0, NULL, NULL, "Other", 0 },
+    { OPT_DIGEST, "digest", "DIGEST",
+      "print a digest of the guest's bytes: sha256, sha512, blake2b512, ... "
+      "(\"help\" lists them), equal to that of the raw image.  Every hole is "
+      "hashed as zeroes, a terabyte in some minutes.  DIGEST-tree is the "
+      "digest of the digests of all 1 MiB blocks: parallel, and holes are "
+      "free", OPTION_EXTRA },
+    { OPT_FORCE, "force", NULL,
+      "write to a TARGET that is mounted or otherwise in use by this "
+      "machine", OPTION_EXTRA },
+    { OPT_VERIFY, "verify", NULL,
+      "read the target back, from the disk where the system allows it, and "
+      "compare", OPTION_EXTRA },
+    { OPT_RESUME, "resume", "FILE",
+      "keep a journal in FILE: after whatever ended the command, the same "
+      "one goes on with a raw TARGET where it is known to be on disk.  FILE "
+      "is removed after a success", OPTION_EXTRA },
+    { 'm', "parallel", "N", "requests in flight, 1 to 16 (default: 8)", 0 },
+    { 'r', "rate", "RATE", "copy at most RATE bytes of data a second", 0 },
+    { 'p', "progress", "json",
+      "show progress, and at the end what was done; with =json as JSON, one "
+      "object a line", OPTION_MAYBE | OPTION_EXTRA },
+    OPTION_QUIET,
+    { 'W', "oob-writes", NULL, "accepted; writes are never held back", 0 },
+    { 'C', "copy-range-offloading", NULL,
+      "let the host copy what it can without us: shared blocks inside one "
+      "file system; zeroes in data are not looked for", 0 },
+    OPTION_HELP,
+    { 0 },
 };
 
 /* What is only needed until the options have been judged. */
 struct seen {
+    struct convert_args *args;
     const char *format;         /* -O */
     bool sparse;
 };
@@ -219,16 +182,6 @@ static int take_create(const struct cli *cli, const char *text,
     return -EINVAL;
 }
 
-static int take_object(const struct cli *cli, const char *text)
-{
-    struct lam_error err = LAM_ERROR_INIT;
-
-    int rc = object_option(cli, text, &err);
-    if (rc < 0)
-        cli_report(cli, &err);
-    return rc;
-}
-
 /* -p, --progress and --progress=json. */
 static int take_progress(const struct cli *cli, const char *text,
                          struct convert_args *args)
@@ -253,9 +206,7 @@ static bool take_switch(int c, struct convert_args *args)
         { 'c', &args->compress },
         { 'n', &args->no_create },
         { 'q', &args->quiet },
-        { 'U', &args->source.force_share },
         { 'C', &args->offload },
-        { OPT_IMAGE_OPTS, &args->source.image_opts },
         { OPT_TARGET_IMAGE_OPTS, &args->target_image_opts },
         { OPT_TARGET_IS_ZERO, &args->target_is_zero },
         { OPT_SALVAGE, &args->salvage },
@@ -266,7 +217,6 @@ static bool take_switch(int c, struct convert_args *args)
         { OPT_NO_SYNC, &args->no_sync },
         { OPT_STRICT_CACHE, &args->strict_cache },
         { OPT_EXPLAIN, &args->explain },
-        { OPT_UNTRUSTED, &args->source.untrusted },
     };
     for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
         if (switches[i].c != c)
@@ -277,13 +227,11 @@ static bool take_switch(int c, struct convert_args *args)
     return c == 'W';
 }
 
-static int take_value(const struct cli *cli, int c, struct convert_args *args,
-                      struct seen *seen)
+static int take_value(const struct cli *cli, int c, struct seen *seen)
 {
+    struct convert_args *args = seen->args;
+
     switch (c) {
-    case 'f':
-        args->source.format = optarg;
-        return 0;
     case 'T':
         args->source.cache = optarg;
         return 0;
@@ -319,25 +267,15 @@ static int take_value(const struct cli *cli, int c, struct convert_args *args,
         args->journal = optarg;
         return 0;
     default:
-        return take_object(cli, optarg);
+        return source_option(cli, c, &args->source) < 0 ? 0 : -EINVAL;
     }
 }
 
-static int take_options(const struct cli *cli, int argc, char **argv,
-                        struct convert_args *args, struct seen *seen)
+static int take_option(const struct cli *cli, int c, void *opaque)
 {
-    int c;
+    struct seen *seen = opaque;
 
-    while ((c = getopt_long(argc, argv, "hf:O:B:F:co:l:S:pt:T:qnm:WUCr:",
-                            long_options, NULL)) != -1) {
-        if (c == 'h')
-            return cli_help(cli, synopsis, help);
-        if (c == '?')
-            return cli_try_help(cli);
-        if (!take_switch(c, args) && take_value(cli, c, args, seen) < 0)
-            return 1;
-    }
-    return -1;
+    return take_switch(c, seen->args) || take_value(cli, c, seen) == 0 ? -1 : 1;
 }
 
 /* ------------------------------------------------------------ judging them */
@@ -420,11 +358,12 @@ static int print_create_help(const struct cli *cli,
 int convert_args_parse(const struct cli *cli, int argc, char **argv,
                        struct convert_args *args)
 {
-    struct seen seen = { 0 };
+    struct seen seen = { .args = args };
 
     *args = (struct convert_args){ .sparse_size = 4096 };
     args->cache = LAM_CACHE_WRITEBACK;
-    int status = take_options(cli, argc, argv, args, &seen);
+    int status = command_parse(cli, &command_convert, argc, argv, take_option,
+                               &seen);
     if (status >= 0)
         return status;
     args->format = seen.format ? seen.format

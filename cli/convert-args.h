@@ -5,6 +5,7 @@
 #ifndef LAMELLA_CLI_CONVERT_ARGS_H
 #define LAMELLA_CLI_CONVERT_ARGS_H
 
+#include "command.h"
 #include "option.h"
 
 struct convert_args {
@@ -38,6 +39,8 @@ struct convert_args {
     bool salvage, verify, force;
     bool explain, progress, progress_json, quiet;
 };
+
+extern const struct command_option convert_options[];
 
 /*
  * Parse and judge what can be judged without opening a file.  Returns -1 to go

@@ -4,19 +4,20 @@
  */
 #include "source-option.h"
 
-static int object_status(const struct cli *cli)
+int take_object(const struct cli *cli, const char *text)
 {
     struct lam_error err = LAM_ERROR_INIT;
 
-    if (object_option(cli, optarg, &err) == 0)
+    if (object_option(cli, text, &err) == 0)
         return -1;
     cli_report(cli, &err);
     return 1;
 }
 
-int source_option(const struct cli *cli, int c, struct source_options *source)
+int source_option(const struct cli *cli, int key,
+                  struct source_options *source)
 {
-    switch (c) {
+    switch (key) {
     case 'f':
         source->format = optarg;
         return -1;
@@ -30,7 +31,7 @@ int source_option(const struct cli *cli, int c, struct source_options *source)
         source->untrusted = true;
         return -1;
     case OPT_OBJECT:
-        return object_status(cli);
+        return take_object(cli, optarg);
     default:
         return cli_try_help(cli);
     }
