@@ -214,7 +214,7 @@ static int check_target(struct convert *c)
         return -EINVAL;
     }
     if (c->args.compress &&
-        strcmp(lam_image_format(c->target.image), "qcow2")) {
+        !format_compresses(lam_image_format(c->target.image))) {
         cli_error(c->cli, "Compression not supported for this file format");
         return -EINVAL;
     }

@@ -37,7 +37,8 @@ static int fail_text(const struct cli *cli, const struct create_args *args,
 
 static const struct command_option option_rows[] = {
     { 'f', "format", "FMT",
-      "format of the new image: qcow2, luks or raw (default)", 0 },
+      "format of the new image: raw (default), qcow2, luks, or another one that "
+      "lamella was built with (\"lamella --help\" lists them)", 0 },
     { 'o', "options", "OPTIONS",
       "options of the format, \"key=value,...\"; several -o add up; \"-o "
       "help\" lists them", 0 },
@@ -261,7 +262,7 @@ static int add_own_options(const struct cli *cli, struct create_args *args)
     const struct keyvals *own = &args->own;
     struct lam_error err = LAM_ERROR_INIT;
 
-    if (own->count && strcmp(args->format, "qcow2")) {
+    if (own->count && !format_takes_backing(args->format)) {
         cli_error(cli, "%s: Backing %s not supported for file format '%s'",
                   args->filename,
                   keyvals_get(own, "backing_file") ? "file" : "file format",
@@ -276,7 +277,7 @@ static int add_own_options(const struct cli *cli, struct create_args *args)
     return 0;
 }
 
-static int create(const struct cli *cli, const struct create_args *args)
+static int create(const struct cli *cli, struct create_args *args)
 {
     struct lam_create_options options = LAM_CREATE_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
@@ -303,9 +304,10 @@ static int create(const struct cli *cli, const struct create_args *args)
 
 static int run(const struct cli *cli, struct create_args *args)
 {
-    if (!create_format_known(args->format)) {
-        cli_error(cli, "%s: Unknown file format '%s'", args->filename,
-                  args->format);
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (create_format_check(args->format, &err) < 0) {
+        fail(cli, args, &err);
         return 1;
     }
     if (add_size(cli, args) < 0 || add_own_options(cli, args) < 0 ||
@@ -323,10 +325,11 @@ static int run(const struct cli *cli, struct create_args *args)
 static int run_create(const struct cli *cli, int argc, char **argv)
 {
     struct create_args args = { .format = "raw" };
+    struct lam_error err = LAM_ERROR_INIT;
     int status = parse_args(cli, argc, argv, &args);
 
-    if (status < 0 && args.help && !create_format_known(args.format)) {
-        cli_error(cli, "Unknown file format '%s'", args.format);
+    if (status < 0 && args.help && create_format_check(args.format, &err) < 0) {
+        cli_report(cli, &err);
         status = 1;
     } else if (status < 0 && args.help) {
         create_options_help(stdout, args.format, args.filename != NULL);

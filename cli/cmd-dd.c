@@ -122,8 +122,14 @@ static const char *contradiction(const struct dd *dd)
         return "Must specify both input and output files";
     if (dd->args.source.image_opts && dd->args.source.format)
         return "--image-opts and --format are mutually exclusive";
-    return create_format_known(dd->args.format) ? NULL
-                                                : "Unknown file format";
+    switch (create_format_check(dd->args.format, NULL)) {
+    case 0:
+        return NULL;
+    case -ENOTSUP:
+        return "The format of the output cannot be created";
+    default:
+        return "Unknown file format";
+    }
 }
 
 /* -1: go on; else the exit status. */

@@ -84,12 +84,14 @@ struct layer {
 struct entry {
     uint64_t start, length, offset;
     unsigned depth;
-    bool present, zero, data, compressed, has_offset, in_data_file;
+    bool present, zero, data, compressed, has_offset;
+    const char *file;           /* that @offset counts in; NULL: the layer's */
 };
 
 /* Neighbours that say the same are gathered in @pending, across windows. */
 struct map_out {
     const struct cli *cli;
+    struct lam_image *image;
     struct layer *layers;
     unsigned nb_layers;
     bool json, first, sparse;   /* any layer is */
@@ -206,8 +208,7 @@ static int print_human_entry(struct map_out *out, const struct entry *e)
     }
     printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64, e->start, e->length,
            e->offset);
-    print_escaped(stdout, e->in_data_file && layer->data_file
-                              ? layer->data_file : layer->name);
+    print_escaped(stdout, e->file ? e->file : layer->name);
     putchar('\n');
     return 0;
 }
@@ -230,7 +231,7 @@ static bool continues(const struct entry *a, const struct entry *b)
     return a->length && a->present == b->present && a->zero == b->zero &&
            a->data == b->data && a->compressed == b->compressed &&
            a->has_offset == b->has_offset && a->depth == b->depth &&
-           a->in_data_file == b->in_data_file &&
+           a->file == b->file &&
            (!a->has_offset || a->offset + a->length == b->offset);
 }
 
@@ -243,6 +244,18 @@ static int add_entry(struct map_out *out, const struct entry *e)
     int rc = flush_entry(out);
     out->pending = *e;
     return rc;
+}
+
+/* As the header calls an external data file; the format knows of others. */
+static const char *file_of(const struct map_out *out,
+                           const struct lam_extent *e)
+{
+    const struct layer *layer = &out->layers[e->depth];
+
+    if (e->flags & LAM_EXTENT_DATA_FILE && layer->data_file)
+        return layer->data_file;
+    return e->state == LAM_EXTENT_DATA ? lam_image_extent_file(out->image, e)
+                                       : NULL;
 }
 
 static struct entry entry_of(const struct map_out *out,
@@ -261,7 +274,7 @@ static struct entry entry_of(const struct map_out *out,
         .zero = !data || hole, .data = data, .compressed = compressed,
         .has_offset = (e->flags & LAM_EXTENT_HAS_HOST) && !compressed &&
                       !(e->flags & LAM_EXTENT_ENCRYPTED),
-        .in_data_file = e->flags & LAM_EXTENT_DATA_FILE,
+        .file = file_of(out, e),
     };
 }
 
@@ -334,7 +347,7 @@ static int map_range(struct lam_image *image, uint64_t offset, uint64_t end,
 static int map(const struct cli *cli, const struct map_args *args,
                struct lam_image *image)
 {
-    struct map_out out = { .cli = cli, .json = args->json, .first = true };
+    struct map_out out = { .cli = cli, .image = image, .json = args->json, .first = true };
     uint64_t size = lam_image_size(image);
     uint64_t end = args->start >= size || args->length > size - args->start
                        ? size : args->start + args->length;

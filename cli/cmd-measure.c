@@ -124,8 +124,8 @@ static int target_options(const struct cli *cli, struct measure_args *args,
 {
     struct lam_error err = LAM_ERROR_INIT;
 
-    if (!create_format_known(args->target_format)) {
-        cli_error(cli, "Unknown file format '%s'", args->target_format);
+    if (create_format_check(args->target_format, &err) < 0) {
+        cli_report(cli, &err);
         return 1;
     }
     target->format = args->target_format;

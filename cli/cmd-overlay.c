@@ -105,7 +105,7 @@ static int check_keys(const struct cli *cli, const struct keyvals *kv)
     return 0;
 }
 
-static int make_options(const struct cli *cli, const struct overlay_args *args,
+static int make_options(const struct cli *cli, struct overlay_args *args,
                         struct lam_overlay_options *o)
 {
     struct lam_create_options create = LAM_CREATE_OPTIONS_INIT;

@@ -347,8 +347,10 @@ static int judge_digest(const struct cli *cli, const char *name)
 static int print_create_help(const struct cli *cli,
                              const struct convert_args *args)
 {
-    if (!create_format_known(args->format)) {
-        cli_error(cli, "Unknown file format '%s'", args->format);
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (create_format_check(args->format, &err) < 0) {
+        cli_report(cli, &err);
         return 1;
     }
     create_options_help(stdout, args->format, args->target != NULL);

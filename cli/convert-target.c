@@ -116,7 +116,7 @@ static int merge_backing(const struct cli *cli, struct convert_args *args)
     for (size_t i = 0; i < 2; i++) {
         if (!own[i].value)
             continue;
-        if (strcmp(args->format, "qcow2")) {
+        if (!format_takes_backing(args->format)) {
             cli_error(cli, "Backing %s not supported for file format '%s'",
                       i ? "file format" : "file", args->format);
             return -EINVAL;
@@ -153,7 +153,7 @@ static int judge_compression(const struct cli *cli,
 {
     if (!args->compress)
         return 0;
-    if (args->format && strcmp(args->format, "qcow2"))
+    if (args->format && !format_compresses(args->format))
         return refuse(cli, "Compression not supported for this file format");
     if (target->create.preallocation != LAM_PREALLOC_OFF)
         return refuse(cli, "Compression and preallocation not supported at the "
@@ -194,14 +194,15 @@ static int judge_new(const struct cli *cli, struct convert_args *args,
 int convert_target_init(const struct cli *cli, struct convert_args *args,
                         uint64_t size, struct convert_target *target)
 {
+    struct lam_error err = LAM_ERROR_INIT;
     int rc = 0;
 
     *target = (struct convert_target){
         .name = args->target,
         .create = LAM_CREATE_OPTIONS_INIT,
     };
-    if (args->format && !create_format_known(args->format)) {
-        cli_error(cli, "Unknown file format '%s'", args->format);
+    if (args->format && create_format_check(args->format, &err) < 0) {
+        cli_report(cli, &err);
         return -EINVAL;
     }
     if (!args->no_create)

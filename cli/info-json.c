@@ -156,6 +156,48 @@ static struct json_object *qcow2_data(const struct lam_image_info *info)
     return data;
 }
 
+enum { MAX_NESTING = 8 };
+
+static struct json_object *leaf(const struct lam_value *v)
+{
+    switch (v->kind) {
+    case LAM_VALUE_TEXT:
+        return json_object_new_string(v->text);
+    case LAM_VALUE_NUMBER:
+        return json_object_new_uint64(v->number);
+    case LAM_VALUE_BOOL:
+        return json_object_new_boolean(v->number != 0);
+    case LAM_VALUE_LIST:
+        return json_object_new_array();
+    default:
+        return json_object_new_object();
+    }
+}
+
+/* The tree that the list of values describes. */
+static struct json_object *values(const struct lam_image_info *info)
+{
+    struct json_object *open[MAX_NESTING] = { json_object_new_object() };
+    int depth = 0;
+
+    for (size_t i = 0; i < info->nb_values; i++) {
+        const struct lam_value *v = &info->values[i];
+        if (v->kind == LAM_VALUE_END) {
+            depth--;
+            continue;
+        }
+        struct json_object *object = leaf(v);
+        if (json_object_is_type(open[depth], json_type_array))
+            json_object_array_add(open[depth], object);
+        else
+            json_object_object_add(open[depth], v->name, object);
+        if ((v->kind == LAM_VALUE_LIST || v->kind == LAM_VALUE_OBJECT) &&
+            depth < MAX_NESTING - 1)
+            open[++depth] = object;
+    }
+    return open[0];
+}
+
 /* The node of the image file, "children" of the format's node. */
 static struct json_object *file_node(const struct lam_image_info *info)
 {
@@ -210,10 +252,14 @@ struct json_object *info_to_json(const struct lam_image_info *info)
                                format_specific("luks",
                                    info_encryption_json(info->encryption,
                                                         false)));
+    else if (info->nb_values)
+        json_object_object_add(object, "format-specific",
+                               format_specific(info->format, values(info)));
     if (info->encrypted)
         add_bool(object, "encrypted", true);
     add_string(object, "full-backing-filename", info->full_backing_filename);
     add_string(object, "backing-filename", info->backing_filename);
-    add_bool(object, "dirty-flag", info->dirty);
+    if (!info->dirty_unknown)
+        add_bool(object, "dirty-flag", info->dirty);
     return object;
 }

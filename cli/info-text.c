@@ -103,10 +103,55 @@ static void print_bitmap(FILE *out, size_t i,
     fprintf(out, "            granularity: %" PRIu64 "\n", bitmap->granularity);
 }
 
+/* "create-type" is shown as "create type". */
+static void print_label(FILE *out, const char *name)
+{
+    for (; *name; name++)
+        putc(*name == '-' ? ' ' : *name, out);
+    putc(':', out);
+}
+
+enum { MAX_NESTING = 8 };
+
+/* A tree as indented lines; items of a list are numbered. */
+static void print_values(FILE *out, const struct lam_image_info *info)
+{
+    struct { bool is_list; unsigned next; } level[MAX_NESTING] = { { 0 } };
+    int depth = 0;
+
+    fputs("Format specific information:\n", out);
+    for (size_t i = 0; i < info->nb_values; i++) {
+        const struct lam_value *v = &info->values[i];
+        if (v->kind == LAM_VALUE_END) {
+            depth--;
+            continue;
+        }
+        fprintf(out, "%*s", 4 + 4 * depth, "");
+        if (level[depth].is_list)
+            fprintf(out, "[%u]:", level[depth].next++);
+        else
+            print_label(out, v->name);
+        if (v->kind == LAM_VALUE_TEXT) {
+            putc(' ', out);
+            print_escaped(out, v->text);
+        } else if (v->kind == LAM_VALUE_NUMBER) {
+            fprintf(out, " %" PRIu64, v->number);
+        } else if (v->kind == LAM_VALUE_BOOL) {
+            fprintf(out, " %s", yes(v->number));
+        } else if (depth < MAX_NESTING - 1) {
+            level[++depth].is_list = v->kind == LAM_VALUE_LIST;
+            level[depth].next = 0;
+        }
+        putc('\n', out);
+    }
+}
+
 void info_print_specific(FILE *out, const struct lam_image_info *info)
 {
     bool v3 = info->version >= 3;
 
+    if (info->nb_values)
+        print_values(out, info);
     if (!info->is_qcow2 && info->encryption) {
         fputs("Format specific information:\n", out);
         info_print_encryption(out, info->encryption, 4, false);

@@ -77,7 +77,7 @@ static bool cache_is_direct(enum lam_cache_mode mode)
 /* -o read-only=on, where -r was not given. */
 static bool options_forbid_writing(const struct io_open_spec *spec)
 {
-    struct keyvals kv = { NULL, 0 };
+    struct keyvals kv = { 0 };
     bool read_only = false;
 
     if (!spec->options || spec->read_only ||

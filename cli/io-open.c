@@ -38,7 +38,7 @@ static int open_option(const struct cli *cli, int letter,
 /* "driver=X" and nothing else is a format: say it as one, for its messages. */
 static int simplify_options(const struct cli *cli, struct io_open_spec *spec)
 {
-    struct keyvals kv = { NULL, 0 };
+    struct keyvals kv = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
     int rc = keyvals_parse(&kv, spec->options, &err);
 
@@ -114,7 +114,7 @@ static int reopen_options(const struct cli *cli,
                           const struct reopen_request *request,
                           struct io_open_spec *spec)
 {
-    struct keyvals kv = { NULL, 0 };
+    struct keyvals kv = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
 
     if (keyvals_parse(&kv, request->options, &err) < 0) {

@@ -21,11 +21,29 @@ static const struct command *const commands[] = {
 
 static const size_t nb_commands = sizeof commands / sizeof commands[0];
 
+/* What this build has, as qemu-img tells at this place. */
+static void print_formats(void)
+{
+    static const char *const names[] = {
+        "bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qcow2", "qed",
+        "raw", "vdi", "vhdx", "vmdk", "vpc",
+    };
+    struct lam_format_info info;
+
+    printf("\nSupported image formats:\n\n ");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (lam_format_describe(names[i], &info, NULL) == 0)
+            printf(" %s", info.name);
+    }
+    putchar('\n');
+}
+
 static void print_commands(const struct cli *cli)
 {
     printf("\nCommands (%s COMMAND --help says more):\n", cli->program);
     for (size_t i = 0; i < nb_commands; i++)
         printf("  %-8s  %s\n", commands[i]->name, commands[i]->summary);
+    print_formats();
 }
 
 static const struct command_option option_rows[] = {

@@ -12,78 +12,85 @@
 
 #include "option.h"
 
-enum kind { TEXT, BOOL, NUMBER, SIZE };
+#define TEXT   LAM_OPTION_TEXT
+#define BOOL   LAM_OPTION_BOOL
+#define NUMBER LAM_OPTION_NUMBER
+#define SIZE   LAM_OPTION_SIZE
 enum { RAW = 1 << 0, QCOW2 = 1 << 1, LUKS = 1 << 2, FILE_LEVEL = 1 << 3 };
 
-/* In the order in which qemu-img prints them; -o help sorts by name. */
-static const struct create_option {
-    const char *name;
-    enum kind kind;
+/* In the order in which qemu-img prints them; -o help sorts by name.  Those of
+ * other formats come from the library. */
+static const struct own_option {
     unsigned formats;
-    const char *standard;       /* printed when it is not given; or NULL */
-    const char *help;
-} create_options[] = {
-    { "encryption", BOOL, QCOW2, NULL,
+    struct lam_option_info info;
+} own_options[] = {
+    { QCOW2, { "encryption", BOOL, NULL,
       "Encrypt the image with format 'aes'. (Deprecated in favor of "
-      "encrypt.format=aes)" },
-    { "encrypt.format", TEXT, QCOW2, NULL,
-      "Encrypt the image, format choices: 'aes', 'luks'" },
-    { "encrypt.key-secret", TEXT, QCOW2, NULL,
-      "ID of secret providing qcow AES key or LUKS passphrase" },
-    { "encrypt.cipher-alg", TEXT, QCOW2, NULL,
-      "Name of encryption cipher algorithm" },
-    { "encrypt.cipher-mode", TEXT, QCOW2, NULL,
-      "Name of encryption cipher mode" },
-    { "encrypt.ivgen-alg", TEXT, QCOW2, NULL,
-      "Name of IV generator algorithm" },
-    { "encrypt.ivgen-hash-alg", TEXT, QCOW2, NULL,
-      "Name of IV generator hash algorithm" },
-    { "encrypt.hash-alg", TEXT, QCOW2, NULL,
-      "Name of encryption hash algorithm" },
-    { "encrypt.iter-time", NUMBER, QCOW2, NULL,
-      "Time to spend in PBKDF in milliseconds" },
-    { "cluster_size", SIZE, QCOW2, "65536", "qcow2 cluster size" },
-    { "extended_l2", BOOL, QCOW2, "off", "Extended L2 tables" },
-    { "preallocation", TEXT, QCOW2, NULL,
-      "Preallocation mode (allowed values: off, metadata, falloc, full)" },
-    { "compression_type", TEXT, QCOW2, "zlib",
-      "Compression method used for image cluster compression" },
-    { "size", SIZE, RAW | QCOW2 | LUKS, NULL, "Virtual disk size" },
-    { "key-secret", TEXT, LUKS, NULL,
-      "ID of the secret that provides the keyslot passphrase" },
-    { "cipher-alg", TEXT, LUKS, NULL,
-      "Name of encryption cipher algorithm" },
-    { "cipher-mode", TEXT, LUKS, NULL,
-      "Name of encryption cipher mode" },
-    { "ivgen-alg", TEXT, LUKS, NULL,
-      "Name of IV generator algorithm" },
-    { "ivgen-hash-alg", TEXT, LUKS, NULL,
-      "Name of IV generator hash algorithm" },
-    { "hash-alg", TEXT, LUKS, NULL,
-      "Name of encryption hash algorithm" },
-    { "detached-header", BOOL, LUKS, NULL,
-      "Create a detached LUKS header" },
-    { "iter-time", NUMBER, LUKS, NULL,
-      "Time to spend in PBKDF in milliseconds" },
-    { "compat", TEXT, QCOW2, NULL,
-      "Compatibility level (v2 [0.10] or v3 [1.1])" },
-    { "backing_file", TEXT, QCOW2, NULL, "File name of a base image" },
-    { "backing_fmt", TEXT, QCOW2, NULL, "Image format of the base image" },
-    { "data_file", TEXT, QCOW2, NULL, "File name of an external data file" },
-    { "data_file_raw", BOOL, QCOW2, NULL,
-      "The external data file must stay valid as a raw image" },
-    { "lazy_refcounts", BOOL, QCOW2, "off", "Postpone refcount updates" },
-    { "refcount_bits", NUMBER, QCOW2, "16",
-      "Width of a reference count entry in bits" },
-    { "nocow", BOOL, FILE_LEVEL, NULL,
-      "Turn off copy-on-write (valid only on btrfs)" },
-    { "extent_size_hint", SIZE, FILE_LEVEL, NULL,
-      "Extent size hint for the image file, 0 to disable" },
-    { "preallocation", TEXT, FILE_LEVEL, NULL,
-      "Preallocation mode (allowed values: off, falloc, full)" },
+      "encrypt.format=aes)" } },
+    { QCOW2, { "encrypt.format", TEXT, NULL,
+      "Encrypt the image, format choices: 'aes', 'luks'" } },
+    { QCOW2, { "encrypt.key-secret", TEXT, NULL,
+      "ID of secret providing qcow AES key or LUKS passphrase" } },
+    { QCOW2, { "encrypt.cipher-alg", TEXT, NULL,
+      "Name of encryption cipher algorithm" } },
+    { QCOW2, { "encrypt.cipher-mode", TEXT, NULL,
+      "Name of encryption cipher mode" } },
+    { QCOW2, { "encrypt.ivgen-alg", TEXT, NULL,
+      "Name of IV generator algorithm" } },
+    { QCOW2, { "encrypt.ivgen-hash-alg", TEXT, NULL,
+      "Name of IV generator hash algorithm" } },
+    { QCOW2, { "encrypt.hash-alg", TEXT, NULL,
+      "Name of encryption hash algorithm" } },
+    { QCOW2, { "encrypt.iter-time", NUMBER, NULL,
+      "Time to spend in PBKDF in milliseconds" } },
+    { QCOW2, { "cluster_size", SIZE, "65536", "qcow2 cluster size" } },
+    { QCOW2, { "extended_l2", BOOL, "off", "Extended L2 tables" } },
+    { QCOW2, { "preallocation", TEXT, NULL,
+      "Preallocation mode (allowed values: off, metadata, falloc, full)" } },
+    { QCOW2, { "compression_type", TEXT, "zlib",
+      "Compression method used for image cluster compression" } },
+    { RAW | QCOW2 | LUKS, { "size", SIZE, NULL, "Virtual disk size" } },
+    { LUKS, { "key-secret", TEXT, NULL,
+      "ID of the secret that provides the keyslot passphrase" } },
+    { LUKS, { "cipher-alg", TEXT, NULL,
+      "Name of encryption cipher algorithm" } },
+    { LUKS, { "cipher-mode", TEXT, NULL,
+      "Name of encryption cipher mode" } },
+    { LUKS, { "ivgen-alg", TEXT, NULL,
+      "Name of IV generator algorithm" } },
+    { LUKS, { "ivgen-hash-alg", TEXT, NULL,
+      "Name of IV generator hash algorithm" } },
+    { LUKS, { "hash-alg", TEXT, NULL,
+      "Name of encryption hash algorithm" } },
+    { LUKS, { "detached-header", BOOL, NULL,
+      "Create a detached LUKS header" } },
+    { LUKS, { "iter-time", NUMBER, NULL,
+      "Time to spend in PBKDF in milliseconds" } },
+    { QCOW2, { "compat", TEXT, NULL,
+      "Compatibility level (v2 [0.10] or v3 [1.1])" } },
+    { QCOW2, { "backing_file", TEXT, NULL, "File name of a base image" } },
+    { QCOW2, { "backing_fmt", TEXT, NULL, "Image format of the base image" } },
+    { QCOW2, { "data_file", TEXT, NULL, "File name of an external data file" } },
+    { QCOW2, { "data_file_raw", BOOL, NULL,
+      "The external data file must stay valid as a raw image" } },
+    { QCOW2, { "lazy_refcounts", BOOL, "off", "Postpone refcount updates" } },
+    { QCOW2, { "refcount_bits", NUMBER, "16",
+      "Width of a reference count entry in bits" } },
+    { FILE_LEVEL, { "nocow", BOOL, NULL,
+      "Turn off copy-on-write (valid only on btrfs)" } },
+    { FILE_LEVEL, { "extent_size_hint", SIZE, NULL,
+      "Extent size hint for the image file, 0 to disable" } },
+    { FILE_LEVEL, { "preallocation", TEXT, NULL,
+      "Preallocation mode (allowed values: off, falloc, full)" } },
 };
 
-#define NB_OPTIONS (sizeof create_options / sizeof create_options[0])
+#define NB_OWN (sizeof own_options / sizeof own_options[0])
+
+/* All options of a format and of the file below, in order. */
+struct option_list {
+    const struct lam_option_info *items[64];
+    size_t count;
+};
 
 static unsigned format_bit(const char *format)
 {
@@ -91,26 +98,72 @@ static unsigned format_bit(const char *format)
          : !strcmp(format, "luks") ? LUKS : 0;
 }
 
-bool create_format_known(const char *format)
+int create_format_check(const char *format, struct lam_error *err)
 {
-    return format_bit(format) != 0;
+    struct lam_format_info info;
+
+    int rc = lam_format_describe(format, &info, err);
+    if (rc == 0 && !info.can_create)
+        rc = option_fail(err, ENOTSUP, "Format driver '%s' does not support "
+                         "image creation", format);
+    return rc;
 }
 
-/* The option of the format itself, else the one of the file below. */
-static const struct create_option *find_option(const char *format,
+bool format_takes_backing(const char *format)
+{
+    struct lam_format_info info;
+
+    return lam_format_describe(format, &info, NULL) == 0 &&
+           info.can_have_backing;
+}
+
+bool format_compresses(const char *format)
+{
+    struct lam_format_info info;
+
+    return lam_format_describe(format, &info, NULL) == 0 && info.can_compress;
+}
+
+static const struct lam_option_info *list_find(const struct option_list *list,
                                                const char *name)
 {
-    static const unsigned file_level = FILE_LEVEL;
-    const unsigned levels[] = { format_bit(format), file_level };
-
-    for (size_t level = 0; level < 2; level++) {
-        for (size_t i = 0; i < NB_OPTIONS; i++) {
-            if ((create_options[i].formats & levels[level]) &&
-                !strcmp(create_options[i].name, name))
-                return &create_options[i];
-        }
+    for (size_t i = 0; i < list->count; i++) {
+        if (!strcmp(list->items[i]->name, name))
+            return list->items[i];
     }
     return NULL;
+}
+
+/* The option of the format comes before that of the file. */
+static void list_add(struct option_list *list,
+                     const struct lam_option_info *info)
+{
+    if (!list_find(list, info->name) &&
+        list->count < sizeof list->items / sizeof list->items[0])
+        list->items[list->count++] = info;
+}
+
+static void list_own(struct option_list *list, unsigned formats)
+{
+    for (size_t i = 0; i < NB_OWN && formats; i++) {
+        if (own_options[i].formats & formats)
+            list_add(list, &own_options[i].info);
+    }
+}
+
+static struct option_list list_options(const char *format, bool with_file)
+{
+    struct option_list list = { .count = 0 };
+    struct lam_format_info info;
+
+    list_own(&list, format_bit(format));
+    if (lam_format_describe(format, &info, NULL) == 0) {
+        for (size_t i = 0; i < info.nb_options; i++)
+            list_add(&list, &info.options[i]);
+    }
+    if (with_file)
+        list_own(&list, FILE_LEVEL);
+    return list;
 }
 
 static int check_size(const struct keyval *item, struct lam_error *err)
@@ -144,10 +197,10 @@ static int check_number(const struct keyval *item, struct lam_error *err)
     return 0;
 }
 
-static int check_item(const char *format, const struct keyval *item,
-                      struct lam_error *err)
+static int check_item(const struct option_list *list,
+                      const struct keyval *item, struct lam_error *err)
 {
-    const struct create_option *option = find_option(format, item->key);
+    const struct lam_option_info *option = list_find(list, item->key);
     bool value;
 
     if (!option)
@@ -165,10 +218,11 @@ static int check_item(const char *format, const struct keyval *item,
 int create_options_check(const char *format, const struct keyvals *kv,
                          struct lam_error *err)
 {
+    const struct option_list list = list_options(format, true);
     int rc = 0;
 
     for (size_t i = 0; i < kv->count && rc == 0; i++)
-        rc = check_item(format, &kv->items[i], err);
+        rc = check_item(&list, &kv->items[i], err);
     return rc;
 }
 
@@ -182,7 +236,7 @@ static void print_listed(FILE *out, const char *text)
     }
 }
 
-static void print_option(FILE *out, const struct create_option *option,
+static void print_option(FILE *out, const struct lam_option_info *option,
                          const char *value)
 {
     uint64_t bytes;
@@ -199,12 +253,12 @@ static void print_option(FILE *out, const struct create_option *option,
 void create_options_print(FILE *out, const char *name, const char *format,
                           const struct keyvals *kv)
 {
+    const struct option_list list = list_options(format, true);
+
     fprintf(out, "Formatting '%s', fmt=%s", name, format);
-    for (size_t i = 0; i < NB_OPTIONS; i++) {
-        const struct create_option *option = &create_options[i];
+    for (size_t i = 0; i < list.count; i++) {
+        const struct lam_option_info *option = list.items[i];
         const char *value = keyvals_get(kv, option->name);
-        if (find_option(format, option->name) != option)
-            continue;
         if (!value)
             value = option->standard;
         if (value)
@@ -215,12 +269,12 @@ void create_options_print(FILE *out, const char *name, const char *format,
 
 static int by_name(const void *a, const void *b)
 {
-    const struct create_option *const *x = a, *const *y = b;
+    const struct lam_option_info *const *x = a, *const *y = b;
 
     return strcmp((*x)->name, (*y)->name);
 }
 
-static void print_option_help(FILE *out, const struct create_option *option)
+static void print_option_help(FILE *out, const struct lam_option_info *option)
 {
     static const char *const kinds[] = {
         [TEXT] = "str", [BOOL] = "bool (on/off)", [NUMBER] = "num",
@@ -234,24 +288,15 @@ static void print_option_help(FILE *out, const struct create_option *option)
 
 void create_options_help(FILE *out, const char *format, bool with_file)
 {
-    const struct create_option *list[NB_OPTIONS];
-    unsigned wanted = format_bit(format) | (with_file ? FILE_LEVEL : 0);
-    size_t count = 0;
+    struct option_list list = list_options(format, with_file);
 
-    for (size_t i = 0; i < NB_OPTIONS; i++) {
-        const struct create_option *option = &create_options[i];
-        if ((option->formats & wanted) &&
-            find_option(format, option->name) == option)
-            list[count++] = option;
-    }
-    qsort(list, count, sizeof list[0], by_name);
-
+    qsort(list.items, list.count, sizeof list.items[0], by_name);
     if (with_file)
         fputs("Supported options:\n", out);
     else
         fprintf(out, "Supported %s options:\n", format);
-    for (size_t i = 0; i < count; i++)
-        print_option_help(out, list[i]);
+    for (size_t i = 0; i < list.count; i++)
+        print_option_help(out, list.items[i]);
     if (!with_file)
         fputs("\nThe protocol level may support further options.\n"
               "Specify the target filename to include those options.\n", out);
@@ -311,7 +356,8 @@ static int apply_preallocation(const char *format, const char *text,
                                struct lam_create_options *options,
                                struct lam_error *err)
 {
-    bool raw = format_bit(format) == RAW;
+    /* The others leave it to the file, as raw does. */
+    bool raw = !(format_bit(format) & (QCOW2 | LUKS));
 
     if (preallocation_parse(text, &options->preallocation) == 0) {
         if (raw && options->preallocation == LAM_PREALLOC_METADATA)
@@ -386,7 +432,41 @@ bool format_name_known(const char *name)
     return false;
 }
 
-int create_options_apply(const char *format, const struct keyvals *kv,
+static bool has_member(const char *name)
+{
+    static const char *const names[] = {
+        "size", "backing_file", "backing_fmt", "nocow", "extent_size_hint",
+        "preallocation",
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!strcmp(name, names[i]))
+            return true;
+    }
+    return false;
+}
+
+/* What only the format understands is handed on by name. */
+static int apply_named(struct keyvals *kv, struct lam_create_options *options,
+                       struct lam_error *err)
+{
+    struct lam_named_option *named = calloc(kv->count + 1, sizeof *named);
+    size_t count = 0;
+
+    if (!named)
+        return option_fail(err, ENOMEM, "no memory for an option list");
+    for (size_t i = 0; i < kv->count; i++) {
+        if (!has_member(kv->items[i].key))
+            named[count++] = (struct lam_named_option){ kv->items[i].key,
+                                                        kv->items[i].value };
+    }
+    free(kv->named);
+    options->named = kv->named = named;
+    options->nb_named = count;
+    return 0;
+}
+
+int create_options_apply(const char *format, struct keyvals *kv,
                          struct lam_create_options *options,
                          struct lam_error *err)
 {
@@ -406,6 +486,8 @@ int create_options_apply(const char *format, const struct keyvals *kv,
         rc = apply_compression(value, options, err);
     if (rc == 0 && (value = keyvals_get(kv, "preallocation")))
         rc = apply_preallocation(format, value, options, err);
+    if (rc == 0 && !format_bit(format))
+        return apply_named(kv, options, err);
     if (rc == 0 && format_bit(format) != RAW)
         rc = encryption_options_apply(format, kv, &options->encryption, err);
     return rc;

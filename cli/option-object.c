@@ -96,7 +96,7 @@ static int add_object(const struct cli *cli, const struct keyvals *kv,
 int object_option(const struct cli *cli, const char *text,
                   struct lam_error *err)
 {
-    struct keyvals kv = { NULL, 0 };
+    struct keyvals kv = { 0 };
     size_t first = strcspn(text, "=,");
     char *full = NULL;
 

@@ -244,7 +244,8 @@ void keyvals_deinit(struct keyvals *kv)
         free(kv->items[i].value);
     }
     free(kv->items);
-    *kv = (struct keyvals){ NULL, 0 };
+    free(kv->named);
+    *kv = (struct keyvals){ 0 };
 }
 
 bool keyvals_ask_help(const char *text)

@@ -27,7 +27,11 @@ int parse_u64_size(const char *text, uint64_t *value);
  * bare word means on, and off if it begins with "no"; later ones win, but
  * all are kept, since all have to be right. */
 struct keyval { char *key, *value; };
-struct keyvals { struct keyval *items; size_t count; };
+struct keyvals {
+    struct keyval *items;
+    size_t count;
+    struct lam_named_option *named;     /* lent to create_options_apply() */
+};
 
 int keyvals_parse(struct keyvals *kv, const char *text, struct lam_error *err);
 int keyvals_set(struct keyvals *kv, const char *key, const char *value,
@@ -59,10 +63,11 @@ int output_option(const struct cli *cli, const char *text, bool *json);
  * qemu-img's -o keys for @format into @options: size, compat (0.10, 1.1, v2,
  * v3), backing_file, backing_fmt, cluster_size, preallocation, refcount_bits,
  * lazy_refcounts, extended_l2, data_file, data_file_raw, compression_type,
- * nocow, encrypt...; those of luks.  Strings point into @kv.  An unknown key
+ * nocow, encrypt...; those of luks; those that the library has for other
+ * formats.  Strings and lists point into @kv.  An unknown key
  * or bad value is -EINVAL with qemu-img's words.
  */
-int create_options_apply(const char *format, const struct keyvals *kv,
+int create_options_apply(const char *format, struct keyvals *kv,
                          struct lam_create_options *options,
                          struct lam_error *err);
 
@@ -84,8 +89,11 @@ void create_options_print(FILE *out, const char *name, const char *format,
  * are listed as well. */
 void create_options_help(FILE *out, const char *format, bool with_file);
 
-/* True for the formats that create_options_...() know. */
-bool create_format_known(const char *format);
+/* -EINVAL or -ENOTSUP, in qemu-img's words, unless images of @format can be
+ * made. */
+int create_format_check(const char *format, struct lam_error *err);
+bool format_takes_backing(const char *format);
+bool format_compresses(const char *format);
 
 /* True for the formats that a header may name, whether or not lamella reads
  * them. */

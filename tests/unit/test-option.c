@@ -110,7 +110,7 @@ static void test_lists(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
-        struct keyvals kv = { NULL, 0 };
+        struct keyvals kv = { 0 };
         char result[100] = "";
         int rc = keyvals_parse(&kv, lists[i].list, NULL);
 
@@ -131,7 +131,7 @@ static void test_lists(void **state)
 
 static void test_later_values_win(void **state)
 {
-    struct keyvals kv = { NULL, 0 };
+    struct keyvals kv = { 0 };
 
     (void)state;
     assert_int_equal(keyvals_parse(&kv, "a=1,b=2,a=3", NULL), 0);
@@ -179,7 +179,7 @@ static void test_wrong_options(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct lam_create_options options = LAM_CREATE_OPTIONS_INIT;
         struct lam_error err = LAM_ERROR_INIT;
-        struct keyvals kv = { NULL, 0 };
+        struct keyvals kv = { 0 };
 
         assert_int_equal(keyvals_parse(&kv, wrong[i].list, NULL), 0);
         int rc = create_options_apply(wrong[i].format, &kv, &options, &err);
@@ -193,7 +193,7 @@ static void test_wrong_options(void **state)
 static void test_all_options_arrive(void **state)
 {
     struct lam_create_options o = LAM_CREATE_OPTIONS_INIT;
-    struct keyvals kv = { NULL, 0 };
+    struct keyvals kv = { 0 };
 
     (void)state;
     assert_int_equal(keyvals_parse(&kv, "size=1G,compat=0.10,backing_file=b,"
