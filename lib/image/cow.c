@@ -86,6 +86,7 @@ static int load(struct cow *c, const struct lam_extents *extents,
     struct range part = inside(c, r);
 
     memset(bytes + part.length, 0, r.length - part.length);
+    lam_io_event(c->image->io, IO_EVENT_COW_READ);
     return image_read_extents(c->image, extents, bytes, part.length,
                               part.offset, err);
 }
@@ -154,6 +155,9 @@ static int write_out(struct cow *c, const struct iovec *iov, int count,
 {
     const struct format_allocation *a = c->a;
 
+    if (c->bytes || c->head.bytes || c->tail.bytes)
+        lam_io_event(c->image->io, IO_EVENT_COW_WRITE);
+    lam_io_event(a->io, IO_EVENT_WRITE_AIO);
     return c->image->crypt
         ? encrypted_write(c->image, a->io, iov, count, a->offset - before,
                           a->host_offset - before, err)
@@ -191,8 +195,10 @@ static int write_over_zeroes(struct cow *c, const void *data,
     int rc = lam_io_zero(a->io, a->host_offset - c->head.range.length,
                          c->whole.length, LAM_ZERO_NO_FALLBACK, err);
 
-    return rc < 0 ? rc
-                  : lam_io_write(a->io, data, a->length, a->host_offset, err);
+    if (rc < 0)
+        return rc;
+    lam_io_event(a->io, IO_EVENT_WRITE_AIO);
+    return lam_io_write(a->io, data, a->length, a->host_offset, err);
 }
 
 /* A side that has to be written as zeroes. */
@@ -211,6 +217,10 @@ static int write_sides(struct cow *c, const void *data, struct lam_error *err)
     uint64_t copied = c->whole.length - c->a->length;
     int rc;
 
+    if (copied && c->head.zero && c->tail.zero) {
+        lam_io_event(c->image->io, IO_EVENT_CLUSTER_ALLOC_SPACE);
+        lam_io_event(c->image->io, IO_EVENT_PWRITEV_ZERO);
+    }
     /* Zeroes on the host are not zeroes to the guest where it is encrypted. */
     if (c->a->host_is_zero && !c->image->crypt)
         return write_parts(c, data, err);

@@ -106,9 +106,10 @@ static int probe(struct lam_io *io, enum lam_policy policy,
         return rc;
     length = min_u64(length, sizeof head);
     if (length) {
-        rc = lam_io_read(io, head, length, 0, err);
+        rc = lam_io_read(io, head, length, 0, NULL);
         if (rc < 0)
-            return rc;
+            return lam_fail_errno(err, -rc, "Could not read image for "
+                                  "determining its format");
     }
     *ops = format_probe(head, length, io->name, policy == LAM_POLICY_NONE);
     return 0;

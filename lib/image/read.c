@@ -33,6 +33,9 @@ static int read_data(struct lam_image *image, const struct lam_extent *e,
 {
     struct lam_io *io = image_extent_io(image, e);
 
+    if (e->depth > 0)
+        lam_io_event(image->io, IO_EVENT_READ_BACKING_AIO);
+    lam_io_event(io, IO_EVENT_READ_AIO);
     return e->flags & LAM_EXTENT_ENCRYPTED
         ? encrypted_read(image_layer(image, e->depth), io, e, buf, err)
         : lam_io_read(io, buf, e->length, e->host_offset, err);

@@ -249,7 +249,9 @@ int lam_image_write(struct lam_image *image, const void *buf,
     if (rc < 0)
         return rc;
     change_begin(image);
+    lam_io_event(image->io, IO_EVENT_PWRITEV);
     rc = write_guarded(image, buf, length, offset, flags, err);
+    lam_io_event(image->io, IO_EVENT_PWRITEV_DONE);
     return change_end(image, offset, length, rc);
 }
 
@@ -292,6 +294,7 @@ int image_flush(struct lam_image *image, struct lam_error *err)
 {
     if (!image->writable || image->metadata_only)
         return 0;
+    lam_io_event(image->io, IO_EVENT_FLUSH_TO_OS);
     int rc = image->backing ? flush_settling(image->backing, err) : 0;
     return rc < 0 ? rc : image->ops->flush(image->format, err);
 }

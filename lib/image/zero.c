@@ -119,6 +119,8 @@ int lam_image_zero(struct lam_image *image, uint64_t offset,
 {
     IMAGE_INSIDE(image);
     change_begin(image);
+    lam_io_event(image->io, IO_EVENT_PWRITEV_ZERO);
     int rc = image_zero(image, offset, length, flags, err);
+    lam_io_event(image->io, IO_EVENT_PWRITEV_DONE);
     return change_end(image, offset, length, rc);
 }

@@ -108,6 +108,7 @@ int lam_io_flush(struct lam_io *io, struct lam_error *err)
     int failed = atomic_load(&io->flush_error);
     if (!failed) {
         int rc;
+        lam_io_event(io, IO_EVENT_FLUSH_TO_DISK);
         do
             rc = io->ops->flush(io);
         while (rc == -EINTR);

@@ -83,6 +83,16 @@ static int load_unit(struct lam_io *io, uint8_t *buffer, uint64_t offset)
     return 0;
 }
 
+static int load_edge(struct lam_io *io, uint8_t *buffer, uint64_t offset,
+                     enum io_event before, enum io_event after)
+{
+    lam_io_event(io, before);
+    int rc = load_unit(io, buffer, offset);
+    if (rc == 0)
+        lam_io_event(io, after);
+    return rc;
+}
+
 /* Of @units, the buffer's range, load those that @part covers not quite. */
 static int load_edges(struct lam_io *io, uint8_t *buffer, struct range units,
                       struct range part)
@@ -93,9 +103,12 @@ static int load_edges(struct lam_io *io, uint8_t *buffer, struct range units,
     bool last_cut = range_end(part) < range_end(units);
     int rc = 0;
     if (first_cut)
-        rc = load_unit(io, buffer, units.offset);
+        rc = load_edge(io, buffer, units.offset, IO_EVENT_PWRITEV_RMW_HEAD,
+                       IO_EVENT_PWRITEV_RMW_AFTER_HEAD);
     if (rc == 0 && last_cut && !(first_cut && last == units.offset))
-        rc = load_unit(io, buffer + (last - units.offset), last);
+        rc = load_edge(io, buffer + (last - units.offset), last,
+                       IO_EVENT_PWRITEV_RMW_TAIL,
+                       IO_EVENT_PWRITEV_RMW_AFTER_TAIL);
     return rc;
 }
 
@@ -177,6 +190,7 @@ int io_write_all(struct lam_io *io, const struct iovec *iov, int iovcnt,
 {
     const struct lam_io_limits *limits = &io->limits;
     struct vector v = vector_make(iov, iovcnt);
+    lam_io_event(io, IO_EVENT_PWRITEV);
     io_ahead_begin(io, offset, length);
     bool aligned = is_aligned(offset, limits->request_alignment) &&
                    vector_is_aligned(iov, iovcnt, limits->memory_alignment,
@@ -185,6 +199,7 @@ int io_write_all(struct lam_io *io, const struct iovec *iov, int iovcnt,
                      : write_bounced(io, v, length, offset);
     if (rc == 0)
         io_ahead_end(io, offset, length);
+    lam_io_event(io, IO_EVENT_PWRITEV_DONE);
     return rc;
 }
 

@@ -127,6 +127,7 @@ int lam_io_zero(struct lam_io *io, uint64_t offset, uint64_t length,
         return rc;
     struct range_split split =
         range_split(range_make(offset, length), call_unit(io));
+    lam_io_event(io, IO_EVENT_PWRITEV_ZERO);
     rc = zero_body(io, split.body, flags);
     if (rc == 0)
         rc = write_zeroes(io, split.head);

@@ -26,6 +26,7 @@ static int load_table(struct qcow2 *q, struct lam_error *err)
     if (!table)
         return lam_fail(err, ENOMEM, "no memory for a refcount table of %"
                         PRIu64 " bytes", bytes);
+    lam_io_event(q->io, IO_EVENT_REFTABLE_LOAD);
     int rc = lam_io_read(q->io, table, bytes, q->header.reft_offset, err);
     if (rc < 0)
         return lam_error_prefix(err, rc, "Could not read refcount table");
@@ -75,6 +76,7 @@ static int write_slices(struct qcow2 *q, struct lam_error *err)
         struct slice *s = c->dirty;
         uint32_t from = s->dirty_from, to = s->dirty_to;
 
+        lam_io_event(q->io, IO_EVENT_REFBLOCK_UPDATE_PART);
         int rc = lam_io_write(q->io, s->data + from, to - from, s->host + from,
                               err);
         if (rc < 0)
@@ -113,6 +115,7 @@ static int load_slice(struct qcow2 *q, uint64_t host, struct slice **out,
         return lam_fail(err, ENOMEM, "no memory for a refcount slice of %zu "
                         "bytes", c->slice_size);
     assert(rc == 1);
+    lam_io_event(q->io, IO_EVENT_REFBLOCK_LOAD);
     rc = lam_io_read(q->io, s->data, c->slice_size, s->host, err);
     cache_loaded(c, s, rc == 0);
     *out = rc == 0 ? s : NULL;
@@ -221,6 +224,7 @@ void alloc_drop(struct qcow2 *q, uint64_t host, uint64_t length,
     uint64_t end = host_cluster(&q->g, host + length - 1) + 1;
     uint64_t run = 0;
 
+    lam_io_event(q->io, IO_EVENT_CLUSTER_FREE);
     for (uint64_t c = first; c <= end; c++) {
         if (c < end && lower_refcount(q, c)) {
             run++;
@@ -358,6 +362,7 @@ static int reserve(struct qcow2 *q, uint64_t first, uint64_t n,
 {
     alloc_touch(q, first, n);
     inflated_forget(q, first, n);
+    lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC);
     for (uint64_t i = 0; i < n; i++) {
         int rc = raise_refcount(q, first + i, err);
 
@@ -396,6 +401,8 @@ int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
                    uint64_t *got, struct lam_error *err)
 {
     uint64_t first;
+
+    lam_io_event(q->io, IO_EVENT_CLUSTER_ALLOC);
     int rc = find_covered(q, &first, err);
 
     if (rc == 0)
@@ -529,6 +536,7 @@ int alloc_bytes(struct qcow2 *q, uint64_t length, unsigned sector_offset,
     uint64_t n = div_up(lead + length, q->g.cluster_size), got;
 
     assert(length > 0 && lead < QCOW2_SECTOR);
+    lam_io_event(q->io, IO_EVENT_CLUSTER_ALLOC_BYTES);
     *host = anywhere ? a->byte_cursor : place_in_sector(a->byte_cursor, lead);
     if (a->byte_cursor && alloc_extend(q, *host, length))
         return 0;
@@ -549,39 +557,6 @@ int alloc_bytes(struct qcow2 *q, uint64_t length, unsigned sector_offset,
 
 /* -------------------------------------------------------------- write-back */
 
-static int write_table_entries(struct qcow2 *q, struct lam_error *err)
-{
-    struct allocator *a = &q->alloc;
-    size_t from = (size_t)align_down(a->dirty_from, 64);
-    size_t to = min_u64(align_up(a->dirty_to, 64), a->table_entries);
-    size_t bytes = (to - from) * sizeof(uint64_t);
-    lam_autofree uint8_t *buf = malloc(bytes);
-
-    if (!buf)
-        return lam_fail(err, ENOMEM, "no memory for refcount table entries");
-    for (size_t i = from; i < to; i++)
-        be64_put(buf + (i - from) * 8, a->table[i]);
-    int rc = lam_io_write(q->io, buf, bytes, q->header.reft_offset + from * 8,
-                          err);
-    if (rc < 0)
-        return lam_error_prefix(err, rc, "Could not write refcount table");
-    a->dirty_from = a->dirty_to = 0;
-    return 0;
-}
-
-void alloc_set_block(struct qcow2 *q, uint64_t i, uint64_t block)
-{
-    struct allocator *a = &q->alloc;
-
-    a->table[i] = block;
-    overlap_add(q, block);
-    if (block)
-        a->next_block = max_u64(a->next_block, i + 1);
-    bool clean = a->dirty_from == a->dirty_to;
-    a->dirty_from = clean ? i : min_u64(a->dirty_from, i);
-    a->dirty_to = clean ? i + 1 : max_u64(a->dirty_to, i + 1);
-}
-
 bool alloc_is_dirty(const struct qcow2 *q)
 {
     return q->alloc.cache.dirty || q->alloc.dirty_from != q->alloc.dirty_to;
@@ -596,5 +571,5 @@ int alloc_write_back(struct qcow2 *q, struct lam_error *err)
     rc = lam_io_flush(q->io, err);      /* invariant 4 */
     if (rc < 0)
         return rc;
-    return write_table_entries(q, err);
+    return grow_write_entries(q, err);
 }

@@ -69,6 +69,9 @@ int alloc_find_used(struct qcow2 *q, uint64_t from, uint64_t end,
 /* Refcount table entry @i, in memory: written by alloc_write_back(). */
 void alloc_set_block(struct qcow2 *q, uint64_t i, uint64_t block);
 
+/* Those of them that are not on disk yet. */
+int grow_write_entries(struct qcow2 *q, struct lam_error *err);
+
 /* A refcount block at cluster @at, which lies in its range and is free. */
 int grow_add_block(struct qcow2 *q, uint64_t at, struct lam_error *err);
 

@@ -22,6 +22,7 @@ static int empty_in(struct bulk *b, struct lam_error *err)
     if (!l1)
         return lam_fail(err, ENOMEM, "no memory for an L1 table of %zu "
                         "entries", entries);
+    lam_io_event(q->io, IO_EVENT_EMPTY_IMAGE_PREPARE);
     int rc = bulk_set_l1(b, lam_take(&l1), entries, err);
     if (rc == 0)
         rc = bulk_drop_l1(b, q->l1, entries, old, err);

@@ -33,6 +33,40 @@ static int write_block(struct qcow2 *q, uint64_t at, uint64_t from,
     return lam_error_prefix(err, rc, "Could not write new refcount block");
 }
 
+void alloc_set_block(struct qcow2 *q, uint64_t i, uint64_t block)
+{
+    struct allocator *a = &q->alloc;
+
+    a->table[i] = block;
+    overlap_add(q, block);
+    if (block)
+        a->next_block = max_u64(a->next_block, i + 1);
+    bool clean = a->dirty_from == a->dirty_to;
+    a->dirty_from = clean ? i : min_u64(a->dirty_from, i);
+    a->dirty_to = clean ? i + 1 : max_u64(a->dirty_to, i + 1);
+}
+
+int grow_write_entries(struct qcow2 *q, struct lam_error *err)
+{
+    struct allocator *a = &q->alloc;
+    size_t from = (size_t)align_down(a->dirty_from, 64);
+    size_t to = min_u64(align_up(a->dirty_to, 64), a->table_entries);
+    size_t bytes = (to - from) * sizeof(uint64_t);
+    lam_autofree uint8_t *buf = malloc(bytes);
+
+    if (!buf)
+        return lam_fail(err, ENOMEM, "no memory for refcount table entries");
+    for (size_t i = from; i < to; i++)
+        be64_put(buf + (i - from) * 8, a->table[i]);
+    lam_io_event(q->io, IO_EVENT_REFTABLE_UPDATE);
+    int rc = lam_io_write(q->io, buf, bytes, q->header.reft_offset + from * 8,
+                          err);
+    if (rc < 0)
+        return lam_error_prefix(err, rc, "Could not write refcount table");
+    a->dirty_from = a->dirty_to = 0;
+    return 0;
+}
+
 int grow_add_block(struct qcow2 *q, uint64_t at, struct lam_error *err)
 {
     uint64_t i = reft_index(&q->g, at);
@@ -44,11 +78,15 @@ int grow_add_block(struct qcow2 *q, uint64_t at, struct lam_error *err)
     if (rc == 0)
         rc = overlap_check(q, 0, at << q->g.cluster_bits, q->g.cluster_size,
                            err);
-    if (rc == 0)
-        rc = write_block(q, at, at, at + 1, err);
-    if (rc == 0)
-        alloc_set_block(q, i, at << q->g.cluster_bits);
-    return rc;
+    if (rc < 0)
+        return rc;
+    lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_WRITE);
+    rc = write_block(q, at, at, at + 1, err);
+    if (rc < 0)
+        return rc;
+    lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_HOOKUP);
+    alloc_set_block(q, i, at << q->g.cluster_bits);
+    return 0;
 }
 
 /* A region behind all that is covered: blocks, then what they were made for. */
@@ -81,6 +119,7 @@ static int region_write(struct qcow2 *q, const struct region *r,
         rc = overlap_check(q, 0, r->start << q->g.cluster_bits,
                            (r->blocks + r->others) << q->g.cluster_bits, err);
 
+    lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_WRITE_BLOCKS);
     for (uint64_t i = 0; rc == 0 && i < r->blocks; i++) {
         uint64_t from = r->start + i * q->g.refblock_entries;
         uint64_t to = min_u64(from + q->g.refblock_entries, used_end);
@@ -158,6 +197,7 @@ static int switch_table(struct qcow2 *q, uint64_t host, uint64_t clusters,
 {
     struct lam_error local = LAM_ERROR_INIT;
 
+    lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_SWITCH_TABLE);
     pthread_rwlock_wrlock(&q->lock);    /* l2_check_entry() looks there */
     q->header.reft_offset = host;
     q->header.reft_clusters = (uint32_t)clusters;
@@ -182,6 +222,7 @@ static int write_table(struct qcow2 *q, const struct region *r,
         return lam_fail(err, ENOMEM, "no memory for a refcount table");
     for (uint64_t i = 0; i < bytes / 8; i++)
         be64_put(buf + i * 8, table[i]);
+    lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_WRITE_TABLE);
     /* Everything that the table names, older blocks included. */
     int rc = lam_io_flush(q->io, err);
     if (rc == 0)
@@ -195,6 +236,8 @@ int grow_table(struct qcow2 *q, uint64_t entries, struct lam_error *err)
 {
     struct allocator *a = &q->alloc;
     struct region r = { 0 };
+
+    lam_io_event(q->io, IO_EVENT_REFTABLE_GROW);
     int rc = plan_table(q, entries, &r, err);
 
     if (rc < 0)

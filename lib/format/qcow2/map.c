@@ -155,6 +155,7 @@ static int map_range(struct qcow2 *q, struct range guest,
         pinned = NULL;
         if (rc != -EAGAIN)
             return rc;
+        lam_io_event(q->io, IO_EVENT_L2_LOAD);
         rc = l2_load(q, missing, true, &pinned, err);
         if (rc < 0)
             return lam_error_prefix(err, rc, "L1 entry %" PRIu64

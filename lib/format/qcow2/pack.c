@@ -123,6 +123,8 @@ static int store_together(struct pack *p, const struct format_payload *items,
         length = max_u64(length, items[i].start - items[0].start +
                                  items[i].length);
     atomic_store(&q->wrote_payload, true);
+    lam_io_event(q->io, IO_EVENT_L2_UPDATE_COMPRESSED);
+    lam_io_event(q->io, IO_EVENT_WRITE_COMPRESSED);
     rc = lam_io_write(q->io, p->buf + items[0].start, length, host, err);
     if (rc < 0)
         give_back(q, items, *count, host);

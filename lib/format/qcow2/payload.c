@@ -98,6 +98,7 @@ static int read_payload(struct qcow2 *q, const struct lam_extent *e,
     if (rc < 0)
         return rc;
     memset(payload + *present, 0, e->host_length - *present);
+    lam_io_event(q->io, IO_EVENT_READ_COMPRESSED);
     return *present ? lam_io_read(q->io, payload, *present, e->host_offset,
                                   err) : 0;
 }
@@ -150,6 +151,7 @@ static int write_plain(struct qcow2 *q, uint64_t offset, const void *data,
     if (rc < 0)
         return rc;
     assert(a.length == q->g.cluster_size);
+    lam_io_event(a.io, IO_EVENT_WRITE_AIO);
     rc = lam_io_write(a.io, data, a.length, a.host_offset, err);
     if (rc == 0)
         return qcow2_write_finish(q, &a, err);

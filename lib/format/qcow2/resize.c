@@ -31,6 +31,7 @@ static int write_l1(struct qcow2 *q, const uint64_t *l1, uint64_t entries,
                         " bytes", bytes);
     for (uint64_t i = 0; i < entries; i++)
         be64_put(buf + i * 8, l1[i]);
+    lam_io_event(q->io, IO_EVENT_L1_GROW_WRITE_TABLE);
     int rc = lam_io_write(q->io, buf, bytes, host, err);
     return rc < 0 ? rc : lam_io_flush(q->io, err);
 }
@@ -40,6 +41,7 @@ static int switch_l1(struct qcow2 *q, uint64_t host, uint64_t entries,
 {
     struct lam_error local = LAM_ERROR_INIT;
 
+    lam_io_event(q->io, IO_EVENT_L1_GROW_ACTIVATE_TABLE);
     pthread_rwlock_wrlock(&q->lock);    /* l2_check_entry() looks there */
     q->header.l1_offset = host;
     q->header.l1_size = (uint32_t)entries;
@@ -76,6 +78,7 @@ static int grow_l1(struct qcow2 *q, uint64_t entries, struct lam_error *err)
                         " entries", entries);
     if (q->l1_size)
         memcpy(l1, q->l1, q->l1_size * sizeof *l1);
+    lam_io_event(q->io, IO_EVENT_L1_GROW_ALLOC_TABLE);
     int rc = alloc_contiguous(q, clusters, &host, err);
     if (rc < 0)
         return rc;

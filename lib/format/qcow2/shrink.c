@@ -122,6 +122,8 @@ static int drop_tables(struct qcow2 *q, uint64_t first, struct lam_error *err)
         return lam_fail(err, ENOMEM, "no memory for an L2 table");
     claim_all(&q->inflight, &claim);
     int rc = qcow2_write_back(q, true, err);    /* the file has the entries */
+    lam_io_event(q->io, IO_EVENT_L1_SHRINK_WRITE_TABLE);
+    lam_io_event(q->io, IO_EVENT_L1_SHRINK_FREE_L2_CLUSTERS);
     for (uint64_t i = first; i < q->l1_size && rc == 0; i++)
         if (q->l1[i])
             rc = drop_table(q, i, table, err);

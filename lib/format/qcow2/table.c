@@ -255,8 +255,10 @@ static int fill_table(struct qcow2 *q, uint64_t old, uint8_t *table,
     if (!old)
         return 0;
     int rc = refcount_read(q, host_cluster(&q->g, old), &references, err);
-    if (rc == 0)
-        rc = lam_io_read(q->io, table, q->g.cluster_size, old, err);
+    if (rc < 0)
+        return rc;
+    lam_io_event(q->io, IO_EVENT_L2_ALLOC_COW_READ);
+    rc = lam_io_read(q->io, table, q->g.cluster_size, old, err);
     return rc < 0 ? rc : renew_copied(q, table, references > 1, err);
 }
 
@@ -273,6 +275,7 @@ static int write_new_table(struct qcow2 *q, uint64_t old, uint64_t *host,
         rc = alloc_clusters(q, 1, host, &got, err);
     if (rc < 0)
         return rc;
+    lam_io_event(q->io, IO_EVENT_L2_ALLOC_WRITE);
     rc = lam_io_write(q->io, table, q->g.cluster_size, *host, err);
     if (rc < 0)
         alloc_drop(q, *host, q->g.cluster_size, NULL, NULL);
@@ -320,9 +323,11 @@ int l2_own_table(struct qcow2 *q, uint64_t offset, struct lam_error *err)
             .offset = at.table, .length = q->g.cluster_size,
             .discard = q->pass_other, .table = true };
     rc = write_new_table(q, at.table, &new, err);
-    if (rc == 0)
-        l2_link_table(q, l1_index(&q->g, offset), new, lam_take(&old));
-    return rc;
+    if (rc < 0)
+        return rc;
+    l2_link_table(q, l1_index(&q->g, offset), new, lam_take(&old));
+    lam_io_event(q->io, IO_EVENT_L1_UPDATE);
+    return 0;
 }
 
 /* Verifying may find that the table is not ours after all, hence the loop. */
@@ -330,6 +335,7 @@ int l2_open_for_change(struct qcow2 *q, uint64_t offset, struct slice **out,
                        struct lam_error *err)
 {
     struct slice *pinned = NULL;
+    bool made = false;
 
     for (;;) {
         struct l2_place at;
@@ -347,11 +353,14 @@ int l2_open_for_change(struct qcow2 *q, uint64_t offset, struct slice **out,
             *out = at.slice;
             return 0;
         }
+        bool load = at.table && at.owned;
+        if (rc == 0 && load && !made)
+            lam_io_event(q->io, IO_EVENT_L2_LOAD);
         if (rc == 0)
-            rc = at.table && at.owned
-               ? l2_load_verified(q, at.host, offset, &pinned, err)
-               : l2_own_table(q, offset, err);
+            rc = load ? l2_load_verified(q, at.host, offset, &pinned, err)
+                      : l2_own_table(q, offset, err);
         if (rc < 0)
             return rc;
+        made |= !load;
     }
 }

@@ -267,6 +267,8 @@ static int begin_plan(struct qcow2 *q, struct range guest,
         }
         if (rc != -EAGAIN)
             return rc;
+        if (at.owned)
+            lam_io_event(q->io, IO_EVENT_L2_LOAD);
         rc = at.owned
            ? l2_load_verified(q, at.host, guest.offset, &pinned, err)
            : l2_own_table(q, guest.offset, err);
@@ -421,6 +423,8 @@ int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
         token_free(q, t);
         return rc;
     }
+    /* What fails now fails the write, whose entries are not there yet. */
+    lam_io_event(q->io, IO_EVENT_L2_UPDATE);
     p.host = t->host;
     answer(q, guest, &p, a);
     a->cow_start = p.cow.offset;

@@ -183,6 +183,7 @@ static int look_and_load(struct qcow2 *q, enum zero_kind kind, struct range r,
         pinned = NULL;
         if (rc != -EAGAIN)
             return rc;
+        lam_io_event(q->io, IO_EVENT_L2_LOAD);
         rc = l2_load_verified(q, at.host, r.offset, &pinned, err);
         if (rc < 0)
             return rc;
