@@ -6,8 +6,11 @@
  * Commands come from -c, or else from standard input after a prompt.  All are
  * run whatever fails; the exit status is 1 if one did.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "io-aio.h"
 #include "io-command.h"
@@ -134,24 +137,89 @@ static bool run_given(struct io_session *session,
     return good;
 }
 
+/* What has been read of standard input, and not run yet: [start, end). */
+struct typed {
+    char *buf;
+    size_t size, start, end;
+    bool eager;                 /* output goes out before each command */
+};
+
+/* Messages and output keep their order where both go to the same place. */
+static bool shares_output(void)
+{
+    struct stat out, messages;
+
+    return fstat(STDOUT_FILENO, &out) == 0 &&
+           fstat(STDERR_FILENO, &messages) == 0 &&
+           out.st_dev == messages.st_dev && out.st_ino == messages.st_ino;
+}
+
+/* More input behind what there is; false at its end or without memory. */
+static bool read_more(struct typed *in)
+{
+    if (in->start) {
+        memmove(in->buf, in->buf + in->start, in->end - in->start);
+        in->end -= in->start;
+        in->start = 0;
+    }
+    if (in->size - in->end < 2) {
+        size_t size = in->size ? 2 * in->size : 64 * 1024;
+        char *buf = realloc(in->buf, size);
+        if (!buf)
+            return false;
+        in->buf = buf;
+        in->size = size;
+    }
+    ssize_t n;
+    do
+        n = read(STDIN_FILENO, in->buf + in->end, in->size - in->end - 1);
+    while (n < 0 && errno == EINTR);
+    if (n > 0)
+        in->end += (size_t)n;
+    return n > 0;
+}
+
+/*
+ * The next line without its end, or NULL.  Nobody waits for an answer while
+ * there is more to do: output goes out before input is waited for, and not
+ * after each command of a script.
+ */
+static const char *next_line(struct typed *in)
+{
+    char *end = NULL;
+
+    if (in->eager)
+        fflush(stdout);
+    while (in->start == in->end ||
+           !(end = memchr(in->buf + in->start, '\n', in->end - in->start))) {
+        fflush(stdout);
+        if (read_more(in))
+            continue;
+        if (in->start == in->end)
+            return NULL;
+        end = in->buf + in->end++;      /* the last line has no end */
+        break;
+    }
+    char *line = in->buf + in->start;
+    *end = '\0';
+    in->start = (size_t)(end - in->buf) + 1;
+    return line;
+}
+
 /* The prompt is printed into pipes too: filters expect it. */
 static bool run_typed(struct io_session *session)
 {
-    char *line = NULL;
-    size_t size = 0;
+    struct typed in = { .eager = shares_output() };
     bool good = true;
 
     while (!session->quit) {
         printf("qemu-io> ");
-        fflush(stdout);
-        ssize_t length = getline(&line, &size, stdin);
-        if (length < 0)
+        const char *line = next_line(&in);
+        if (!line)
             break;
-        if (length > 0 && line[length - 1] == '\n')
-            line[length - 1] = '\0';
         good &= io_run_line(session, line) == 0;
     }
-    free(line);
+    free(in.buf);
     return good;
 }
 

@@ -230,11 +230,13 @@ int io_failed(const struct io_session *session, const char *what, int rc,
 
 /* --------------------------------------------------- commands without image */
 
-/* What a crash leaves on disk is what tests ask for: nothing is flushed. */
+/* What a crash leaves on disk is what tests ask for: nothing of the image is
+ * flushed. */
 static int cmd_abort(struct io_session *session,
                      const struct io_command *command, int argc, char **argv)
 {
     (void)session, (void)command, (void)argc, (void)argv;
+    fflush(stdout);
     abort();
 }
 
