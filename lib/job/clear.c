@@ -140,3 +140,17 @@ int clear_device(struct lam_image *target, uint64_t total, enum clear_how how,
                      true);
     return rc;
 }
+
+int clear_start(struct lam_image *target, uint64_t length,
+                struct lam_error *err)
+{
+    uint64_t offset;
+    int rc = device_offset(target, &offset, err);
+
+    if (rc == 0)
+        rc = clear_range(target->io, range_make(offset, length),
+                         CLEAR_BY_PUNCH, err);
+    if (rc == -ENOTSUP)
+        atomic_store(&target->io->no_punch, true);
+    return rc;
+}

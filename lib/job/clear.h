@@ -28,4 +28,9 @@ int clear_device(struct lam_image *target, uint64_t total, enum clear_how how,
                  const struct lam_convert_options *options,
                  struct lam_error *err);
 
+/* Free the first @length bytes of a raw image on a block device that says it
+ * can punch; -ENOTSUP if it does not. */
+int clear_start(struct lam_image *target, uint64_t length,
+                struct lam_error *err);
+
 #endif

@@ -126,6 +126,17 @@ static bool cache_in_the_way(const struct plan_input *in,
     return true;
 }
 
+/*
+ * Blocks that stay are written to in less time than blocks that have just been
+ * freed, and where a granule is no more than what zeroes are looked for in,
+ * freeing range by range leaves as little mapped.
+ */
+static bool frees_by_range(const struct lam_io_limits *l)
+{
+    return l->direct && l->can_punch && l->discard_granularity &&
+           l->discard_granularity <= PLAN_FINE_GRANULE && !l->discard_alignment;
+}
+
 static void plan_device(const struct plan_input *in,
                         struct lam_thin_plan *plan)
 {
@@ -140,6 +151,10 @@ static void plan_device(const struct plan_input *in,
         plan_device_thick(in, plan);
     else if (cache_in_the_way(in, plan))
         return;
+    else if (frees_by_range(l))
+        choose(plan, LAM_ZERO_BY_PUNCH, true,
+               "the device unmaps small ranges, which makes them read as "
+               "zeroes");
     else if (l->can_punch || l->discard_reads_zero)
         choose(plan, LAM_ZERO_BY_CLEAR_ONCE, true,
                l->direct ? "the device is unmapped once, which makes it read "

@@ -20,6 +20,10 @@
  */
 #define PLAN_KERNEL_DROPS_PAGES PLAN_KERNEL(4, 15)
 
+/* Zeroes are looked for in blocks of this size at most, unless asked for in
+ * larger ones. */
+enum { PLAN_FINE_GRANULE = 4096 };
+
 struct plan_input {
     struct lam_io_limits limits;    /* of the host object */
     enum lam_cache_mode cache;

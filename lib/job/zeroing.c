@@ -182,6 +182,23 @@ static int discard_all(struct zeroing *z, struct plan_input *in,
     return 0;
 }
 
+/* Whether a device does what it says is better known at once: what is left of
+ * the plan then may free more than what is left to do in the middle. */
+static int try_punch(struct zeroing *z, struct plan_input *in, uint64_t total,
+                     bool *again, struct lam_error *err)
+{
+    uint64_t length = min_u64(total, PLAN_FINE_GRANULE);
+
+    if (!in->limits.is_block_device || !length)
+        return 0;
+    int rc = clear_start(z->target, length, err);
+    if (rc != -ENOTSUP)
+        return rc;
+    in->limits.can_punch = false;
+    *again = true;
+    return 0;
+}
+
 static int clear_as_planned(struct zeroing *z, struct plan_input *in,
                             uint64_t total,
                             const struct lam_convert_options *options,
@@ -200,6 +217,8 @@ static int clear_as_planned(struct zeroing *z, struct plan_input *in,
             rc = clear_once(z, in, total, options, &again, err);
         else if (plan.method == LAM_ZERO_BY_DISCARD_PROVE)
             rc = discard_all(z, in, total, options, &again, err);
+        else if (plan.method == LAM_ZERO_BY_PUNCH)
+            rc = try_punch(z, in, total, &again, err);
     }
     return rc;
 }
