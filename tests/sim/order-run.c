@@ -298,10 +298,15 @@ static void model_bitmap(const struct order_op *op, struct order_state *s)
     }
 }
 
-static void model_size(struct order_state *s, uint32_t sectors)
+/* Growing writes the last sector and the rest of its cluster once more. */
+static void model_size(const struct order *t, struct order_state *s,
+                       uint32_t sectors)
 {
     uint32_t old = s->disk.sectors;
+    uint32_t unit = (uint32_t)(t->shape->kind.cluster_size / ORDER_SECTOR);
 
+    if (sectors > old && old % unit)
+        mark(s, old - 1, unit + 1 - old % unit, false);
     s->disk.sectors = sectors;
     set_values(&s->disk, (uint32_t)min_u64(sectors, old),
                (uint32_t)max_u64(sectors, old) - (uint32_t)min_u64(sectors, old), 0);
@@ -336,7 +341,7 @@ void order_model(struct order *t, const struct order_op *op, bool sure,
         model_data(t, op, sure, s);
         break;
     case ORDER_RESIZE:
-        model_size(s, op->first * t->unit);
+        model_size(t, s, op->first * t->unit);
         break;
     case ORDER_CREATE:
         s->snapshots[op->first] = s->disk;
