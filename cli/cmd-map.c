@@ -106,8 +106,9 @@ struct map_out {
  */
 static bool is_sparse(const struct lam_image_info *info)
 {
+    /* Without clusters the file has the holes that a raw image would have. */
     if (!info->is_qcow2)
-        return false;
+        return !info->cluster_size;
     uint64_t clusters = info->file_length / info->cluster_size +
                         (info->file_length % info->cluster_size != 0);
     uint64_t allocated = info->actual_size / info->cluster_size;

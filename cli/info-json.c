@@ -3,6 +3,7 @@
  * info-json.c - what `info --output=json` prints: keys, nesting and order as
  * qemu-img 10's.  What an image has not is absent, never null.
  */
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -65,11 +66,25 @@ const char *info_protocol(const char *name)
     return "file";
 }
 
+uint64_t info_sectors(uint64_t length)
+{
+    uint64_t rest = length % 512;
+
+    return rest ? length + (512 - rest) : length;
+}
+
 uint64_t info_file_length(const struct lam_image_info *info)
 {
-    uint64_t rest = info->file_length % 512;
+    return info_sectors(info->file_length);
+}
 
-    return rest ? info->file_length + (512 - rest) : info->file_length;
+uint64_t info_file_size(const struct lam_image_info *info)
+{
+    uint64_t others = 0;
+
+    for (size_t i = 0; i < info->nb_files; i++)
+        others += info->files[i].actual_size;
+    return info->actual_size - others;
 }
 
 bool info_has_file_child(const struct lam_image_info *info)
@@ -198,34 +213,51 @@ static struct json_object *values(const struct lam_image_info *info)
     return open[0];
 }
 
-/* The node of the image file, "children" of the format's node. */
-static struct json_object *file_node(const struct lam_image_info *info)
+/* The node of a file, one of the "children" of the format's node. */
+static struct json_object *file_node(const char *name, uint64_t length,
+                                     uint64_t actual_size)
 {
     struct json_object *node = json_object_new_object();
-    char *name = info_file_name(info);
     const char *protocol = info_protocol(name);
 
     json_object_object_add(node, "children", json_object_new_array());
-    add_number(node, "virtual-size", info_file_length(info));
+    add_number(node, "virtual-size", length);
     add_string(node, "filename", name);
     add_string(node, "format", protocol);
-    add_number(node, "actual-size", info->actual_size);
+    add_number(node, "actual-size", actual_size);
     json_object_object_add(node, "format-specific",
                            format_specific(protocol, json_object_new_object()));
     add_bool(node, "dirty-flag", false);
-    free(name);
     return node;
+}
+
+static void add_child(struct json_object *array, const char *name,
+                      struct json_object *node)
+{
+    struct json_object *child = json_object_new_object();
+
+    add_string(child, "name", name);
+    json_object_object_add(child, "info", node);
+    json_object_array_add(array, child);
 }
 
 static struct json_object *children(const struct lam_image_info *info)
 {
     struct json_object *array = json_object_new_array();
 
+    for (size_t i = info->nb_files; i-- > 0; ) {
+        const struct lam_file_info *f = &info->files[i];
+        char name[32];
+        snprintf(name, sizeof name, "extents.%zu", i);
+        add_child(array, name, file_node(f->filename,
+                                         info_sectors(f->length),
+                                         f->actual_size));
+    }
     if (info_has_file_child(info)) {
-        struct json_object *child = json_object_new_object();
-        add_string(child, "name", "file");
-        json_object_object_add(child, "info", file_node(info));
-        json_object_array_add(array, child);
+        char *name = info_file_name(info);
+        add_child(array, "file", file_node(name, info_file_length(info),
+                                           info_file_size(info)));
+        free(name);
     }
     return array;
 }

@@ -181,16 +181,33 @@ void info_print_specific(FILE *out, const struct lam_image_info *info)
                 yes(info->corrupt), yes(info->extended_l2));
 }
 
+static void print_child(FILE *out, const char *name, uint64_t length,
+                        uint64_t actual_size)
+{
+    if (name)
+        print_text(out, "    filename", name);
+    fprintf(out, "    protocol type: %s\n", info_protocol(name));
+    print_size(out, "    file length", length);
+    print_allocated(out, "    disk size", actual_size);
+}
+
+/* The youngest child comes first, as in the genuine tool. */
+static void print_extents(FILE *out, const struct lam_image_info *info)
+{
+    for (size_t i = info->nb_files; i-- > 0; ) {
+        const struct lam_file_info *f = &info->files[i];
+        fprintf(out, "Child node '/extents.%zu':\n", i);
+        print_child(out, f->filename, info_sectors(f->length),
+                    f->actual_size);
+    }
+}
+
 static void print_file(FILE *out, const struct lam_image_info *info)
 {
     char *name = info_file_name(info);
 
     fputs("Child node '/file':\n", out);
-    if (name)
-        print_text(out, "    filename", name);
-    fprintf(out, "    protocol type: %s\n", info_protocol(name));
-    print_size(out, "    file length", info_file_length(info));
-    print_allocated(out, "    disk size", info->actual_size);
+    print_child(out, name, info_file_length(info), info_file_size(info));
     free(name);
 }
 
@@ -209,6 +226,7 @@ void info_print_text(FILE *out, const struct lam_image_info *info)
     print_backing(out, info);
     info_print_snapshots(out, info);
     info_print_specific(out, info);
+    print_extents(out, info);
     if (info_has_file_child(info))
         print_file(out, info);
 }

@@ -31,6 +31,12 @@ char *info_file_name(const struct lam_image_info *info);
 const char *info_protocol(const char *name);
 /* The length of the image file as qemu-img counts it, in whole sectors. */
 uint64_t info_file_length(const struct lam_image_info *info);
+
+/* Bytes that the image file alone has on the host. */
+uint64_t info_file_size(const struct lam_image_info *info);
+
+/* A file's length as the genuine tool tells it: whole sectors. */
+uint64_t info_sectors(uint64_t length);
 /* False when the image is the file itself ("-f file"). */
 bool info_has_file_child(const struct lam_image_info *info);
 

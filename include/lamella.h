@@ -69,7 +69,8 @@ enum {
     /* A data extent whose host bytes are known to be a hole: reads as zero
      * (only with LAM_MAP_HOST_HOLES). */
     LAM_EXTENT_HOST_HOLE = 1 << 1,
-    /* host_offset counts in the external data file, not in the image file. */
+    /* host_offset counts in the external data file, not in the image file.  Of
+     * several extent files every other one has it: lam_image_extent_file(). */
     LAM_EXTENT_DATA_FILE = 1 << 2,
     /* Past the end of the layers below: a zero extent no layer has stored. */
     LAM_EXTENT_BEYOND_BACKING = 1 << 3,
@@ -466,12 +467,20 @@ struct lam_value {
     uint64_t number;            /* of a bool: 0 or 1 */
 };
 
+/* A file that an image is made of beside its image file. */
+struct lam_file_info {
+    char *filename;
+    uint64_t length;            /* bytes */
+    uint64_t actual_size;       /* bytes allocated on the host */
+};
+
 /* What `info` shows.  Strings are NULL where the image has no such thing. */
 struct lam_image_info {
     char *filename;             /* as opened, or json:{...} */
     char *format;
     uint64_t virtual_size;
-    uint64_t actual_size;       /* bytes allocated on the host */
+    uint64_t actual_size;       /* bytes allocated on the host, by the image
+                                   file and all @files */
     uint64_t file_length;       /* length of the image file (device size) */
     uint64_t cluster_size;      /* 0: none */
     bool encrypted;
@@ -498,9 +507,11 @@ struct lam_image_info {
     struct lam_value *values;   /* of formats other than qcow2 and luks */
     size_t nb_values;
     bool dirty_unknown;         /* the format does not tell */
+    struct lam_file_info *files;    /* extents of their own; each once */
+    size_t nb_files;
 };
 
-/* Free with lam_image_info_free(); opens no other file. */
+/* Free with lam_image_info_free(); opens no file. */
 LAM_API int lam_image_info(struct lam_image *image,
                            struct lam_image_info **out, struct lam_error *err);
 LAM_API void lam_image_info_free(struct lam_image_info *info);

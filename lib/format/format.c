@@ -71,7 +71,7 @@ int lam_format_describe(const char *name, struct lam_format_info *out,
         return lam_fail(err, EINVAL, "Unknown file format '%s'", name);
     *out = (struct lam_format_info){
         .name = ops->name,
-        .can_create = ops->create != NULL,
+        .can_create = ops->create || ops->create_set,
         .can_compress = ops->can_compress,
         .can_have_backing = ops->can_have_backing,
         .options = ops->options,

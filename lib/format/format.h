@@ -97,6 +97,15 @@ struct format_snapshot_ops {
     int (*remove)(void *format, const char *name, struct lam_error *err);
 };
 
+/* The files of a new image that is more than one. */
+struct format_new {
+    const char *path;           /* of the image file */
+    struct lam_io *io;
+    struct lam_io **files;      /* those that other_file() names */
+    size_t nb_files;
+    uint32_t below_id;          /* content_id() of the backing image, if any */
+};
+
 /* What a new image takes on the host. */
 struct format_measure {
     uint64_t metadata;          /* of the fully allocated image */
@@ -222,6 +231,9 @@ struct format_ops {
     /* The object that a data extent lies in (or began to, before it was
      * clipped); NULL: the image file, or the external data file. */
     struct lam_io *(*extent_io)(void *format, const struct lam_extent *extent);
+    /* The files that it opened beside the image file; NULL behind the last one.
+     * NULL: none. */
+    struct lam_io *(*file)(void *format, size_t index);
 
     /* Between enter and leave no host cluster that a map answered is given to
      * somebody else.  Cheap; NULL where nothing ever moves. */
@@ -305,6 +317,25 @@ struct format_ops {
     int (*create)(struct lam_io *io, struct lam_io *data,
                   const struct lam_create_options *options,
                   struct lam_error *err);
+    /*
+     * Instead of create(), where an image is more than one file, or names
+     * itself or what is below it; under the same rules.  other_file() names
+     * the @index-th file beside the one at @path: 1 and *@name, which is the
+     * caller's, or 0 behind the last one.
+     */
+    int (*other_file)(const struct lam_create_options *options,
+                      const char *path, size_t index, char **name,
+                      struct lam_error *err);
+    int (*create_set)(const struct format_new *files,
+                      const struct lam_create_options *options,
+                      struct lam_error *err);
+    /* A number that changes with the content: an overlay's header has the one
+     * that its backing image had.  NULL: there is none. */
+    uint32_t (*content_id)(void *format);
+    /* Is the open image @below, of @ops, what the header of @format calls its
+     * backing image?  NULL: any is. */
+    int (*accept_backing)(void *format, const struct format_ops *ops,
+                          void *below, struct lam_error *err);
     /* How large an image made from @options gets; touches nothing.  NULL: not
      * known. */
     int (*measure)(const struct lam_create_options *options,

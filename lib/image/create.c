@@ -15,6 +15,21 @@
 #include "image/name.h"
 #include "io/attributes.h"
 
+/* What is asked for, and what the formats have to say of it. */
+struct creation {
+    struct lam_create_options options;
+    uint32_t below_id;          /* content_id() of the backing image */
+    char **others;              /* files beside the image file */
+    size_t nb_others;
+};
+
+static void creation_deinit(struct creation *c)
+{
+    for (size_t i = 0; i < c->nb_others; i++)
+        free(c->others[i]);
+    free(c->others);
+}
+
 /* ------------------------------------------------------------- dry run */
 
 /*
@@ -70,20 +85,39 @@ static int refuser_init(struct lam_io *io, struct lam_error *err)
     return rc;
 }
 
-static int dry_run(const struct format_ops *ops,
-                   const struct lam_create_options *options,
-                   struct lam_error *err)
+/* Where @others are to be, all are the same: none is ever written to. */
+static int try_create(const struct format_ops *ops, const char *path,
+                      struct lam_io *image, struct lam_io *other,
+                      const struct creation *c, struct lam_error *err)
+{
+    const struct lam_create_options *options = &c->options;
+
+    if (!ops->create_set)
+        return ops->create(image, options->data_file ? other : NULL, options,
+                           err);
+    lam_autofree struct lam_io **files = calloc(c->nb_others + 1,
+                                                sizeof(struct lam_io *));
+    if (!files)
+        return lam_fail(err, ENOMEM, "no memory for %zu files", c->nb_others);
+    for (size_t i = 0; i < c->nb_others; i++)
+        files[i] = other;
+    const struct format_new set = { path, image, files, c->nb_others,
+                                    c->below_id };
+    return ops->create_set(&set, options, err);
+}
+
+static int dry_run(const struct format_ops *ops, const char *path,
+                   const struct creation *c, struct lam_error *err)
 {
     struct lam_error why = LAM_ERROR_INIT;
-    struct lam_io image, data;
+    struct lam_io image, other;
     int rc = refuser_init(&image, err);
     if (rc < 0)
         return rc;
-    rc = refuser_init(&data, err);
+    rc = refuser_init(&other, err);
     if (rc == 0) {
-        rc = ops->create(&image, options->data_file ? &data : NULL, options,
-                         &why);
-        lam_io_close(&data);
+        rc = try_create(ops, path, &image, &other, c, &why);
+        lam_io_close(&other);
     }
     lam_io_close(&image);
     if (rc == 0 || rc == -REFUSED)
@@ -114,9 +148,23 @@ static int check_not_below(const char *path, const struct lam_image *below,
     return 0;
 }
 
-static int look_at_backing(const char *path, struct lam_create_options *options,
-                           struct lam_error *err)
+/* A format that records what its backing image is has to see it. */
+static int note_below(struct creation *c, const struct format_ops *ops,
+                      const struct lam_image *below, struct lam_error *err)
 {
+    if (!ops->content_id)
+        return 0;
+    if (below->ops != ops)
+        return lam_fail(err, EINVAL, "backing_file must be a %s image",
+                        ops->name);
+    c->below_id = ops->content_id(below->format);
+    return 0;
+}
+
+static int look_at_backing(const char *path, const struct format_ops *ops,
+                           struct creation *c, struct lam_error *err)
+{
+    struct lam_create_options *options = &c->options;
     struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
     struct lam_image *backing;
     lam_autofree char *name = name_resolve(path, options->backing_file);
@@ -130,6 +178,8 @@ static int look_at_backing(const char *path, struct lam_create_options *options,
     if (rc < 0)
         return rc;
     rc = check_not_below(path, backing, err);
+    if (rc == 0)
+        rc = note_below(c, ops, backing, err);
     if (rc == 0 && options->size == LAM_SIZE_FROM_BACKING)
         options->size = lam_image_size(backing);
     lam_image_close(backing, NULL);
@@ -137,9 +187,10 @@ static int look_at_backing(const char *path, struct lam_create_options *options,
 }
 
 static int check_backing(const char *path, const struct format_ops *ops,
-                         struct lam_create_options *options,
-                         struct lam_error *err)
+                         struct creation *c, struct lam_error *err)
 {
+    const struct lam_create_options *options = &c->options;
+
     if (!options->backing_file)
         return 0;
     if (!ops->can_have_backing)
@@ -151,8 +202,8 @@ static int check_backing(const char *path, const struct format_ops *ops,
     if (!options->backing_format)
         return lam_fail(err, EINVAL,
                         "Backing file specified without backing format");
-    return options->backing_unchecked ? 0
-                                      : look_at_backing(path, options, err);
+    return options->backing_unchecked && !ops->content_id
+        ? 0 : look_at_backing(path, ops, c, err);
 }
 
 /* ------------------------------------------------------------- files */
@@ -223,6 +274,67 @@ static int target_keep(struct target *t, struct lam_error *err)
     return rc;
 }
 
+/* The files beside the image file. */
+struct targets {
+    struct target *items;
+    struct lam_io **ios;
+    size_t count;
+};
+
+static void targets_deinit(struct targets *t)
+{
+    for (size_t i = 0; i < t->count; i++)
+        target_deinit(&t->items[i]);
+    free(t->items);
+    free(t->ios);
+}
+
+static int targets_open(struct targets *t, const struct creation *c,
+                        struct lam_error *err)
+{
+    int rc = 0;
+
+    t->items = calloc(c->nb_others + 1, sizeof *t->items);
+    t->ios = calloc(c->nb_others + 1, sizeof(struct lam_io *));
+    if (!t->items || !t->ios)
+        return lam_fail(err, ENOMEM, "no memory for %zu files", c->nb_others);
+    for (size_t i = 0; i < c->nb_others && rc == 0; i++) {
+        t->count++;
+        rc = target_open(&t->items[i], c->others[i], &c->options, err);
+        lam_error_prefix(err, rc, "Could not create '%s'", c->others[i]);
+        t->ios[i] = t->items[i].io;
+    }
+    return rc;
+}
+
+static int targets_keep(struct targets *t, struct lam_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < t->count && rc == 0; i++)
+        rc = target_keep(&t->items[i], err);
+    return rc;
+}
+
+static int write_set(const char *path, const struct format_ops *ops,
+                     const struct creation *c, struct lam_error *err)
+{
+    struct targets others lam_cleanup(targets_deinit) = { 0 };
+    struct target image lam_cleanup(target_deinit) = { 0 };
+    int rc = targets_open(&others, c, err);
+    if (rc == 0)
+        rc = target_open(&image, path, &c->options, err);
+    if (rc < 0)
+        return rc;
+
+    const struct format_new set = { path, image.io, others.ios, others.count,
+                                    c->below_id };
+    rc = ops->create_set(&set, &c->options, err);
+    if (rc == 0)
+        rc = targets_keep(&others, err);
+    return rc < 0 ? rc : target_keep(&image, err);
+}
+
 static int write_files(const char *path, const struct format_ops *ops,
                        const struct lam_create_options *options,
                        struct lam_error *err)
@@ -261,31 +373,67 @@ static int check_named(const struct format_ops *ops,
     return 0;
 }
 
+/* The files that belong to the image at @path. */
+static int name_others(const char *path, const struct format_ops *ops,
+                       struct creation *c, struct lam_error *err)
+{
+    char *name;
+    int rc;
+
+    while (ops->other_file && (rc = ops->other_file(&c->options, path,
+                                                    c->nb_others, &name,
+                                                    err)) != 0) {
+        if (rc < 0)
+            return rc;
+        char **others = realloc(c->others, (c->nb_others + 1) * sizeof(char *));
+        if (!others) {
+            free(name);
+            return lam_fail(err, ENOMEM, "no memory for a file name");
+        }
+        c->others = others;
+        c->others[c->nb_others++] = name;
+    }
+    return 0;
+}
+
+static int judge(const char *path, const struct format_ops *ops,
+                 struct creation *c, struct lam_error *err)
+{
+    const struct lam_create_options *o = &c->options;
+
+    if (o->data_file && !strcmp(o->data_file, path))
+        return lam_fail(err, EINVAL, "'%s' cannot be its own data file", path);
+    int rc = check_named(ops, o, err);
+    if (rc == 0)
+        rc = check_backing(path, ops, c, err);
+    if (rc < 0)
+        return rc;
+    if (o->size == LAM_SIZE_FROM_BACKING)
+        return lam_fail(err, EINVAL, "Image creation needs a size parameter");
+    if (o->size > INT64_MAX)
+        return lam_fail(err, EFBIG, "Image size must be less than 8 EiB!");
+    rc = name_others(path, ops, c, err);
+    return rc < 0 ? rc : dry_run(ops, path, c, err);
+}
+
 static int create_at(const char *path, const struct lam_create_options *options,
                      struct lam_error *err)
 {
-    struct lam_create_options o = *options;
-    const struct format_ops *ops = o.format ? format_find(o.format) : NULL;
+    struct creation c lam_cleanup(creation_deinit) = { .options = *options };
+    const char *format = options->format;
+    const struct format_ops *ops = format ? format_find(format) : NULL;
+
     if (!ops)
         return lam_fail(err, EINVAL, "Unknown file format '%s'",
-                        o.format ? o.format : "");
-    if (!ops->create)
+                        format ? format : "");
+    if (!ops->create && !ops->create_set)
         return lam_fail(err, ENOTSUP, "Format driver '%s' does not support "
                         "image creation", ops->name);
-    if (o.data_file && !strcmp(o.data_file, path))
-        return lam_fail(err, EINVAL, "'%s' cannot be its own data file", path);
-
-    int rc = check_named(ops, &o, err);
-    if (rc == 0)
-        rc = check_backing(path, ops, &o, err);
+    int rc = judge(path, ops, &c, err);
     if (rc < 0)
         return rc;
-    if (o.size == LAM_SIZE_FROM_BACKING)
-        return lam_fail(err, EINVAL, "Image creation needs a size parameter");
-    if (o.size > INT64_MAX)
-        return lam_fail(err, EFBIG, "Image size must be less than 8 EiB!");
-    rc = dry_run(ops, &o, err);
-    return rc < 0 ? rc : write_files(path, ops, &o, err);
+    return ops->create_set ? write_set(path, ops, &c, err)
+                           : write_files(path, ops, &c.options, err);
 }
 
 int lam_image_create(const char *name, const struct lam_create_options *options,

@@ -31,6 +31,9 @@ void lam_image_info_free(struct lam_image_info *info)
     for (size_t i = 0; i < info->nb_values; i++)
         free(info->values[i].text);
     free(info->values);
+    for (size_t i = 0; i < info->nb_files; i++)
+        free(info->files[i].filename);
+    free(info->files);
     free(info);
 }
 
@@ -67,6 +70,38 @@ static int fill_host(struct lam_image *image, struct lam_image_info *info,
     return rc < 0 ? rc : lam_io_size(image->io, &info->file_length, err);
 }
 
+static int add_file(struct lam_io *io, struct lam_image_info *info,
+                    struct lam_error *err)
+{
+    struct lam_file_info *files = realloc(info->files, (info->nb_files + 1) *
+                                                       sizeof *files);
+    if (!files)
+        return lam_fail(err, ENOMEM, "no memory for %zu files",
+                        info->nb_files + 1);
+    info->files = files;
+    struct lam_file_info *f = &files[info->nb_files++];
+    *f = (struct lam_file_info){ 0 };
+    int rc = copy_string(&f->filename, io->name, err);
+    if (rc == 0)
+        rc = lam_io_allocated_size(io, &f->actual_size, err);
+    if (rc == 0)
+        rc = lam_io_size(io, &f->length, err);
+    info->actual_size += f->actual_size;
+    return rc;
+}
+
+static int fill_files(struct lam_image *image, struct lam_image_info *info,
+                      struct lam_error *err)
+{
+    struct lam_io *io;
+    int rc = 0;
+
+    for (size_t i = 0; image->ops->file && rc == 0 &&
+         (io = image->ops->file(image->format, i)); i++)
+        rc = add_file(io, info, err);
+    return rc;
+}
+
 static int fill(struct lam_image *image, struct lam_image_info *info,
                 struct lam_error *err)
 {
@@ -80,6 +115,8 @@ static int fill(struct lam_image *image, struct lam_image_info *info,
         rc = copy_string(&info->format, image->ops->name, err);
     if (rc == 0)
         rc = fill_host(image, info, err);
+    if (rc == 0)
+        rc = fill_files(image, info, err);
     if (rc == 0)
         rc = fill_backing(image, info, err);
     return rc < 0 ? rc : image->ops->info(image->format, info, err);

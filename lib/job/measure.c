@@ -26,7 +26,9 @@ static bool is_sparse(struct lam_image *layer)
 
     if (lam_image_info(layer, &info, NULL) < 0)
         return false;
-    if (info->is_qcow2 && !info->data_file) {
+    if (!info->is_qcow2) {
+        sparse = !info->cluster_size;       /* as a raw image's */
+    } else if (!info->data_file) {
         uint64_t clusters = div_up(info->file_length, info->cluster_size);
         uint64_t there = info->actual_size / info->cluster_size;
 

@@ -258,7 +258,7 @@ static struct span unquoted(struct span s)
 struct parse {
     struct vmdk_descriptor *d;
     const char *text;
-    bool has_cid, has_parent_cid;
+    bool embedded, has_cid, has_parent_cid;
 };
 
 static int parse_cid(struct parse *p, struct span value, struct lam_error *err)
@@ -298,7 +298,7 @@ static int parse_line(struct parse *p, struct span line, struct lam_error *err)
 {
     if (line.at == line.end || *line.at == '#')
         return 0;
-    int rc = parse_extent(p->d, line, err);
+    int rc = p->embedded ? 0 : parse_extent(p->d, line, err);
     if (rc != 0)
         return rc < 0 ? rc : 0;
     const char *equals = memchr(line.at, '=', span_length(line));
@@ -324,11 +324,12 @@ bool vmdk_is_descriptor(const char *text, size_t length)
     return false;
 }
 
-int vmdk_descriptor_parse(const char *text, size_t length,
+int vmdk_descriptor_parse(const char *text, size_t length, bool embedded,
                           struct vmdk_descriptor *out, struct lam_error *err)
 {
     struct span rest = { text, text + strnlen(text, length) }, line;
-    struct parse p = { .d = out, .text = text };
+    struct parse p = { .d = out, .text = text,
+                       .embedded = embedded };
 
     *out = (struct vmdk_descriptor){ .parent_cid = VMDK_NO_CID };
     if (!vmdk_is_descriptor(text, span_length(rest)))

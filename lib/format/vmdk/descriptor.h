@@ -53,11 +53,12 @@ const char *vmdk_line_type_name(enum vmdk_line_type type);
 bool vmdk_is_descriptor(const char *text, size_t length);
 
 /*
- * @text ends with its @length bytes or the first 0.  -EINVAL: this is no
- * descriptor; -EUCLEAN for lines that contradict themselves; -ENOTSUP for
- * extents that we do not know.  @out is to be deinitialised in any case.
+ * @text ends with its @length bytes or the first 0.  Lines about extents are
+ * not looked at if it is @embedded in the only one.  -EINVAL: this is no
+ * descriptor, or a line is wrong; -ENOTSUP for extents that we do not know.
+ * @out is to be deinitialised in any case.
  */
-int vmdk_descriptor_parse(const char *text, size_t length,
+int vmdk_descriptor_parse(const char *text, size_t length, bool embedded,
                           struct vmdk_descriptor *out, struct lam_error *err);
 void vmdk_descriptor_deinit(struct vmdk_descriptor *d);
 

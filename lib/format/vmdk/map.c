@@ -10,17 +10,24 @@
 #include "format/vmdk/grain.h"
 #include "format/vmdk/vmdk.h"
 
+/*
+ * What lies in two files must not become one extent because the host offset
+ * happens to go on: every other file has the flag that says "not in the image
+ * file".
+ */
 static int append(struct lam_extents *out, const struct vmdk_extent *e,
                   struct range r, enum lam_extent_state state, uint64_t host,
                   struct lam_error *err)
 {
     bool has_host = state == LAM_EXTENT_DATA;
+    unsigned flags = (has_host ? LAM_EXTENT_HAS_HOST : 0) |
+                     (has_host && e->odd ? LAM_EXTENT_DATA_FILE : 0);
     struct lam_extent x = {
         .offset = e->guest.offset + r.offset,
         .length = r.length,
         .host_offset = has_host || state == LAM_EXTENT_COMPRESSED ? host : 0,
         .state = (uint8_t)state,
-        .flags = has_host ? LAM_EXTENT_HAS_HOST : 0,
+        .flags = (uint8_t)flags,
     };
     return extents_append(out, &x, err);
 }
@@ -104,74 +111,35 @@ static int map_sparse(struct vmdk *v, struct vmdk_extent *e, struct range r,
     return 0;
 }
 
-/* -------------------------------------------------------------------- flat */
-
-/* Holes as raw files have them: they own their place. */
-static int map_flat(const struct vmdk_extent *e, struct range r,
-                    struct lam_extents *out, struct lam_error *err)
-{
-    while (r.length) {
-        enum lam_io_state state;
-        uint64_t run, host = e->file_offset + r.offset;
-        int rc = lam_io_extent(e->io, host, r.length, &state, &run, err);
-        if (rc < 0)
-            return rc;
-        run = min_u64(run, r.length);
-        struct lam_extent x = {
-            .offset = e->guest.offset + r.offset,
-            .length = run,
-            .host_offset = host,
-            .state = state == LAM_IO_DATA ? LAM_EXTENT_DATA : LAM_EXTENT_ZERO,
-            .flags = LAM_EXTENT_HAS_HOST,
-        };
-        rc = extents_append(out, &x, err);
-        if (rc < 0)
-            return rc;
-        r = range_make(r.offset + run, r.length - run);
-    }
-    return 0;
-}
-
 /* ------------------------------------------------------------- all of them */
 
+/* Of a flat one the host knows the holes. */
 static int map_extent(struct vmdk *v, struct vmdk_extent *e, struct range r,
-                      bool for_read, struct lam_extents *out,
-                      struct lam_error *err)
+                      struct lam_extents *out, struct lam_error *err)
 {
     if (e->sparse)
         return map_sparse(v, e, r, out, err);
-    if (!e->io)
-        return append(out, e, r, LAM_EXTENT_ZERO, 0, err);
-    return for_read ? append(out, e, r, LAM_EXTENT_DATA,
-                             e->file_offset + r.offset, err)
-                    : map_flat(e, r, out, err);
-}
-
-static int map(struct vmdk *v, struct range r, bool for_read,
-               struct lam_extents *out, struct lam_error *err)
-{
-    while (r.length) {
-        struct vmdk_extent *e = vmdk_extent_at(v, r.offset);
-        struct range part = range_intersect(r, e->guest);
-        int rc = map_extent(v, e, range_make(part.offset - e->guest.offset,
-                                             part.length), for_read, out, err);
-        if (rc < 0)
-            return rc;
-        r = range_make(range_end(part), r.length - part.length);
-    }
-    return 0;
+    return e->io ? append(out, e, r, LAM_EXTENT_DATA,
+                          e->file_offset + r.offset, err)
+                 : append(out, e, r, LAM_EXTENT_ZERO, 0, err);
 }
 
 int vmdk_map(void *format, uint64_t offset, uint64_t length,
              struct lam_extents *out, struct lam_error *err)
 {
-    return map(format, range_make(offset, length), false, out, err);
-}
+    struct vmdk *v = format;
+    struct range r = range_make(offset, length);
 
-int vmdk_map_for_read(void *format, uint64_t offset, uint64_t length,
-                      struct lam_extents *out, struct lam_error *err)
-{
-    return map(format, range_make(offset, length), true, out, err);
+    while (r.length) {
+        struct vmdk_extent *e = vmdk_extent_at(v, r.offset);
+        struct range part = range_intersect(r, e->guest);
+        int rc = map_extent(v, e, range_make(part.offset - e->guest.offset,
+                                             part.length), out, err);
+        if (rc < 0)
+            return rc;
+        r = range_make(range_end(part), r.length - part.length);
+    }
+    return 0;
 }
 
 /* -------------------------------------------------------------- compressed */

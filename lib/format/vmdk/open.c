@@ -12,7 +12,7 @@
 /* --------------------------------------------------------------- descriptor */
 
 static int parse_at(struct vmdk *v, uint64_t offset, uint64_t length,
-                    struct lam_error *err)
+                    bool embedded, struct lam_error *err)
 {
     lam_autofree char *text = malloc(length ? length : 1);
 
@@ -23,7 +23,7 @@ static int parse_at(struct vmdk *v, uint64_t offset, uint64_t length,
     if (rc < 0)
         return rc;
     v->descriptor_offset = offset;
-    return vmdk_descriptor_parse(text, length, &v->d, err);
+    return vmdk_descriptor_parse(text, length, embedded, &v->d, err);
 }
 
 static int new_extents(struct vmdk *v, size_t count, struct lam_error *err)
@@ -53,7 +53,7 @@ static int open_single(struct vmdk *v, struct lam_error *err)
     e->guest = range_make(0, h->capacity * VMDK_SECTOR);
     v->size = e->guest.length;
     return parse_at(v, h->descriptor_offset * VMDK_SECTOR,
-                    h->descriptor_size * VMDK_SECTOR, err);
+                    h->descriptor_size * VMDK_SECTOR, true, err);
 }
 
 /* ------------------------------------------------------------------ extents */
@@ -114,6 +114,7 @@ static int open_line(struct vmdk *v, const struct format_files *files,
         .name = l->name,
         .guest = range_make(v->size, l->sectors * VMDK_SECTOR),
         .file_offset = l->offset * VMDK_SECTOR,
+        .odd = v->nb_extents & 1,
     };
 
     if (l->access == VMDK_NOACCESS)
@@ -150,7 +151,7 @@ static int open_many(struct vmdk *v, uint64_t length,
     if (length > VMDK_MAX_DESCRIPTOR)
         return lam_fail(err, EINVAL, "a descriptor of %" PRIu64 " bytes is "
                         "beyond the limit of %d", length, VMDK_MAX_DESCRIPTOR);
-    int rc = parse_at(v, 0, length, err);
+    int rc = parse_at(v, 0, length, false, err);
     if (rc == 0)
         rc = new_extents(v, v->d.nb_lines, err);
     for (size_t i = 0; i < v->d.nb_lines && rc == 0; i++)

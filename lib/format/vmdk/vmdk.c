@@ -9,7 +9,10 @@
 
 #include "base/cleanup.h"
 #include "format/values.h"
+#include "format/vmdk/create.h"
 #include "format/vmdk/open.h"
+
+extern const struct format_ops format_vmdk;
 
 static int vmdk_probe(const uint8_t *head, size_t length)
 {
@@ -156,10 +159,49 @@ int vmdk_info(void *format, struct lam_image_info *info,
     return rc < 0 ? rc : values_end(info, err);
 }
 
+/* ------------------------------------------------------------- the parent */
+
+static uint32_t vmdk_content_id(void *format)
+{
+    const struct vmdk *v = format;
+
+    return v->d.cid;
+}
+
+static int vmdk_accept_backing(void *format, const struct format_ops *ops,
+                               void *below, struct lam_error *err)
+{
+    const struct vmdk *v = format;
+
+    if (ops != &format_vmdk)
+        return lam_fail(err, EINVAL, "the parent of a VMDK has to be one, and "
+                        "'%s' is '%s'", v->d.parent, ops->name);
+    const struct vmdk *parent = below;
+    if (parent->d.cid != v->d.parent_cid)
+        return lam_fail(err, EINVAL, "'%s' has changed: its CID is %08" PRIx32
+                        ", and parentCID %08" PRIx32, v->d.parent,
+                        parent->d.cid, v->d.parent_cid);
+    return 0;
+}
+
+static struct lam_io *vmdk_file(void *format, size_t index)
+{
+    const struct vmdk *v = format;
+
+    for (size_t i = 0; i < v->nb_extents; i++)
+        if (v->extents[i].owns_io && index-- == 0)
+            return v->extents[i].io;
+    return NULL;
+}
+
 /* ---------------------------------------------------------------- the table */
 
 const struct format_ops format_vmdk = {
     .name = "vmdk",
+    .can_compress = true,
+    .can_have_backing = true,
+    .options = vmdk_options,
+    .nb_options = VMDK_NB_OPTIONS,
     .probe = vmdk_probe,
     .open = vmdk_open,
     .close = vmdk_close,
@@ -169,9 +211,20 @@ const struct format_ops format_vmdk = {
     .size = vmdk_size,
     .cluster_size = vmdk_cluster_size,
     .map = vmdk_map,
-    .map_for_read = vmdk_map_for_read,
     .read_compressed = vmdk_read_compressed,
     .read_compressed_part = vmdk_read_compressed_part,
     .extent_io = vmdk_extent_io,
+    .file = vmdk_file,
+    .write_begin = vmdk_write_begin,
+    .write_finish = vmdk_write_finish,
+    .write_cancel = vmdk_write_cancel,
+    .write_compressed = vmdk_write_compressed,
+    .zero_unit = vmdk_zero_unit,
+    .zero = vmdk_zero,
     .info = vmdk_info,
+    .check = vmdk_check,
+    .other_file = vmdk_other_file,
+    .create_set = vmdk_create_set,
+    .content_id = vmdk_content_id,
+    .accept_backing = vmdk_accept_backing,
 };

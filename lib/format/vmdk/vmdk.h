@@ -66,6 +66,7 @@ struct vmdk_extent {
     const char *name;           /* the descriptor's; NULL: this file, or ZERO */
     struct lam_io *io;          /* NULL: ZERO */
     bool owns_io;               /* the first one that names the file */
+    bool odd;                   /* every other one; map.c */
     uint64_t file_offset;       /* flat: bytes */
     struct vmdk_sparse *sparse; /* or NULL */
 };
@@ -151,8 +152,6 @@ int vmdk_check_entry(const struct vmdk_extent *e, uint64_t offset,
 
 int vmdk_map(void *format, uint64_t offset, uint64_t length,
              struct lam_extents *out, struct lam_error *err);
-int vmdk_map_for_read(void *format, uint64_t offset, uint64_t length,
-                      struct lam_extents *out, struct lam_error *err);
 int vmdk_read_compressed(void *format, const struct lam_extent *extent,
                          void *cluster, struct lam_error *err);
 int vmdk_read_compressed_part(void *format, const struct lam_extent *extent,
