@@ -16,18 +16,18 @@
 #include "format/vhdx/vhdx.h"
 
 const struct lam_option_info vhdx_options[VHDX_NB_OPTIONS] = {
+    { "size", LAM_OPTION_SIZE, NULL, "Virtual disk size; max of 64TB." },
+    { "log_size", LAM_OPTION_SIZE, "1048576", "Log size; min 1MB." },
     { "block_size", LAM_OPTION_SIZE, "0",
       "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image "
       "size." },
+    { "subformat", LAM_OPTION_TEXT, NULL,
+      "VHDX format type, can be either 'dynamic' or 'fixed'. Default is "
+      "'dynamic'." },
     { "block_state_zero", LAM_OPTION_BOOL, NULL,
       "Force use of payload blocks of type 'ZERO'. Non-standard, but default.  "
       "Do not set to 'off' when using 'qemu-img convert' with "
       "subformat=dynamic." },
-    { "log_size", LAM_OPTION_SIZE, "1048576", "Log size; min 1MB." },
-    { "size", LAM_OPTION_SIZE, NULL, "Virtual disk size; max of 64TB." },
-    { "subformat", LAM_OPTION_TEXT, NULL,
-      "VHDX format type, can be either 'dynamic' or 'fixed'. Default is "
-      "'dynamic'." },
 };
 
 struct plan {

@@ -18,13 +18,13 @@ enum { BLOCK_SIZE = 2 * 1024 * 1024 };
 static const time_t EPOCH = 946684800;
 
 const struct lam_option_info vpc_options[VPC_NB_OPTIONS] = {
-    { "force_size", LAM_OPTION_BOOL, NULL,
-      "Force disk size calculation to use the actual size specified, rather "
-      "than using the nearest CHS-based calculation" },
     { "size", LAM_OPTION_SIZE, NULL, "Virtual disk size" },
     { "subformat", LAM_OPTION_TEXT, NULL,
       "Type of virtual hard disk format. Supported formats are {dynamic "
       "(default) | fixed} " },
+    { "force_size", LAM_OPTION_BOOL, NULL,
+      "Force disk size calculation to use the actual size specified, rather "
+      "than using the nearest CHS-based calculation" },
 };
 
 struct plan {
