@@ -344,6 +344,64 @@ LAM_API int lam_image_discard(struct lam_image *image, uint64_t offset,
 /* What was written before this call is on disk when it returns 0. */
 LAM_API int lam_image_flush(struct lam_image *image, struct lam_error *err);
 
+/*
+ * lam_image_read_vmstate(), lam_image_write_vmstate() - the state of a virtual
+ * machine, which a qcow2 image keeps behind the end of its disk, for internal
+ * snapshots to take along.
+ *
+ * @offset and @length are bytes of the state, of any alignment.  What was never
+ * written reads as zeroes, and nothing of a backing file shows.  A change of the
+ * disk's size drops it.  -ENOTSUP for formats that keep none; -EFBIG if the
+ * format cannot address so much; -EROFS; otherwise as reads and writes.  Safe
+ * from any thread, one at a time.
+ */
+LAM_API int lam_image_read_vmstate(struct lam_image *image, void *buf,
+                                   uint64_t length, uint64_t offset,
+                                   struct lam_error *err);
+LAM_API int lam_image_write_vmstate(struct lam_image *image, const void *buf,
+                                    uint64_t length, uint64_t offset,
+                                    struct lam_error *err);
+
+/* -------------------------------------------------------------- breakpoints */
+
+/* A request has begun to wait at a breakpoint called @tag. */
+typedef void lam_stopped_fn(void *opaque, const char *tag);
+
+/*
+ * lam_image_break() - stop a request at what the engine is about to do.
+ *
+ * For tests of programs and of this library; only for images opened through
+ * the driver blkdebug ("blkdebug:CONFIG:FILE", or driver=blkdebug in a
+ * description).  The next request that comes to @event waits until
+ * lam_image_resume() is called with @tag; if several breakpoints are set for
+ * the event, until that was done for each of them.  Events have the names of
+ * QEMU's driver of that name: "write_aio", "l2_load", "cow_read" and so on.
+ *
+ * @stopped is called on the request's thread, under a lock: it must not call
+ * the library.  -ENOENT: there is no such event; -ENOTSUP: the image was not
+ * opened through blkdebug; -E2BIG: 64 are set already; -ENOMEM.
+ *
+ * All four are safe from any thread.  While a request waits, the image must not
+ * be closed, nor its chain or size be changed.
+ */
+LAM_API int lam_image_break(struct lam_image *image, const char *event,
+                            const char *tag, lam_stopped_fn *stopped,
+                            void *opaque, struct lam_error *err);
+
+/* Takes back all breakpoints called @tag that no request has come to.
+ * -ENOENT: there was none; -ENOTSUP. */
+LAM_API int lam_image_remove_break(struct lam_image *image, const char *tag,
+                                   struct lam_error *err);
+
+/* One request that waits at @tag goes on, the last one first.  -ENOENT: none
+ * waits there; -ENOTSUP. */
+LAM_API int lam_image_resume(struct lam_image *image, const char *tag,
+                             struct lam_error *err);
+
+/* Returns when a request waits at @tag, which may be never.  -ENOTSUP. */
+LAM_API int lam_image_wait_break(struct lam_image *image, const char *tag,
+                                 struct lam_error *err);
+
 /* What is stored for an area that nobody has written to yet. */
 enum lam_preallocation {
     LAM_PREALLOC_OFF,           /* nothing */

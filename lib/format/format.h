@@ -262,6 +262,11 @@ struct format_ops {
     int (*discard)(void *format, uint64_t offset, uint64_t length,
                    struct lam_error *err);
     int (*flush)(void *format, struct lam_error *err);
+    /* *@place: the guest offset, behind the disk, of byte @offset of the VM
+     * state.  With @length not 0 there is room afterwards to write so much
+     * there; as truncate(), one call at a time.  NULL: it keeps none. */
+    int (*vmstate_place)(void *format, uint64_t offset, uint64_t length,
+                         uint64_t *place, struct lam_error *err);
     /* After -ENOSPC: makes free what waits to be freed; -ENOSPC if that is
      * nothing.  Between no enter and leave of the caller's.  Or NULL. */
     int (*reclaim)(void *format, struct lam_error *err);

@@ -37,6 +37,8 @@ struct cow {
     struct range whole;
     struct side head, tail;
     uint8_t *bytes;             /* of the whole, read at once; or NULL */
+    uint64_t end;               /* guest: what lies behind it is zero */
+    uint32_t depth;             /* layers that it shows through */
 };
 
 static void cow_deinit(struct cow *c)
@@ -60,7 +62,7 @@ static int take_buffer(struct cow *c, uint64_t length, uint8_t **out,
  * backing file gets in. */
 static struct range inside(const struct cow *c, struct range r)
 {
-    return range_intersect(r, range_make(0, c->image->size));
+    return range_intersect(r, range_make(0, c->end));
 }
 
 /* ----------------------------------------------------- what the guest reads */
@@ -95,8 +97,8 @@ static int map(struct cow *c, struct range r, struct lam_extents *out,
                struct lam_error *err)
 {
     r = inside(c, r);
-    return r.length ? chain_map(c->image, r.offset, r.length, LAM_DEPTH_ALL, 0,
-                                out, err) : 0;
+    return r.length ? chain_map(c->image, r.offset, r.length, c->depth, 0, out,
+                                err) : 0;
 }
 
 static int load_side(struct cow *c, const struct lam_extents *extents,
@@ -239,7 +241,8 @@ static int write_sides(struct cow *c, const void *data, struct lam_error *err)
 int cow_write(struct lam_image *image, const struct format_allocation *a,
               const void *data, struct lam_error *err)
 {
-    uint64_t end = a->offset + a->length;
+    uint64_t end = a->offset + a->length, size = image->size;
+    bool vm_state = a->offset >= size;
     struct cow c lam_cleanup(cow_deinit) = {
         .image = image,
         .a = a,
@@ -247,6 +250,8 @@ int cow_write(struct lam_image *image, const struct format_allocation *a,
         .head = { .range = range_make(a->cow_start,
                                       a->offset - a->cow_start) },
         .tail = { .range = range_make(end, a->cow_end - end) },
+        .end = vm_state ? UINT64_MAX : size,
+        .depth = vm_state ? 1 : LAM_DEPTH_ALL,
     };
 
     assert(a->cow_start <= a->offset && a->cow_end >= end);

@@ -503,6 +503,7 @@ const struct format_ops format_qcow2 = {
     .zero = qcow2_zero,
     .discard = qcow2_discard,
     .flush = qcow2_flush,
+    .vmstate_place = qcow2_vmstate_place,
     .reclaim = qcow2_reclaim,
     .truncate = qcow2_truncate,
     .amend = qcow2_amend,

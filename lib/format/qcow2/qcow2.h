@@ -130,6 +130,7 @@ struct qcow2 {
     size_t l1_size;             /* entries */
     size_t l1_dirty_from, l1_dirty_to;
     struct cache l2;
+    atomic_uint dense_tables;   /* in which the host knew of no hole (scan.c) */
     struct release_batch *pending;  /* drop in memory only */
     atomic_size_t nb_pending;       /* ranges */
 
@@ -291,6 +292,9 @@ int qcow2_forget(struct qcow2 *q, uint64_t offset, uint64_t length,
                  struct lam_error *err);
 
 /* -------------------------------------------------------------- resize.c */
+
+int qcow2_vmstate_place(void *format, uint64_t offset, uint64_t length,
+                        uint64_t *place, struct lam_error *err);
 
 int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
                    enum lam_preallocation preallocation, unsigned flags,

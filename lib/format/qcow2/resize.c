@@ -98,6 +98,50 @@ static int grow_l1(struct qcow2 *q, uint64_t entries, struct lam_error *err)
     return 0;
 }
 
+/* By factors of 1.5, as the genuine tool lets it grow for VM state. */
+static uint64_t roomy_l1(uint64_t size, uint64_t needed)
+{
+    uint64_t entries = max_u64(size, 1);
+
+    while (entries < needed)
+        entries = div_up(entries * 3, 2);
+    return min_u64(entries, QCOW2_MAX_L1_ENTRIES);
+}
+
+static int reserve_l1(struct qcow2 *q, uint64_t needed, struct lam_error *err)
+{
+    LAM_LOCKED(&q->alloc_lock);
+    return needed > q->l1_size ? grow_l1(q, roomy_l1(q->l1_size, needed), err)
+                               : 0;
+}
+
+int qcow2_vmstate_place(void *format, uint64_t offset, uint64_t length,
+                        uint64_t *place, struct lam_error *err)
+{
+    struct qcow2 *q = format;
+    uint64_t start = l1_needed(&q->g, q->size) * q->g.l2_cover;
+
+    if (!range_fits(offset, length, INT64_MAX - start))
+        return lam_fail_errno(err, EFBIG, "VM state of %" PRIu64 " bytes at "
+                              "offset %" PRIu64, length, offset);
+    *place = start + offset;
+    if (!length)
+        return 0;
+    int rc = qcow2_before_change(q, err);
+    if (rc < 0)
+        return rc;
+    uint64_t needed = l1_needed(&q->g, *place + length);
+    if (needed > QCOW2_MAX_L1_ENTRIES)
+        return lam_fail_errno(err, EFBIG, "VM state at offset %" PRIu64
+                              " needs %" PRIu64 " L1 entries; the limit is %"
+                              PRIu64, offset, needed,
+                              (uint64_t)QCOW2_MAX_L1_ENTRIES);
+    flusher_stop(q);
+    rc = reserve_l1(q, needed, err);
+    flusher_resume(q);
+    return rc;
+}
+
 /* ------------------------------------------------- the cut last cluster */
 
 /* Writes zeroes over a prefix of [@offset, @offset + @length) that needs

@@ -403,7 +403,8 @@ int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
 
     qcow2_clean_if_due(q);
     int rc = qcow2_before_change(q, err);
-    if (rc == 0)
+    /* The VM state behind the disk is no part of it. */
+    if (rc == 0 && offset < l1_needed(&q->g, q->size) * q->g.l2_cover)
         rc = bitmaps_mark(q, offset, length, err);
     if (rc < 0)
         return rc;
