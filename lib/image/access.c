@@ -24,18 +24,33 @@ static enum lam_io_locking job_locking_of(const struct lam_image *layer)
     return layer->unlocked ? LAM_IO_UNLOCKED : LAM_IO_LOCKED;
 }
 
+/* The files beside the image file: the external data file, or the format's. */
+static struct lam_io *other_file(const struct lam_image *layer, size_t index)
+{
+    if (layer->ops->file)
+        return layer->ops->file(layer->format, index);
+    return index == 0 ? layer->data : NULL;
+}
+
 static int files_set_writable(struct lam_image *layer, bool writable,
                               struct lam_error *err)
 {
+    struct lam_io *io;
+    size_t n = 0;
     int rc = lam_io_set_writable(layer->io, writable, writable
                                  ? job_locking_of(layer) : locking_of(layer),
                                  err);
 
-    if (rc < 0 || !layer->data)
+    while (rc == 0 && (io = other_file(layer, n))) {
+        rc = lam_io_set_writable(io, writable, job_locking_of(layer), err);
+        n += rc == 0;
+    }
+    if (rc == 0 || !writable)
         return rc;
-    rc = lam_io_set_writable(layer->data, writable, job_locking_of(layer), err);
-    if (rc < 0 && writable)
-        lam_io_set_writable(layer->io, false, locking_of(layer), NULL);
+    while (n-- > 0)
+        lam_io_set_writable(other_file(layer, n), false, job_locking_of(layer),
+                            NULL);
+    lam_io_set_writable(layer->io, false, locking_of(layer), NULL);
     return rc;
 }
 

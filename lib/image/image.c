@@ -105,6 +105,12 @@ int lam_image_close(struct lam_image *image, struct lam_error *err)
     return flushed < 0 ? flushed : closed;
 }
 
+bool image_compresses_all(const struct lam_image *image)
+{
+    return image->ops->compresses_all &&
+           image->ops->compresses_all(image->format);
+}
+
 int image_check_range(struct lam_image *image, uint64_t offset, uint64_t length,
                       struct lam_error *err)
 {

@@ -94,6 +94,9 @@ int image_link(struct lam_image *top, struct lam_error *err);
 /* Close @image and all below it, not flushing. */
 void image_free(struct lam_image *image);
 
+/* True if clusters are stored compressed whatever is asked for, each once. */
+bool image_compresses_all(const struct lam_image *image);
+
 /* -EINVAL unless @image takes data requests and the range lies inside it. */
 int image_check_range(struct lam_image *image, uint64_t offset, uint64_t length,
                       struct lam_error *err);

@@ -66,9 +66,19 @@ static int note_identity(struct opening *o, const struct lam_image *image,
     return 0;
 }
 
+static int check_below(const struct lam_image *above,
+                       const struct lam_image *below, struct lam_error *err)
+{
+    if (!above || !above->ops->accept_backing)
+        return 0;
+    return above->ops->accept_backing(above->format, below->ops, below->format,
+                                      err);
+}
+
 static int add_layer(struct opening *o, const struct layer_request *r,
                      struct lam_error *err)
 {
+    const struct lam_image *above = o->bottom;
     struct lam_image *image;
 
     if (o->depth == o->max_depth)
@@ -85,7 +95,7 @@ static int add_layer(struct opening *o, const struct layer_request *r,
     o->bottom = image;
     rc = note_identity(o, image, err);
     o->depth++;
-    return rc;
+    return rc < 0 ? rc : check_below(above, image, err);
 }
 
 /* The layer below the lowest so far; *@more is false if there is none. */

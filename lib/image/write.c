@@ -95,9 +95,56 @@ static int write_pieces(struct lam_image *image, const void *buf,
     return 0;
 }
 
+static int write_clusters(struct lam_image *image, const uint8_t *buf,
+                          uint64_t length, uint64_t offset,
+                          struct lam_error *err);
+
+/* @length bytes of the cluster at @start; the others stay as they read now. */
+static int complete_cluster(struct lam_image *image, uint64_t start,
+                            const void *buf, uint64_t length, uint64_t offset,
+                            struct lam_error *err)
+{
+    uint64_t cluster = image->ops->cluster_size(image->format);
+    lam_autofree uint8_t *whole = calloc(1, cluster);
+    if (!whole)
+        return lam_fail(err, ENOMEM, "no memory for a cluster of %" PRIu64
+                        " bytes", cluster);
+    int rc = image_read(image, whole, min_u64(cluster, image->size - start),
+                        start, err);
+    if (rc < 0)
+        return rc;
+    memcpy(whole + (offset - start), buf, length);
+    return write_clusters(image, whole, cluster, start, err);
+}
+
+/* Where nothing but compressed clusters can be stored. */
+static int write_completed(struct lam_image *image, const uint8_t *buf,
+                           uint64_t length, uint64_t offset,
+                           struct lam_error *err)
+{
+    uint64_t cluster = image->ops->cluster_size(image->format);
+    int rc = 0;
+
+    while (length > 0 && rc == 0) {
+        uint64_t start = align_down(offset, cluster);
+        uint64_t n = min_u64(length, start + cluster - offset);
+        if (n == cluster)
+            rc = write_clusters(image, buf, n = align_down(length, cluster),
+                                offset, err);
+        else
+            rc = complete_cluster(image, start, buf, n, offset, err);
+        buf += n;
+        offset += n;
+        length -= n;
+    }
+    return rc;
+}
+
 int image_write_pieces(struct lam_image *image, const void *buf,
                        uint64_t length, uint64_t offset, struct lam_error *err)
 {
+    if (image_compresses_all(image))
+        return write_completed(image, buf, length, offset, err);
     return encrypted_is_partial(image, offset, length)
         ? encrypted_write_partial(image, write_pieces, buf, length, offset, err)
         : write_pieces(image, buf, length, offset, err);

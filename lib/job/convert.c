@@ -76,6 +76,9 @@ static int check_request(struct lam_image *const *sources, size_t count,
     if ((options->flags & LAM_CONVERT_COMPRESS) && !target->ops->can_compress)
         return lam_fail(err, ENOTSUP, "Compression not supported for this "
                         "file format");
+    if ((options->flags & LAM_CONVERT_COMPRESS) &&
+        !lam_image_cluster_size(target))
+        return lam_fail(err, ENOTSUP, "invalid cluster size");
     if ((options->flags & LAM_CONVERT_TARGET_IS_ZERO) && target->backing)
         return lam_fail(err, EINVAL, "Cannot use --target-is-zero when the "
                         "destination image has a backing file");
@@ -250,20 +253,34 @@ static void shortcuts_choose(struct shortcuts *s, struct walk *walk,
     }
 }
 
+/* A target that stores nothing else gets compressed clusters, in ascending
+ * order, as who reads it as a stream expects. */
+static const struct lam_convert_options *
+adapt_options(const struct lam_image *target,
+              const struct lam_convert_options *options,
+              struct lam_convert_options *adapted)
+{
+    if (!image_compresses_all(target))
+        return options;
+    *adapted = *options;
+    adapted->flags |= LAM_CONVERT_COMPRESS;
+    adapted->workers = 1;
+    return adapted;
+}
+
 int lam_convert(struct lam_image *const *sources, size_t nb_sources,
                 struct lam_image *target,
                 const struct lam_convert_options *options,
                 struct lam_convert_result *result, struct lam_error *err)
 {
-    struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT;
+    struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT, adapted;
     struct lam_convert_result counts = { 0 };
     struct walk_options cuts = { 0 };
     struct shortcuts shortcuts;
     struct extras extras;
     struct walk walk;
 
-    if (!options)
-        options = &defaults;
+    options = adapt_options(target, options ? options : &defaults, &adapted);
     int rc = check_request(sources, nb_sources, target, options, err);
     if (rc < 0)
         return rc;

@@ -115,6 +115,13 @@ static uint64_t vmdk_cluster_size(void *format)
     return v->grain_size;
 }
 
+static bool vmdk_compresses_all(void *format)
+{
+    const struct vmdk *v = format;
+
+    return v->compressed;
+}
+
 static struct lam_io *vmdk_extent_io(void *format,
                                      const struct lam_extent *extent)
 {
@@ -219,6 +226,7 @@ const struct format_ops format_vmdk = {
     .write_finish = vmdk_write_finish,
     .write_cancel = vmdk_write_cancel,
     .write_compressed = vmdk_write_compressed,
+    .compresses_all = vmdk_compresses_all,
     .zero_unit = vmdk_zero_unit,
     .zero = vmdk_zero,
     .info = vmdk_info,
