@@ -54,6 +54,8 @@ struct vpc_geometry vpc_geometry_for(uint64_t sectors)
 {
     uint64_t most = vpc_geometry_sectors(vpc_geometry_largest);
 
+    if (!sectors)
+        return (struct vpc_geometry){ 0, 0, 0 };
     for (uint64_t ask = sectors; ask <= most; ask++) {
         struct vpc_geometry g = vpc_geometry(ask);
         if (vpc_geometry_sectors(g) >= sectors)

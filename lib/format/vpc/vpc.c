@@ -45,7 +45,9 @@ static int load_footer(struct vpc *v, uint64_t length, struct lam_error *err)
         return rc;
     if (at > 0 && v->footer.type != VPC_FIXED)
         return lam_fail(err, EINVAL, "invalid VPC image");
-    v->fixed = at > 0;
+    /* One without any data is its footer. */
+    v->fixed = at > 0 || (v->footer.type == VPC_FIXED &&
+                          length == VPC_FOOTER_BYTES);
     v->size = vpc_footer_size(&v->footer);
     if (v->size / VPC_SECTOR > VPC_MAX_SECTORS)
         return lam_fail(err, EFBIG, "File too large: %" PRIu64 " bytes, the "
