@@ -140,9 +140,9 @@ static void print_report(struct lam_image *image,
 {
     struct json_object *object = json_object_new_object();
 
-    add_number(object, "image-end-offset", r->image_end_offset);
+    add_count(object, "image-end-offset", r->image_end_offset);
     add_count(object, "compressed-clusters", r->compressed_clusters);
-    add_number(object, "total-clusters", r->total_clusters);
+    add_count(object, "total-clusters", r->total_clusters);
     add_count(object, "corruptions", r->corruptions);
     add_count(object, "corruptions-fixed", r->corruptions_fixed);
     add_number(object, "check-errors", r->check_errors);
