@@ -193,6 +193,24 @@ static int file_extent(struct lam_io *io, uint64_t offset, uint64_t length,
     return rc;
 }
 
+static uint64_t file_hole(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    struct file *file = file_of(io);
+    uint64_t hole = 0;
+    int fd;
+
+    if (file_use(file, &fd) < 0)
+        return 0;
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    if (data > 0 && (uint64_t)data > offset)
+        hole = min_u64(length, (uint64_t)data - offset);
+    else if (data < 0 && errno == ENXIO &&
+             still_reaches(file, fd, offset + length))
+        hole = length;
+    file_unuse(file);
+    return hole;
+}
+
 /* Whoever knows the descriptor may use it at any time. */
 int file_descriptor(const struct lam_io *io)
 {
@@ -228,6 +246,7 @@ const struct lam_io_ops file_ops = {
     .allocate = file_allocate,
     .write_out = file_write_out,
     .extent = file_extent,
+    .hole = file_hole,
     .set_writable = file_set_writable,
     .descriptor = file_descriptor,
     .close = file_close,

@@ -180,6 +180,12 @@ int lam_io_extent(struct lam_io *io, uint64_t offset, uint64_t length,
     return 0;
 }
 
+uint64_t lam_io_hole(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    return io->ops->hole && range_fits(offset, length, atomic_load(&io->size))
+        ? io->ops->hole(io, offset, length) : 0;
+}
+
 /* --------------------------------------------------------------- identity */
 
 int lam_io_fd(const struct lam_io *io)

@@ -31,6 +31,7 @@ struct lam_io_limits {
     uint32_t request_alignment; /* offset and length; 1: any */
     uint32_t memory_alignment;  /* buffer address; 1: any */
     bool is_block_device;
+    bool is_loop;               /* ... whose blocks are those of a file */
     bool can_grow;              /* a write past the end extends it */
     bool direct;                /* O_DIRECT is in force */
     bool reserve_first;         /* buffered writes into holes cost less where
@@ -84,6 +85,8 @@ struct lam_io_ops {
      * @length).  NULL: everything is data. */
     int (*extent)(struct lam_io *io, uint64_t offset, uint64_t length,
                   enum lam_io_state *state, uint64_t *run);
+    /* lam_io_hole(); NULL: nobody knows of any. */
+    uint64_t (*hole)(struct lam_io *io, uint64_t offset, uint64_t length);
     /* lam_io_set_writable(); NULL: nothing has to be done for it. */
     int (*set_writable)(struct lam_io *io, bool writable,
                         enum lam_io_locking locking, struct lam_error *err);
@@ -306,6 +309,11 @@ void lam_io_fill(struct lam_io *io, uint64_t min);
 int lam_io_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                   enum lam_io_state *state, uint64_t *run,
                   struct lam_error *err);
+
+/* How much of the range, from its beginning, is a hole as far as the host
+ * knows: 0 for data, and for what reaches beyond the end.  It costs less than
+ * asking how long data go on. */
+uint64_t lam_io_hole(struct lam_io *io, uint64_t offset, uint64_t length);
 
 /* Bytes of host storage in use (st_blocks * 512; 0 for devices as qemu-img). */
 int lam_io_allocated_size(struct lam_io *io, uint64_t *bytes,

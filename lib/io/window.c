@@ -112,6 +112,13 @@ static int window_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                          NULL);
 }
 
+static uint64_t window_hole(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    struct window *w = window_of(io);
+
+    return lam_io_hole(w->inner, w->offset + offset, length);
+}
+
 static void copy_limits(struct lam_io *io, const struct lam_io *inner)
 {
     io->limits = inner->limits;
@@ -169,6 +176,7 @@ static const struct lam_io_ops window_ops = {
     .zero_range = window_zero_range,
     .discard = window_discard,
     .extent = window_extent,
+    .hole = window_hole,
     .set_writable = window_set_writable,
     .descriptor = window_descriptor,
     .event = window_event,

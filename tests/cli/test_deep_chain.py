@@ -3,6 +3,7 @@
 were closed meanwhile."""
 import json
 import os
+import random
 import resource
 import subprocess
 
@@ -161,3 +162,79 @@ def test_changed_while_closed(session, chain):
 def test_still_there(session):
     line = answer(session, 'read -P %d %d 512' % (1 + 868 % 251, 100 << 16))
     assert line.startswith('read 512/512 bytes') or 'read 512/512' in line
+
+
+# ---------------------------------------------------------- tables with holes
+
+TABLE = 8192                    # entries; a page has 512
+HOLED = 6                       # layers, of two tables each
+
+
+def sparse_layer(path, backing, clusters, dense):
+    """An overlay of 1 GiB that has @clusters, without their data.  The pages
+    of its tables that are empty are holes, unless @dense."""
+    layer(path, backing, 0, 1)
+    with open(path, 'r+b') as image:
+        image.seek(24)
+        image.write((1 << 30).to_bytes(8, 'big'))
+        image.seek(36)
+        image.write((2).to_bytes(4, 'big'))
+        image.truncate(4 << 16)
+        if dense:
+            image.seek(4 << 16)
+            image.write(bytes(2 << 16))
+        image.truncate((6 + len(clusters)) << 16)
+        for table in range(2):
+            image.seek((3 << 16) + 8 * table)
+            image.write((1 << 63 | (4 + table) << 16).to_bytes(8, 'big'))
+        for number, cluster in enumerate(clusters):
+            image.seek((4 << 16) + 8 * cluster)
+            image.write((1 << 63 | (6 + number) << 16).to_bytes(8, 'big'))
+        image.flush()
+        os.fsync(image.fileno())    # a hole is one when its neighbours are out
+
+
+def holed_chain(folder, dense):
+    folder.mkdir()
+    owners = {}
+    for number in range(HOLED):
+        rng = random.Random(number)
+        clusters = {rng.randrange(2 * TABLE) for _ in range(30)}
+        clusters |= {edge * 512 + near for edge in rng.sample(range(1, 32), 8)
+                     for near in (-1, 0)}
+        if number == 0:
+            clusters |= set(range(0, TABLE, 3))     # a table without a hole
+        if number == 1:
+            clusters |= {0, TABLE - 1, TABLE, 2 * TABLE - 1}
+        sparse_layer(folder / ('%d.qcow2' % number),
+                     '%d.qcow2' % (number - 1) if number else '',
+                     sorted(clusters), dense)
+        owners.update(dict.fromkeys(clusters, HOLED - 1 - number))
+    return owners
+
+
+@pytest.mark.parametrize('dense', [False, True])
+def test_tables_with_holes(our_lamella, tmp_path, dense):
+    owners = holed_chain(tmp_path / 'chain', dense)
+    done = subprocess.run([our_lamella, 'map', '--output=json',
+                           '%d.qcow2' % (HOLED - 1)], cwd=tmp_path / 'chain',
+                          capture_output=True, check=True, timeout=100)
+    found = {(extent['start'] >> 16) + i: extent['depth']
+             for extent in json.loads(done.stdout) if extent['data']
+             or 'offset' in extent for i in range(extent['length'] >> 16)}
+    assert found == owners
+
+
+def test_table_behind_the_end(our_lamella, tmp_path):
+    holed_chain(tmp_path / 'chain', False)
+    for name, end in (('0', (5 << 16) + 4096), ('1', 5 << 16)):
+        path = tmp_path / 'chain' / (name + '.qcow2')
+        size = os.stat(path).st_size
+        os.truncate(path, end)
+        done = subprocess.run([our_lamella, 'map', '--output=json',
+                               '%d.qcow2' % (HOLED - 1)],
+                              cwd=tmp_path / 'chain', text=True,
+                              capture_output=True, check=False, timeout=100)
+        os.truncate(path, size)
+        # Of the last cluster of a file, what is missing is zeroes.
+        assert ('file ends at' in done.stderr) == (name == '1')

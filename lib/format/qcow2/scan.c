@@ -14,7 +14,15 @@
 #include "base/buffer.h"
 #include "base/zeroes.h"
 
-enum { PIECE = 64 * 1024, PAGE = 4096 };
+enum { PIECE = 64 * 1024, PAGE = 4096, DENSE_TABLES = 4 };
+
+/* On the way through a table. */
+struct table_scan {
+    uint64_t table, host;       /* where it begins, and how far we are */
+    uint64_t piece;             /* bytes to read at once */
+    bool has_holes, behind_hole;
+    uint8_t *buf;               /* PIECE bytes */
+};
 
 static int append_unallocated(struct range *guest, uint64_t length,
                               struct lam_extents *out, struct lam_error *err)
@@ -66,27 +74,67 @@ static int scan_entries(const struct qcow2 *q, const uint8_t *entries,
     return 0;
 }
 
+/*
+ * A table that was written piece by piece may be all holes but for a page, and
+ * asking for holes costs a tenth of reading one.  Where they are not found in
+ * the first tables of an image, it is not asked again.
+ */
+static uint64_t hole_at(struct qcow2 *q, struct table_scan *t, uint64_t bytes)
+{
+    if (!t->has_holes && atomic_load(&q->dense_tables) >= DENSE_TABLES)
+        return 0;
+    uint64_t hole = align_down(lam_io_hole(q->io, t->host, bytes),
+                               q->g.l2_entry_size);
+    if (!hole)
+        return 0;
+    /* Data are read in small pieces behind a hole, then in larger ones. */
+    t->piece = PAGE;
+    t->has_holes = t->behind_hole = true;
+    return hole;
+}
+
+/* The entries of the next piece, or of a hole.  @bytes are left. */
+static int scan_piece(struct qcow2 *q, struct table_scan *t, uint64_t bytes,
+                      struct range *guest, struct lam_extents *out,
+                      struct lam_error *err)
+{
+    uint64_t hole = t->behind_hole ? 0 : hole_at(q, t, bytes);
+
+    if (hole) {
+        t->host += hole;
+        return append_unallocated(guest, cover_of(q, guest->offset, hole), out,
+                                  err);
+    }
+    bytes = min_u64(bytes, t->piece);
+    int rc = lam_io_read(q->io, t->buf, bytes, t->host, err);
+    if (rc < 0)
+        return lam_error_prefix(err, rc, "Could not read L2 table at %#" PRIx64,
+                                t->table);
+    t->host += bytes;
+    t->piece = min_u64(2 * t->piece, PIECE);
+    t->behind_hole = false;
+    return scan_entries(q, t->buf, bytes, guest, out, err);
+}
+
 /* What the L2 table at @table says about @guest, up to the table's end. */
 static int scan_table(struct qcow2 *q, uint64_t table, struct range *guest,
                       uint8_t *buf, struct lam_extents *out,
                       struct lam_error *err)
 {
     uint64_t end = align_down(guest->offset, q->g.l2_cover) + q->g.l2_cover;
+    uint64_t last = min_u64(range_end(*guest), end) - 1;
+    uint64_t stop = l2_entry_host(q, table, last) + q->g.l2_entry_size;
+    struct table_scan t = {
+        .table = table, .host = l2_entry_host(q, table, guest->offset),
+        .piece = PIECE, .buf = buf,
+    };
+    int rc = 0;
 
-    while (guest->length > 0 && guest->offset < end) {
-        uint64_t host = l2_entry_host(q, table, guest->offset);
-        uint64_t last = min_u64(range_end(*guest), end) - 1;
-        uint64_t bytes = min_u64(l2_entry_host(q, table, last) - host +
-                                 q->g.l2_entry_size, PIECE);
-        int rc = lam_io_read(q->io, buf, bytes, host, err);
-        if (rc < 0)
-            return lam_error_prefix(err, rc, "Could not read L2 table at %#"
-                                    PRIx64, table);
-        rc = scan_entries(q, buf, bytes, guest, out, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    while (t.host < stop && rc == 0)
+        rc = scan_piece(q, &t, stop - t.host, guest, out, err);
+    if (!t.has_holes)
+        atomic_fetch_add(&q->dense_tables, 1);
+    return rc;
 }
 
 int qcow2_map_once(void *format, uint64_t offset, uint64_t length,
