@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.c - do entries overlap, lie in the file, and leave nothing unused?
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "format/tables/tables.h"
+
+struct look {
+    struct tables *t;
+    uint8_t *used;              /* a bit a place where a cluster may begin */
+    uint64_t nb_places, length;
+    uint64_t first;             /* place of the first that data may take */
+    uint64_t last_index, last_end;  /* of the stored cluster before */
+    lam_finding_fn *finding;
+    void *opaque;
+    struct lam_check_result *out;
+};
+
+static void tell(struct look *l, enum lam_finding_kind kind, const char *text)
+{
+    if (kind == LAM_FINDING_CORRUPTION)
+        l->out->corruptions++;
+    else if (kind == LAM_FINDING_LEAK)
+        l->out->leaks++;
+    if (l->finding)
+        l->finding(l->opaque, kind, text);
+}
+
+static uint64_t place_of(const struct look *l, uint64_t host)
+{
+    return (host - l->t->align_base) / l->t->cluster;
+}
+
+/* False: somebody else has some of it. */
+static bool take(struct look *l, uint64_t host, uint64_t bytes, bool alone)
+{
+    bool free = true;
+
+    for (uint64_t i = place_of(l, host);
+         i <= place_of(l, host + bytes - 1) && i < l->nb_places; i++) {
+        if (l->used[i / 8] & 1 << i % 8)
+            free = false;
+        l->used[i / 8] |= (uint8_t)(1 << i % 8);
+    }
+    return free || !alone;
+}
+
+static void count_fragments(struct look *l, uint64_t index, uint64_t host)
+{
+    bool near = index == l->last_index + 1 || l->t->layout->holes_fragment;
+
+    l->out->fragmented_clusters += l->last_end && near && host != l->last_end;
+    l->last_index = index;
+    l->last_end = host + l->t->cluster;
+}
+
+static void look_at_entry(struct look *l, uint64_t index, uint64_t raw)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct entry entry;
+    char text[128];
+
+    if (tables_decode(l->t, index, raw, &entry, &err) < 0) {
+        tell(l, LAM_FINDING_CORRUPTION, err.message);
+        return;
+    }
+    if (entry.kind == ENTRY_ABSENT || entry.kind == ENTRY_ZERO)
+        return;
+    l->out->allocated_clusters++;
+    count_fragments(l, index, entry.host);
+    bool compressed = entry.kind == ENTRY_COMPRESSED;
+    l->out->compressed_clusters += compressed;
+    l->out->image_end_offset = max_u64(l->out->image_end_offset, entry.host +
+                                       (compressed ? entry.host_length
+                                                   : l->t->cluster));
+    if (take(l, entry.host, compressed ? entry.host_length : l->t->cluster,
+             !compressed))
+        return;
+    snprintf(text, sizeof text, "cluster %" PRIu64 " at host offset %#" PRIx64
+             " is used by another one, too", index, entry.host);
+    tell(l, LAM_FINDING_CORRUPTION, text);
+}
+
+static int look_at_all(struct look *l, struct lam_error *err)
+{
+    uint64_t clusters = tables_clusters(l->t);
+
+    for (uint64_t i = 0; i < clusters; i++) {
+        uint64_t raw;
+        pthread_rwlock_rdlock(&l->t->lock);
+        int rc = tables_lookup(l->t, i, &raw);
+        pthread_rwlock_unlock(&l->t->lock);
+        if (rc == -EAGAIN && (rc = tables_load(l->t, i, err)) == 0) {
+            i--;
+            continue;
+        }
+        if (rc < 0)
+            return rc;
+        look_at_entry(l, i, raw);
+    }
+    return 0;
+}
+
+static void take_tables(struct look *l)
+{
+    const struct tables *t = l->t;
+    uint64_t bytes = t->table_entries * t->layout->entry_bytes;
+    char text[128];
+
+    for (uint64_t i = 0; i < t->nb_l1; i++) {
+        if (!t->l1[i])
+            continue;
+        l->out->image_end_offset = max_u64(l->out->image_end_offset,
+                                           t->l1[i] + bytes);
+        if (t->l1[i] >= t->align_base && take(l, t->l1[i], bytes, true))
+            continue;
+        snprintf(text, sizeof text, "L2 table %" PRIu64 " at host offset %#"
+                 PRIx64 " is used by another one, too", i, t->l1[i]);
+        tell(l, LAM_FINDING_CORRUPTION, text);
+    }
+}
+
+static void count_leaks(struct look *l)
+{
+    char text[128];
+    uint64_t leaked = 0;
+
+    for (uint64_t i = l->first; i < l->nb_places; i++)
+        leaked += !(l->used[i / 8] & 1 << i % 8);
+    if (!leaked)
+        return;
+    snprintf(text, sizeof text, "%" PRIu64 " clusters of the file are used by "
+             "nothing", leaked);
+    tell(l, LAM_FINDING_LEAK, text);
+    l->out->leaks = leaked;
+}
+
+int tables_check(struct tables *t, lam_finding_fn *finding, void *opaque,
+                 struct lam_check_result *out, struct lam_error *err)
+{
+    struct look l = { .t = t, .finding = finding, .opaque = opaque,
+                      .out = out };
+    int rc = lam_io_size(t->io, &l.length, err);
+
+    if (rc < 0)
+        return rc;
+    if (l.length > t->align_base)
+        l.nb_places = div_up(l.length - t->align_base, t->cluster);
+    if (t->data_start > t->align_base)
+        l.first = div_up(t->data_start - t->align_base, t->cluster);
+    lam_autofree uint8_t *used = calloc(1, l.nb_places / 8 + 1);
+    if (!used)
+        return lam_fail(err, ENOMEM, "no memory for a map of %" PRIu64
+                        " clusters", l.nb_places);
+    l.used = used;
+    out->total_clusters = tables_clusters(t);
+    out->image_end_offset = min_u64(t->data_start, l.length);
+    take_tables(&l);
+    rc = look_at_all(&l, err);
+    if (rc == 0 && !t->layout->ignores_leaks)
+        count_leaks(&l);
+    return rc;
+}
