@@ -451,7 +451,9 @@ static int create_image(struct lam_io *io, struct lam_io *data,
         rc = preallocate_all(io, data, l, mode, err);
     if (rc == 0)
         rc = write_all(io, l, o->encryption.iter_time, cluster, err);
-    /* The header last: half a write is no image. */
+    /* The header last, behind a barrier: half a file is no image. */
+    if (rc == 0)
+        rc = lam_io_flush(io, err);
     return rc < 0 ? rc : lam_io_write(io, first, l->g.cluster_size, 0, err);
 }
 
