@@ -152,6 +152,19 @@ static int take_snapshot(struct lam_image *image, struct lam_image *overlay,
     return rc < 0 ? rc : settle(overlay, err);
 }
 
+int external_put_above(struct lam_image *image, struct lam_image *overlay,
+                       bool *changed, struct lam_error *err)
+{
+    int rc = flush_first(image, err);
+
+    *changed = false;
+    if (rc == 0)
+        rc = take_snapshot(image, overlay, changed, err);
+    if (!*changed)
+        lam_image_close(overlay, NULL);
+    return rc;
+}
+
 static int put_above(struct lam_image *image, const char *name,
                      const struct lam_overlay_options *o, bool *changed,
                      struct lam_error *err)
@@ -159,14 +172,7 @@ static int put_above(struct lam_image *image, const char *name,
     struct lam_image *overlay;
     int rc = open_overlay(image, name, o, &overlay, err);
 
-    if (rc < 0)
-        return rc;
-    rc = flush_first(image, err);
-    if (rc == 0)
-        rc = take_snapshot(image, overlay, changed, err);
-    if (!*changed)
-        lam_image_close(overlay, NULL);
-    return rc;
+    return rc < 0 ? rc : external_put_above(image, overlay, changed, err);
 }
 
 int lam_image_snapshot_external(struct lam_image *image, const char *overlay,
