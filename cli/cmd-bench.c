@@ -512,5 +512,6 @@ const struct command command_bench = {
         "Send requests at regular offsets and tell how long they took.",
     .options = option_rows,
     .examples =
+        "-f qcow2 -d 8 -s 64k disk.qcow2\n"
         "-w -c 10000 -d 1 -S 64k --pattern 165 -f qcow2 disk.qcow2\n",
 };

@@ -258,6 +258,6 @@ const struct command command_bitmap = {
         "0 done, 1 failed: then the actions before the one that failed have "
         "been done.",
     .examples =
-        "--add -g 64K disk.qcow2 monday\n"
-        "--disable --merge tuesday disk.qcow2 monday\n",
+        "--add -g 64K vm1.qcow2 monday\n"
+        "--add --disable --merge tuesday vm1.qcow2 week\n",
 };

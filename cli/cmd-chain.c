@@ -180,5 +180,6 @@ const struct command command_chain = {
         "are not recorded, of absolute names, of sizes that differ, and of "
         "files that were written to after their overlay was made.",
     .examples =
-        "vm1.qcow2\n",
+        "vm1.qcow2\n"
+        "--output=json -U vm1.qcow2\n",
 };

@@ -25,7 +25,7 @@ struct check_args {
 static const struct command_option option_rows[] = {
     SOURCE_OPTIONS,
     OPTION_CACHE('T'),
-    { 'r', "repair", "WHAT",
+    { 'r', "repair", "leaks|all",
       "leaks: free clusters that nothing refers to; all: whatever can be put "
       "right without guessing", 0 },
     OPTION_SHARE,

@@ -196,5 +196,6 @@ const struct command command_compare = {
         "0 identical; 1 different; 2 an image cannot be opened, or another "
         "error; 3 the map of an image cannot be read; 4 its data cannot.",
     .examples =
+        "-q disk.raw disk.qcow2\n"
         "-f raw -F qcow2 /dev/vg/volume backup.qcow2\n",
 };

@@ -25,7 +25,7 @@ struct dd {
 
 static const struct command_option option_rows[] = {
     SOURCE_OPTIONS,
-    { 'O', "output-format", "FMT", "raw (default), qcow2 or luks", 0 },
+    { 'O', "output-format", "FMT", "format of OUTPUT (default: raw)", 0 },
     OPTION_SHARE,
     OPTION_HELP,
     { 0 },
@@ -253,5 +253,6 @@ const struct command command_dd = {
         "The size of OUTPUT is that of the part, rounded up to 512 bytes; a "
         "device keeps its own.  SIGUSR1 prints how far the copy is.",
     .examples =
-        "-f qcow2 -O raw bs=1M count=1 if=disk.qcow2 of=head.raw\n",
+        "-f qcow2 -O raw bs=1M count=1 if=disk.qcow2 of=head.raw\n"
+        "-f qcow2 -O qcow2 bs=64k skip=16 if=disk.qcow2 of=tail.qcow2\n",
 };

@@ -401,5 +401,6 @@ const struct command command_map = {
         "a layer has the range at all, \"zero\" whether it reads as zeroes, "
         "\"data\" whether it has stored bytes, \"offset\" where.",
     .examples =
-        "--output=json overlay.qcow2\n",
+        "-f raw disk.raw\n"
+        "--output=json -s 1M -l 64M overlay.qcow2\n",
 };

@@ -204,5 +204,5 @@ const struct command command_overlay = {
         "has IMAGE open for writing.",
     .examples =
         "disk.qcow2 disk.after-update.qcow2\n"
-        "--read-only -f raw template.raw vm1.qcow2\n",
+        "--read-only -f raw template.raw vm2.qcow2\n",
 };

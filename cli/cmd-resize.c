@@ -217,6 +217,6 @@ const struct command command_resize = {
         "the old size or the new one.",
     .examples =
         "disk.qcow2 +10G\n"
-        "-f raw --preallocation=falloc disk.raw 40G\n"
+        "-f raw --preallocation=falloc disk.raw +64M\n"
         "--shrink disk.qcow2 8G\n",
 };

@@ -164,5 +164,6 @@ const struct command command_snapshot = {
     .status =
         "0 done, 1 failed: then nothing has changed.",
     .examples =
-        "-c before-upgrade disk.qcow2\n",
+        "-l disk.qcow2\n"
+        "-c after-upgrade disk.qcow2\n",
 };

@@ -51,7 +51,7 @@ void command_print_text(FILE *out, const char *text, unsigned at,
 
 /* ----------------------------------------------------------------- options */
 
-/* "  -x, --name VALUE" */
+/* "  -x, --name VALUE", with the other names of the rows behind. */
 static unsigned left_part(const struct command_option *o, char *buf,
                           size_t size)
 {
@@ -61,6 +61,9 @@ static unsigned left_part(const struct command_option *o, char *buf,
 
     if (o->name)
         n += snprintf(buf + n, size - (size_t)n, " --%s", o->name);
+    for (const struct command_option *alias = o + 1; alias->key && !alias->text;
+         alias++)
+        n += snprintf(buf + n, size - (size_t)n, ", --%s", alias->name);
     if (o->value)
         n += snprintf(buf + n, size - (size_t)n, maybe ? "[=%s]" : " %s",
                       o->value);

@@ -63,6 +63,15 @@ static struct json_object *command_json(const struct command *c)
     return o;
 }
 
+static struct json_object *formats_json(void)
+{
+    struct json_object *list = json_object_new_array();
+
+    for (size_t i = 0; command_format(i); i++)
+        json_object_array_add(list, json_object_new_string(command_format(i)));
+    return list;
+}
+
 int command_print_json(const struct cli *cli, const struct command *program,
                        const struct command *const *commands, size_t nb)
 {
@@ -74,6 +83,7 @@ int command_print_json(const struct cli *cli, const struct command *program,
     add_text(o, "version", lam_version());
     json_object_object_add(o, "program", command_json(program));
     json_object_object_add(o, "commands", list);
+    json_object_object_add(o, "formats", formats_json());
     print_json(stdout, o);
     json_object_put(o);
     return cli_finish(cli, 0);

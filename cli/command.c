@@ -28,6 +28,20 @@ static bool spelled_out(const char *name, int argc, char **argv)
     return false;
 }
 
+const char *command_format(size_t index)
+{
+    static const char *const names[] = {
+        "bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qcow2", "qed",
+        "raw", "vdi", "vhdx", "vmdk", "vpc",
+    };
+    struct lam_format_info info;
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (lam_format_describe(names[i], &info, NULL) == 0 && !index--)
+            return names[i];
+    return NULL;
+}
+
 static int argument_of(const struct command_option *o)
 {
     if (!o->value)

@@ -58,8 +58,8 @@ extern const struct command
 #define OPTION_QUIET { 'q', "quiet", NULL, "print nothing but errors", 0 }
 #define OPTION_PROGRESS { 'p', "progress", NULL, "show progress", 0 }
 #define OPTION_CACHE(letter)                                                \
-    { letter, "cache", "CACHE", "none, writeback (default), writethrough, " \
-      "directsync or unsafe", 0 }
+    { letter, "cache", "CACHE", "cache mode: none, writeback (default), "    \
+      "writethrough, directsync or unsafe", 0 }
 
 /* Takes one option's @key, its value in optarg.  -1: go on; else the exit
  * status. */
@@ -86,6 +86,10 @@ int command_help(const struct cli *cli, const struct command *command);
  */
 void command_print_text(FILE *out, const char *text, unsigned at,
                         unsigned indent);
+
+/* The name of the @index-th format that this build has, in order of the
+ * alphabet; NULL behind the last one. */
+const char *command_format(size_t index);
 
 /* The tables as a JSON object, for what is generated from them: @program's,
  * which is none of the @nb @commands. */

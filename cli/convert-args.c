@@ -38,7 +38,7 @@ const struct command_option convert_options[] = {
     OPTION_UNTRUSTED,
     { 0, NULL, NULL, "Target", 0 },
     { 'O', "target-format",
-      "FMT", "raw (default), qcow2 or luks", OPTION_EXTRA },
+      "FMT", "format of the target (default: raw)", OPTION_EXTRA },
     { 'o', "target-options", "OPTIONS",
       "options of the format; \"-o help\" lists them", OPTION_EXTRA },
     { 'n', "no-create", NULL,

@@ -552,10 +552,3 @@ def test_refused(lamella, folder, args, words):
                cwd=folder)
     assert words in done.stderr and done.stderr.count('\n') == 1
     assert not (folder / 'out').exists()
-
-
-def test_help(lamella):
-    text = lamella.run('convert', '--help')
-    for option in ('--explain', '--target-is-zero', '--strict-cache',
-                   '--no-sync', '--untrusted', '-B, --backing'):
-        assert option in text

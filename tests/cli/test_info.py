@@ -137,16 +137,6 @@ def test_names(our_img, our_lamella):
     assert done.stderr.startswith('lamella: ')
 
 
-@pytest.mark.parametrize('command', ['amend', 'check', 'compare', 'convert',
-                                     'create', 'info', 'map'])
-def test_help(our_img, our_lamella, command):
-    for program in (our_img, our_lamella):
-        done = run(program, command, '--help')
-        assert done.stderr == ''
-        assert 'Usage:' in done.stdout and command in done.stdout
-        assert max(map(len, done.stdout.splitlines())) <= 80
-
-
 def test_closed_stdout(our_lamella, images):
     """A full disk behind stdout is an error, not silence."""
     with open('/dev/full', 'w') as full:

@@ -60,7 +60,7 @@ def installed(tmp_path_factory):
 
 def find(root, name):
     found = [os.path.join(folder, name) for folder, _, files in os.walk(root)
-             if name in files]
+             if name in files and 'bash-completion' not in folder]
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -92,6 +92,15 @@ def test_what_is_there(installed, lamella):
     done = run(find(installed, 'lamella'), '--version',
                env=dict(os.environ, LD_LIBRARY_PATH=''))
     assert done.stdout == lamella.run('--version')
+
+
+def test_documents(installed):
+    """A page for each subcommand, and something for each shell."""
+    pages = [name for _, _, files in os.walk(installed / '.') for name in files
+             if name.endswith('.1')]
+    assert 'lamella.1' in pages and 'lamella-convert.1' in pages
+    for name in '_lamella', 'lamella.fish':
+        assert find(installed, name)
 
 
 def test_shared(installed, tmp_path):

@@ -88,15 +88,6 @@ def test_beside(command, lines, texts, our_img, tmp_path):
         texts.run('check', '-q', folders[1] / (name + '.qcow2'))
 
 
-@pytest.mark.parametrize('command', ['commit', 'rebase', 'stream', 'overlay',
-                                     'chain'])
-def test_help(command, our_img, our_lamella):
-    for program in our_img, our_lamella:
-        done = run(program, command, '--help')
-        assert done.stderr == '' and 'Usage:' in done.stdout
-        assert max(map(len, done.stdout.splitlines())) <= 80
-
-
 def test_progress(our_lamella, reference, tmp_path):
     """Records as the genuine tool's, the last one complete."""
     make(reference, tmp_path / 'x')

@@ -90,12 +90,6 @@ def test_encrypted(texts, our_img, tmp_path, target):
                 tmp_path)
 
 
-def test_help(our_lamella):
-    for command in ('measure', 'resize'):
-        text = run(our_lamella, command, '--help').stdout
-        assert text.startswith('Usage:') and command in text
-
-
 def test_nothing_is_made(our_img, tmp_path):
     run(our_img, 'measure', '-O', 'qcow2', '-o', 'data_file=x', '--size', '1G')
     assert os.listdir(tmp_path) == []

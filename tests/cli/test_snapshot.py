@@ -58,13 +58,6 @@ def test_beside(texts, our_img, tmp_path):
         texts.run('check', '-q', folders[1] / (name + '.qcow2'))
 
 
-def test_help(our_img, our_lamella):
-    for program in our_img, our_lamella:
-        done = run(program, 'snapshot', '--help')
-        assert done.stderr == '' and 'Usage:' in done.stdout
-        assert max(map(len, done.stdout.splitlines())) <= 80
-
-
 def test_refused_leaves_no_trace(our_lamella, reference, tmp_path):
     """A refcount that cannot go higher: the same bytes as before."""
     image = tmp_path / 'bits.qcow2'
