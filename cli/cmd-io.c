@@ -210,9 +210,12 @@ static const char *next_line(struct typed *in)
 static bool run_typed(struct io_session *session)
 {
     struct typed in = { .eager = shares_output() };
+    bool is_terminal = isatty(STDIN_FILENO);
     bool good = true;
 
     while (!session->quit) {
+        if (is_terminal)
+            io_aio_print(session->aio);
         printf("qemu-io> ");
         const char *line = next_line(&in);
         if (!line)

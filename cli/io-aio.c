@@ -1,67 +1,104 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * io-aio.c - aio_read, aio_write, aio_flush: requests on a few threads of
- * their own, each of which prints what became of its request.
+ * their own.  What became of them is printed by the session's thread.
  *
  * Invariants, under the lock:
- * 1. A request is counted in in_flight from its submission until it has been
- *    printed and freed.
+ * 1. A request is counted in in_flight from its submission until it is in the
+ *    list of those that have ended.
  * 2. The session's image is not closed while in_flight is above 0
  *    (io-image.c drains first), so that a thread may use it without the lock.
  */
 #include <getopt.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "io-aio.h"
 #include "io-print.h"
 #include "io-transfer.h"
 
-enum { NB_THREADS = 4 };
+/* A request that waits at a breakpoint keeps its thread, and so do those that
+ * wait for it. */
+enum { NB_THREADS = 4, NB_THREADS_STOPPED = 64 };
+
+/* How long a request may take to end or to stop before the session goes on. */
+enum { SETTLE_MS = 100 };
 
 struct job {
     struct io_request request;
     struct job *next;
 };
 
+/* A request that waits at a breakpoint. */
+struct stopped {
+    struct stopped *next;
+    bool printed;
+    char tag[IO_TAG_MAX];
+};
+
+struct jobs { struct job *first, **last; };
+
 struct io_aio {
     pthread_mutex_t lock;
     pthread_cond_t work;        /* a job is queued, or stop is set */
-    pthread_cond_t idle;        /* in_flight became 0 */
-    struct job *first, **last;
+    pthread_cond_t changed;     /* a job has ended, or waits */
+    struct jobs queued, ended;
     unsigned in_flight;
     bool stop;
+    bool may_stop;              /* there are breakpoints */
+    struct stopped *stopped, **last_stopped;
+    uint64_t nb_changes;
     unsigned nb_threads;
-    pthread_t threads[NB_THREADS];
+    pthread_t threads[NB_THREADS_STOPPED];
 };
+
+static void jobs_put(struct jobs *jobs, struct job *job)
+{
+    job->next = NULL;
+    *jobs->last = job;
+    jobs->last = &job->next;
+}
+
+static struct job *jobs_take(struct jobs *jobs)
+{
+    struct job *job = jobs->first;
+
+    if (job) {
+        jobs->first = job->next;
+        if (!jobs->first)
+            jobs->last = &jobs->first;
+    }
+    return job;
+}
 
 /* ------------------------------------------------------------------ threads */
 
 static struct job *take_job(struct io_aio *aio)
 {
     pthread_mutex_lock(&aio->lock);
-    while (!aio->first && !aio->stop)
+    while (!aio->queued.first && !aio->stop)
         pthread_cond_wait(&aio->work, &aio->lock);
-    struct job *job = aio->first;
-    if (job) {
-        aio->first = job->next;
-        if (!aio->first)
-            aio->last = &aio->first;
-    }
+    struct job *job = jobs_take(&aio->queued);
     pthread_mutex_unlock(&aio->lock);
     return job;
 }
 
+/* Under the lock. */
+static void note_change(struct io_aio *aio)
+{
+    aio->nb_changes++;
+    pthread_cond_broadcast(&aio->changed);
+}
+
 static void end_job(struct io_aio *aio, struct job *job)
 {
-    /* Printed by whoever ran it; it fails no command. */
-    (void)io_request_finish(&job->request);
-    io_request_deinit(&job->request);
-    free(job);
-
+    io_request_trim(&job->request);
     pthread_mutex_lock(&aio->lock);
-    if (--aio->in_flight == 0)
-        pthread_cond_broadcast(&aio->idle);
+    jobs_put(&aio->ended, job);
+    aio->in_flight--;
+    note_change(aio);
     pthread_mutex_unlock(&aio->lock);
 }
 
@@ -85,9 +122,29 @@ struct io_aio *io_aio_new(void)
         return NULL;
     pthread_mutex_init(&aio->lock, NULL);
     pthread_cond_init(&aio->work, NULL);
-    pthread_cond_init(&aio->idle, NULL);
-    aio->last = &aio->first;
+    pthread_cond_init(&aio->changed, NULL);
+    aio->queued.last = &aio->queued.first;
+    aio->ended.last = &aio->ended.first;
+    aio->last_stopped = &aio->stopped;
     return aio;
+}
+
+void io_aio_print(struct io_aio *aio)
+{
+    struct job *job;
+
+    io_aio_print_stopped(aio);
+    for (;;) {
+        pthread_mutex_lock(&aio->lock);
+        job = jobs_take(&aio->ended);
+        pthread_mutex_unlock(&aio->lock);
+        if (!job)
+            return;
+        /* It fails no command. */
+        (void)io_request_finish(&job->request);
+        io_request_deinit(&job->request);
+        free(job);
+    }
 }
 
 void io_aio_drain(struct io_aio *aio)
@@ -96,8 +153,9 @@ void io_aio_drain(struct io_aio *aio)
         return;
     pthread_mutex_lock(&aio->lock);
     while (aio->in_flight > 0)
-        pthread_cond_wait(&aio->idle, &aio->lock);
+        pthread_cond_wait(&aio->changed, &aio->lock);
     pthread_mutex_unlock(&aio->lock);
+    io_aio_print(aio);
 }
 
 void io_aio_free(struct io_aio *aio)
@@ -111,7 +169,7 @@ void io_aio_free(struct io_aio *aio)
     pthread_mutex_unlock(&aio->lock);
     for (unsigned i = 0; i < aio->nb_threads; i++)
         pthread_join(aio->threads[i], NULL);
-    pthread_cond_destroy(&aio->idle);
+    pthread_cond_destroy(&aio->changed);
     pthread_cond_destroy(&aio->work);
     pthread_mutex_destroy(&aio->lock);
     free(aio);
@@ -121,11 +179,32 @@ void io_aio_free(struct io_aio *aio)
  * at all, so nobody would run a job. */
 static bool has_threads(struct io_aio *aio)
 {
-    if (aio->nb_threads < NB_THREADS && aio->nb_threads <= aio->in_flight &&
+    unsigned most = aio->may_stop ? NB_THREADS_STOPPED : NB_THREADS;
+
+    if (aio->nb_threads < most && aio->nb_threads <= aio->in_flight &&
         !pthread_create(&aio->threads[aio->nb_threads], NULL, thread_main,
                         aio))
         aio->nb_threads++;
     return aio->nb_threads > 0;
+}
+
+/* Where requests may stop, it matters which comes first: the next one is not
+ * begun before this has ended or stopped, or waits for one that has.  Under the
+ * lock. */
+static void settle(struct io_aio *aio)
+{
+    uint64_t before = aio->nb_changes;
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += SETTLE_MS * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_nsec -= 1000000000L;
+        until.tv_sec++;
+    }
+    while (aio->nb_changes == before &&
+           !pthread_cond_timedwait(&aio->changed, &aio->lock, &until))
+        ;
 }
 
 /* Takes over what @request owns. */
@@ -142,13 +221,94 @@ static int submit(struct io_aio *aio, struct io_request *request)
         return -1;
     }
     job->request = *request;
-    job->next = NULL;
-    *aio->last = job;
-    aio->last = &job->next;
+    jobs_put(&aio->queued, job);
     aio->in_flight++;
     pthread_cond_signal(&aio->work);
+    if (aio->may_stop)
+        settle(aio);
     pthread_mutex_unlock(&aio->lock);
     return 0;
+}
+
+/* -------------------------------------------------------------- breakpoints */
+
+void io_aio_expect_stops(struct io_aio *aio)
+{
+    pthread_mutex_lock(&aio->lock);
+    aio->may_stop = true;
+    pthread_mutex_unlock(&aio->lock);
+}
+
+/* Without memory it waits nevertheless, and is resumed by its tag. */
+void io_aio_note_stopped(struct io_aio *aio, const char *tag)
+{
+    struct stopped *stopped = calloc(1, sizeof *stopped);
+
+    pthread_mutex_lock(&aio->lock);
+    if (stopped) {
+        snprintf(stopped->tag, sizeof stopped->tag, "%s", tag);
+        *aio->last_stopped = stopped;
+        aio->last_stopped = &stopped->next;
+    }
+    note_change(aio);
+    pthread_mutex_unlock(&aio->lock);
+}
+
+void io_aio_print_stopped(struct io_aio *aio)
+{
+    pthread_mutex_lock(&aio->lock);
+    for (struct stopped *s = aio->stopped; s; s = s->next) {
+        if (!s->printed)
+            printf("blkdebug: Suspended request '%s'\n", s->tag);
+        s->printed = true;
+    }
+    pthread_mutex_unlock(&aio->lock);
+}
+
+/* The last one of @tag (NULL: of any).  Under the lock. */
+static struct stopped **find_stopped(struct io_aio *aio, const char *tag)
+{
+    struct stopped **found = NULL;
+
+    for (struct stopped **s = &aio->stopped; *s; s = &(*s)->next)
+        if (!tag || !strncmp((*s)->tag, tag, IO_TAG_MAX - 1))
+            found = s;
+    return found;
+}
+
+bool io_aio_wait_stopped(struct io_aio *aio, const char *tag)
+{
+    pthread_mutex_lock(&aio->lock);
+    while (aio->in_flight > 0 && !find_stopped(aio, tag))
+        pthread_cond_wait(&aio->changed, &aio->lock);
+    bool found = find_stopped(aio, tag);
+    pthread_mutex_unlock(&aio->lock);
+    io_aio_print(aio);
+    return found;
+}
+
+void io_aio_forget_stopped(struct io_aio *aio, const char *tag)
+{
+    pthread_mutex_lock(&aio->lock);
+    struct stopped **found = find_stopped(aio, tag);
+    if (found) {
+        struct stopped *gone = *found;
+        *found = gone->next;
+        if (aio->last_stopped == &gone->next)
+            aio->last_stopped = found;
+        free(gone);
+    }
+    pthread_mutex_unlock(&aio->lock);
+}
+
+bool io_aio_last_stopped(struct io_aio *aio, char tag[IO_TAG_MAX])
+{
+    pthread_mutex_lock(&aio->lock);
+    struct stopped **found = find_stopped(aio, NULL);
+    if (found)
+        memcpy(tag, (*found)->tag, IO_TAG_MAX);
+    pthread_mutex_unlock(&aio->lock);
+    return found;
 }
 
 /* ----------------------------------------------------------------- commands */
@@ -221,7 +381,15 @@ int io_cmd_aio_write(struct io_session *session,
 int io_cmd_aio_flush(struct io_session *session,
                      const struct io_command *command, int argc, char **argv)
 {
+    char tag[IO_TAG_MAX];
+
     (void)command, (void)argc, (void)argv;
+    io_aio_print_stopped(session->aio);
+    if (io_aio_last_stopped(session->aio, tag)) {
+        cli_error(session->cli, "a request waits at '%s', and nobody would "
+                  "resume it meanwhile", tag);
+        return -1;
+    }
     io_aio_drain(session->aio);
     return 0;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "io-aio.h"
 #include "io-command.h"
 #include "io-print.h"
 
@@ -49,6 +50,10 @@ static const struct io_command commands[] = {
       "checks if offset is allocated in the file",
       " Counts the bytes of the range that this image stores itself, leaving\n"
       " its backing file aside.\n" },
+    { "break", NULL, io_cmd_break, 2, 2, IO_NEEDS_IMAGE, "event tag",
+      "sets a breakpoint on event and tags the stopped request as tag",
+      " For images opened through blkdebug.  Stop requests of aio_read and\n"
+      " aio_write only: nobody could resume one that the session waits for.\n" },
     { "close", "c", io_cmd_close, 0, 0, IO_NEEDS_IMAGE, NULL,
       "close the current open file", NULL },
     { "discard", "d", io_cmd_discard, 2, -1, IO_NEEDS_IMAGE | IO_WRITES,
@@ -81,7 +86,7 @@ static const struct io_command commands[] = {
     { "read", "r", io_cmd_read, 2, -1, IO_NEEDS_IMAGE,
       "[-abCqrv] [-P pattern [-s off] [-l len]] off len",
       "reads a number of bytes at a specified offset",
-      " -b  the VM state rather than the disk (not supported)\n"
+      " -b  the VM state rather than the disk\n"
       HELP_C
       " -l  with -P: how many bytes to compare\n"
       " -p  accepted and ignored\n"
@@ -92,6 +97,8 @@ static const struct io_command commands[] = {
       "[-Cqrv] [-P pattern] off len [len..]",
       "reads a number of bytes at a specified offset",
       HELP_C HELP_V HELP_q HELP_r HELP_v },
+    { "remove_break", NULL, io_cmd_remove_break, 1, 1, IO_NEEDS_IMAGE, "tag",
+      "remove a breakpoint by tag", NULL },
     { "reopen", NULL, io_cmd_reopen, 0, -1, IO_NEEDS_IMAGE,
       "[(-r|-w)] [-c cache] [-o options]",
       "reopens an image with new options",
@@ -99,6 +106,8 @@ static const struct io_command commands[] = {
       " -o  read-only=on|off; other options cannot be changed\n"
       " -r  read-only\n"
       " -w  read-write\n" },
+    { "resume", NULL, io_cmd_resume, 1, 1, IO_NEEDS_IMAGE, "tag",
+      "resumes the request tagged as tag", NULL },
     { "sigraise", NULL, cmd_sigraise, 1, 1, 0, "signal", "raises a signal",
       NULL },
     { "sleep", NULL, cmd_sleep, 1, 1, 0, NULL,
@@ -107,10 +116,12 @@ static const struct io_command commands[] = {
       "[-m prealloc_mode] off",
       "truncates the current file at the given offset",
       " -m  off, metadata, falloc or full: what is stored for the new part\n" },
+    { "wait_break", NULL, io_cmd_wait_break, 1, 1, IO_NEEDS_IMAGE, "tag",
+      "waits for the suspension of a request", NULL },
     { "write", "w", io_cmd_write, 2, -1, IO_NEEDS_IMAGE | IO_WRITES,
       "[-bcCfnqruz] [-P pattern | -s source_file] off len",
       "writes a number of bytes at a specified offset",
-      " -b  the VM state rather than the disk (not supported)\n"
+      " -b  the VM state rather than the disk\n"
       " -c  compressed: whole clusters\n"
       HELP_C HELP_f
       " -n  with -z: fail rather than write zeroes\n"
@@ -123,6 +134,20 @@ static const struct io_command commands[] = {
       "[-Cfqr] [-P pattern] off len [len..]",
       "writes a number of bytes at a specified offset",
       HELP_C HELP_f HELP_P HELP_q HELP_r },
+    { "zone_append", "zap", io_cmd_zone_append, 3, 4, IO_NEEDS_IMAGE,
+      "offset len [len..]", "append write a number of bytes at a specified "
+      "offset", NULL },
+    { "zone_close", "zc", io_cmd_zone_change, 2, 2, IO_NEEDS_IMAGE,
+      "offset len", "close a range of zones in zone block device", NULL },
+    { "zone_finish", "zf", io_cmd_zone_change, 2, 2, IO_NEEDS_IMAGE,
+      "offset len", "finish a range of zones in zone block device", NULL },
+    { "zone_open", "zo", io_cmd_zone_change, 2, 2, IO_NEEDS_IMAGE,
+      "offset len", "explicit open a range of zones in zone block device",
+      NULL },
+    { "zone_report", "zrp", io_cmd_zone_report, 2, 2, IO_NEEDS_IMAGE,
+      "offset number", "report zone information", NULL },
+    { "zone_reset", "zrs", io_cmd_zone_change, 2, 2, IO_NEEDS_IMAGE,
+      "offset len", "reset a zone write pointer in zone block device", NULL },
 };
 
 static const size_t nb_commands = sizeof commands / sizeof commands[0];
@@ -292,7 +317,7 @@ static int cmd_sleep(struct io_session *session,
 {
     char *end;
 
-    (void)session, (void)command, (void)argc;
+    (void)command, (void)argc;
     errno = 0;
     long ms = strtol(argv[1], &end, 0);
     if (errno || end == argv[1] || *end || ms < 0) {
@@ -303,5 +328,6 @@ static int cmd_sleep(struct io_session *session,
     struct timespec left = { ms / 1000, ms % 1000 * 1000000 };
     while (nanosleep(&left, &left) < 0 && errno == EINTR)
         ;
+    io_aio_print(session->aio);
     return 0;
 }

@@ -106,5 +106,12 @@ io_command_fn io_cmd_read, io_cmd_readv, io_cmd_write, io_cmd_writev,
               io_cmd_discard;
 /* io-aio.c */
 io_command_fn io_cmd_aio_read, io_cmd_aio_write, io_cmd_aio_flush;
+/* io-break.c */
+io_command_fn io_cmd_break, io_cmd_remove_break, io_cmd_resume,
+              io_cmd_wait_break;
+/* Requests that wait at a breakpoint go on, so that the image can be closed. */
+void io_resume_all(struct io_session *session);
+/* io-zone.c */
+io_command_fn io_cmd_zone_report, io_cmd_zone_change, io_cmd_zone_append;
 
 #endif

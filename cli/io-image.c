@@ -310,6 +310,7 @@ int io_session_close(struct io_session *session)
 
     if (!session->image)
         return 0;
+    io_resume_all(session);
     io_aio_drain(session->aio);
     int rc = lam_image_close(session->image, &err);
     session->image = NULL;

@@ -144,6 +144,7 @@ static int reopen_as(struct io_session *session,
     struct io_open_spec old = session->spec;
     struct lam_error err = LAM_ERROR_INIT;
 
+    io_resume_all(session);
     io_aio_drain(session->aio);
     int rc = lam_image_close(session->image, &err);
     session->image = NULL;

@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 
+#include "io-aio.h"
 #include "io-print.h"
 #include "io-transfer.h"
 
@@ -21,6 +22,7 @@ static int run(struct io_request *request)
         return -1;
     }
     io_request_perform(request);
+    io_aio_print_stopped(request->session->aio);
     int rc = io_request_finish(request);
     io_request_deinit(request);
     return rc;

@@ -23,6 +23,12 @@ void io_request_deinit(struct io_request *request)
     request->buf = NULL;
 }
 
+void io_request_trim(struct io_request *request)
+{
+    if (request->kind != IO_READ || !(request->has_pattern || request->dump))
+        io_request_deinit(request);
+}
+
 /* ------------------------------------------------------------------ parsing */
 
 static int verify_number(const char *text, uint64_t *value, bool *has)
@@ -197,6 +203,17 @@ static int copy_on_read(struct io_request *request)
     return rc;
 }
 
+static int transfer_vm_state(struct io_request *request)
+{
+    struct lam_image *image = request->session->image;
+
+    return request->kind == IO_READ
+        ? lam_image_read_vmstate(image, request->buf, request->length,
+                                 request->offset, &request->err)
+        : lam_image_write_vmstate(image, request->buf, request->length,
+                                  request->offset, &request->err);
+}
+
 static int transfer(struct io_request *request)
 {
     struct lam_image *image = request->session->image;
@@ -204,8 +221,7 @@ static int transfer(struct io_request *request)
     uint64_t size = lam_image_size(image);
 
     if (request->vm_state)
-        return option_fail(err, ENOTSUP, "the VM state of an image is not "
-                           "supported");
+        return transfer_vm_state(request);
     if (request->offset > size || request->length > size - request->offset)
         return option_fail(err, EIO, "offset %" PRIu64 ", length %" PRIu64
                            ": ends beyond the image's %" PRIu64 " bytes",

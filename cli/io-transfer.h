@@ -43,6 +43,9 @@ struct io_request {
 
 void io_request_deinit(struct io_request *request);
 
+/* Lets go of a buffer that io_request_finish() does not look at. */
+void io_request_trim(struct io_request *request);
+
 /*
  * The options among @argv, of those in @letters; offsets and lengths are at
  * optind afterwards.  0, or -1 after a message.

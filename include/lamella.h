@@ -381,7 +381,7 @@ typedef void lam_stopped_fn(void *opaque, const char *tag);
  * the library.  -ENOENT: there is no such event; -ENOTSUP: the image was not
  * opened through blkdebug; -E2BIG: 64 are set already; -ENOMEM.
  *
- * All four are safe from any thread.  While a request waits, the image must not
+ * All three are safe from any thread.  While a request waits, the image must not
  * be closed, nor its chain or size be changed.
  */
 LAM_API int lam_image_break(struct lam_image *image, const char *event,
@@ -397,10 +397,6 @@ LAM_API int lam_image_remove_break(struct lam_image *image, const char *tag,
  * waits there; -ENOTSUP. */
 LAM_API int lam_image_resume(struct lam_image *image, const char *tag,
                              struct lam_error *err);
-
-/* Returns when a request waits at @tag, which may be never.  -ENOTSUP. */
-LAM_API int lam_image_wait_break(struct lam_image *image, const char *tag,
-                                 struct lam_error *err);
 
 /* What is stored for an area that nobody has written to yet. */
 enum lam_preallocation {
@@ -1167,7 +1163,8 @@ struct lam_commit_options {
     unsigned depth;             /* of the layer that takes the data: 1 is the
                                    backing image, 2 the one below it */
     bool keep;                  /* the top keeps its data; always so if @depth
-                                   is above 1 */
+                                   is above 1, or its format cannot be emptied
+                                   (VMDK) */
     unsigned from;              /* 0: from the top on; else layers @from to
                                    @depth - 1, which then drop out */
 };

@@ -54,15 +54,3 @@ int lam_image_resume(struct lam_image *image, const char *tag,
         rc = lam_fail(err, ENOENT, "no request waits at '%s'", tag);
     return rc;
 }
-
-int lam_image_wait_break(struct lam_image *image, const char *tag,
-                         struct lam_error *err)
-{
-    IMAGE_INSIDE(image);
-    struct lam_io *io;
-    int rc = find(image, &io, err);
-
-    if (rc == 0)
-        blkdebug_wait(io, tag);
-    return rc;
-}

@@ -38,7 +38,7 @@ struct blkdebug {
     struct blkdebug_options options;
 
     pthread_mutex_t lock;
-    pthread_cond_t changed;     /* somebody waits, or goes on */
+    pthread_cond_t resumed;
     uint32_t state;
     struct rule_state *rules;   /* one for each of options.rules */
     struct breakpoint *set, *waiting;       /* the latest first */
@@ -114,10 +114,9 @@ static void wait_at_breakpoints(struct blkdebug *b, enum io_event event)
         mine[count++] = found;
         found->told(found->opaque, found->tag);
     }
-    pthread_cond_broadcast(&b->changed);
     for (size_t i = 0; i < count; i++) {
         while (!mine[i]->resumed)
-            pthread_cond_wait(&b->changed, &b->lock);
+            pthread_cond_wait(&b->resumed, &b->lock);
         breakpoint_free(mine[i]);
     }
 }
@@ -215,17 +214,8 @@ bool blkdebug_resume(struct lam_io *io, const char *tag)
     struct breakpoint *found = *p;
     *p = found->next;
     found->resumed = true;
-    pthread_cond_broadcast(&b->changed);
+    pthread_cond_broadcast(&b->resumed);
     return true;
-}
-
-void blkdebug_wait(struct lam_io *io, const char *tag)
-{
-    struct blkdebug *b = blkdebug_of(io);
-
-    LAM_LOCKED(&b->lock);
-    while (!find_waiting(b, tag))
-        pthread_cond_wait(&b->changed, &b->lock);
 }
 
 /* ----------------------------------------------------------------- failures */
@@ -519,7 +509,7 @@ static struct lam_io *blkdebug_inner(const struct lam_io *io)
 
 static void blkdebug_free(struct blkdebug *b)
 {
-    pthread_cond_destroy(&b->changed);
+    pthread_cond_destroy(&b->resumed);
     pthread_mutex_destroy(&b->lock);
     blkdebug_options_deinit(&b->options);
     free(b->rules);
@@ -617,7 +607,7 @@ int lam_io_blkdebug_new(struct lam_io *inner, struct blkdebug_options *options,
 
     if (b) {
         pthread_mutex_init(&b->lock, NULL);
-        pthread_cond_init(&b->changed, NULL);
+        pthread_cond_init(&b->resumed, NULL);
         b->state = 1;
         rc = fill(b, inner, options, err);
     } else {

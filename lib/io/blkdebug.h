@@ -102,7 +102,4 @@ unsigned blkdebug_remove_break(struct lam_io *io, const char *tag);
 /* One of those who wait at @tag goes on, the last first; false: nobody. */
 bool blkdebug_resume(struct lam_io *io, const char *tag);
 
-/* Wait until somebody waits at @tag. */
-void blkdebug_wait(struct lam_io *io, const char *tag);
-
 #endif
