@@ -9,9 +9,11 @@
  * command for it); BLKDISCARD promises nothing about what is read afterwards.
  */
 #include <linux/fs.h>
+#include <linux/major.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "io/file.h"
@@ -144,6 +146,7 @@ int blockdev_probe(struct file *file, struct lam_error *err)
         return lam_fail_errno(err, errno, "Could not stat '%s'",
                               file->io.name);
     limits->is_block_device = true;
+    limits->is_loop = major(st.st_rdev) == LOOP_MAJOR;
     /* A write-protected device can be opened for writing, and each write then
      * fails with EPERM. */
     int read_only = 0;

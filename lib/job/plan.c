@@ -127,14 +127,15 @@ static bool cache_in_the_way(const struct plan_input *in,
 }
 
 /*
- * Blocks that stay are written to in less time than blocks that have just been
- * freed, and where a granule is no more than what zeroes are looked for in,
- * freeing range by range leaves as little mapped.
+ * A file's blocks are freed for little, a range at a time, and those that stay
+ * are written to in half the time of those that have been freed.  Where a
+ * granule is no more than what zeroes are looked for in, that leaves as little
+ * mapped.  A disk had better be asked as seldom as can be.
  */
 static bool frees_by_range(const struct lam_io_limits *l)
 {
-    return l->direct && l->can_punch && l->discard_granularity &&
-           l->discard_granularity <= PLAN_FINE_GRANULE && !l->discard_alignment;
+    return l->is_loop && l->direct && l->can_punch && !l->discard_alignment &&
+           l->discard_granularity <= PLAN_FINE_GRANULE;
 }
 
 static void plan_device(const struct plan_input *in,
@@ -153,8 +154,7 @@ static void plan_device(const struct plan_input *in,
         return;
     else if (frees_by_range(l))
         choose(plan, LAM_ZERO_BY_PUNCH, true,
-               "the device unmaps small ranges, which makes them read as "
-               "zeroes");
+               "the file below punches holes, which read as zeroes");
     else if (l->can_punch || l->discard_reads_zero)
         choose(plan, LAM_ZERO_BY_CLEAR_ONCE, true,
                l->direct ? "the device is unmapped once, which makes it read "

@@ -21,7 +21,7 @@ enum { SIZE = 3 << 20, LARGER = SIZE + (64 << 10), BLOCK = 4096 };
 struct device {
     const char *name;
     bool direct;
-    bool is_fine;               /* frees single blocks */
+    bool is_loop;
     bool says_punch;            /* its limits promise it */
     bool punches;               /* and it does */
     bool punch_is_stale;        /* it succeeds, and old data is still read */
@@ -40,18 +40,18 @@ static const struct device devices[] = {
     { "as it should be, cached", .says_punch = true, .punches = true,
       .zeroes = true, .before = LAM_ZERO_BY_CLEAR_ONCE,
       .after = LAM_ZERO_BY_CLEAR_ONCE },
-    { "frees single blocks", .direct = true, .is_fine = true,
+    { "loop", .direct = true, .is_loop = true,
       .says_punch = true, .punches = true, .zeroes = true,
       .before = LAM_ZERO_BY_PUNCH, .after = LAM_ZERO_BY_PUNCH },
-    { "frees single blocks, cached", .is_fine = true, .says_punch = true,
+    { "loop, cached", .is_loop = true, .says_punch = true,
       .punches = true, .zeroes = true, .before = LAM_ZERO_BY_CLEAR_ONCE,
       .after = LAM_ZERO_BY_CLEAR_ONCE },
-    { "frees single blocks, punch is refused", .direct = true,
-      .is_fine = true, .says_punch = true, .discards = true,
+    { "loop, punch is refused", .direct = true,
+      .is_loop = true, .says_punch = true, .discards = true,
       .before = LAM_ZERO_BY_PUNCH, .after = LAM_ZERO_BY_DISCARD_PROVE,
       .written = true },
-    { "frees single blocks, punch is refused, range is zeroed",
-      .direct = true, .is_fine = true, .says_punch = true, .zeroes = true,
+    { "loop, punch is refused, range is zeroed",
+      .direct = true, .is_loop = true, .says_punch = true, .zeroes = true,
       .before = LAM_ZERO_BY_PUNCH, .after = LAM_ZERO_BY_ZERO_RANGE },
     { "punch is refused, discard promises nothing", .direct = true,
       .says_punch = true, .discards = true,
@@ -157,7 +157,8 @@ static void become(struct lam_io *io, const struct device *d)
         .can_discard = d->discards || d->says_discard,
         .discard_undefined = d->undefined,
         .discard_max = d->discards || d->says_punch ? LAM_GIB : 0,
-        .discard_granularity = d->is_fine ? BLOCK : 2 * BLOCK,
+        .is_loop = d->is_loop,
+        .discard_granularity = BLOCK,
     };
 }
 
