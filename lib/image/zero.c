@@ -37,10 +37,26 @@ static int write_zeroes(struct lam_image *image, struct range r, unsigned flags,
     return 0;
 }
 
-static int zero_units(struct lam_image *image, struct range r, unsigned flags,
-                      struct lam_error *err)
+/* An amendment may take zero clusters away under our hands. */
+static bool has_units_no_more(struct lam_image *image, int rc)
+{
+    return rc == -ENOTSUP && !image->ops->zero_unit(image->format);
+}
+
+/* @locked: with whole_units held for writing. */
+static int zero_units(struct lam_image *image, struct range r, bool locked,
+                      unsigned flags, struct lam_error *err)
 {
     int rc = image->ops->zero(image->format, r.offset, r.length, flags, err);
+
+    if (has_units_no_more(image, rc)) {
+        if (!locked)
+            image_lock_write(image, r.offset, r.length);
+        rc = write_zeroes(image, r, flags, err);
+        if (!locked)
+            pthread_rwlock_unlock(&image->whole_units);
+        return rc;
+    }
     return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
                             image->name, r.offset);
 }
@@ -74,7 +90,7 @@ static int zero_part(struct lam_image *image, struct range r, uint64_t unit,
     pthread_rwlock_wrlock(&image->whole_units);
     int rc = rest_is_zero(image, whole, r, &zero, err);
     if (rc == 0)
-        rc = zero ? zero_units(image, whole, flags, err)
+        rc = zero ? zero_units(image, whole, true, flags, err)
                   : write_zeroes(image, r, flags, err);
     pthread_rwlock_unlock(&image->whole_units);
     return rc;
@@ -94,7 +110,7 @@ static int zero_range(struct lam_image *image, struct range r, unsigned flags,
     struct range_split s = range_split(r, unit);
     int rc = zero_part(image, s.head, unit, flags, err);
     if (rc == 0 && s.body.length)
-        rc = zero_units(image, s.body, flags, err);
+        rc = zero_units(image, s.body, false, flags, err);
     return rc < 0 ? rc : zero_part(image, s.tail, unit, flags, err);
 }
 

@@ -10,6 +10,9 @@
  */
 #include "sim.h"
 
+#include <pthread.h>
+#include <unistd.h>
+
 enum { SECTOR = 512, SECTORS = 2048, PICKS = 4, OPS = 60 };
 
 struct amend_case {
@@ -282,9 +285,102 @@ static void test_amend(void **state)
             run_case(&cases[i], seed);
 }
 
+/* ------------------------------------------------ zeroes while it happens */
+
+struct latecomer {
+    struct lam_image *image;
+    pthread_t thread;
+    bool discard, begun;
+    int rc;
+};
+
+static struct lam_io_ops held_up_ops;
+static ssize_t (*plain_writev)(struct lam_io *io, const struct iovec *iov,
+                               int iovcnt, uint64_t offset);
+static struct latecomer *latecomer;
+
+static void *come_late(void *arg)
+{
+    struct latecomer *l = arg;
+
+    l->rc = l->discard
+        ? lam_image_discard(l->image, 0, 8 * SECTOR, NULL)
+        : lam_image_zero(l->image, 0, 8 * SECTOR, 0, NULL);
+    return NULL;
+}
+
+/* With the amendment's first write a request comes; it has some time to find
+ * out what the image was. */
+static ssize_t held_up_writev(struct lam_io *io, const struct iovec *iov,
+                              int iovcnt, uint64_t offset)
+{
+    if (latecomer && !latecomer->begun) {
+        latecomer->begun = true;
+        pthread_create(&latecomer->thread, NULL, come_late, latecomer);
+        usleep(50000);
+    }
+    return plain_writev(io, iov, iovcnt, offset);
+}
+
+static struct lam_io *held_up(struct lam_io *disk)
+{
+    struct lam_io *io;
+
+    assert_int_equal(lam_io_record_new(disk, &io, NULL), 0);
+    plain_writev = io->ops->writev;
+    held_up_ops = *io->ops;
+    held_up_ops.writev = held_up_writev;
+    io->ops = &held_up_ops;
+    return io;
+}
+
+/* Zeroes asked for while zero clusters are being abolished are written, and a
+ * discard shows nothing of the backing file. */
+static void zero_beside_amend(bool discard)
+{
+    static const struct amend_case c = {
+        "zero beside amend", { "", 4096, 3, 16, false, false, false }, true,
+        false, 2, 0, LAM_SETTING_KEEP };
+    static uint8_t bytes[8 * SECTOR], got[8 * SECTOR];
+    struct state s = { .c = &c };
+    struct lam_io *disk = sim_create(&c.kind, (uint64_t)SECTORS * SECTOR,
+                                     true);
+    struct lam_image *image = open_on(&s, held_up(disk), true, NULL, "race");
+    struct latecomer l = { .image = image, .discard = discard };
+
+    memset(bytes, 0x5a, sizeof bytes);
+    assert_int_equal(lam_image_write(image, bytes, sizeof bytes, 0, 0, NULL),
+                     0);
+    /* So that there is something to do while it is version 3. */
+    assert_int_equal(lam_image_zero(image, 64 * SECTOR, sizeof bytes, 0, NULL),
+                     0);
+    assert_int_equal(lam_image_flush(image, NULL), 0);
+    latecomer = &l;
+    amend(&s, image);
+    assert_true(l.begun);
+    pthread_join(l.thread, NULL);
+    latecomer = NULL;
+    assert_int_equal(l.rc, 0);
+    assert_int_equal(lam_image_read(image, got, sizeof got, 0, NULL), 0);
+    for (size_t i = 0; i < sizeof got; i++)
+        assert_true(got[i] == 0 || (discard && got[i] == 0x5a));
+    assert_int_equal(lam_image_close(image, NULL), 0);
+    lam_io_close(disk);
+}
+
+static void test_zero_beside_amend(void **state)
+{
+    (void)state;
+    zero_beside_amend(false);
+    zero_beside_amend(true);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_amend) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_amend),
+        cmocka_unit_test(test_zero_beside_amend),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -311,6 +311,37 @@ static int inflate_and_zero(struct qcow2 *q, struct range r,
 
 /* --------------------------------------------------------------- the ranges */
 
+/* Whether nothing says zero there, since a backing file would show through an
+ * unallocated cluster.  An amendment may change that, unless there is a claim:
+ * looked at without one, it saves the work. */
+static bool has_no_zero(struct qcow2 *q, enum zero_kind kind)
+{
+    return kind != ZERO_FORGET && q->has_backing && qcow2_version(q) < 3;
+}
+
+static int refuse_zero(enum zero_kind kind, struct lam_error *err)
+{
+    if (kind == ZERO_DISCARD)
+        return 0;
+    return lam_fail(err, ENOTSUP, "version 2 with a backing file has no zero "
+                    "clusters");
+}
+
+static int zero_part(struct qcow2 *q, enum zero_kind kind, struct range r,
+                     struct lam_error *err)
+{
+    if (has_no_zero(q, kind))
+        return refuse_zero(kind, err);
+    /* A table that is being replaced must not be reused under our hands.
+     * Whoever waits for all requests to end has all claims first. */
+    uint64_t token = epoch_enter(&q->epoch);
+    int rc = kind >= ZERO_ABSENT ? 0 : bitmaps_mark(q, r.offset, r.length, err);
+    if (rc == 0)
+        rc = zero_claimed(q, kind, r, err);
+    epoch_leave(&q->epoch, token);
+    return rc;
+}
+
 /* A prefix of @r, as far as one claim and one slice reach. */
 static int zero_some(struct qcow2 *q, enum zero_kind kind, struct range *r,
                      struct lam_error *err)
@@ -326,14 +357,7 @@ static int zero_some(struct qcow2 *q, enum zero_kind kind, struct range *r,
     }
     length = min_u64(length, range_end(claim.range) - r->offset);
     struct range part = range_make(r->offset, length);
-    /* A table that is being replaced must not be reused under our hands.
-     * Whoever waits for all requests to end has all claims first. */
-    uint64_t token = epoch_enter(&q->epoch);
-    int rc = kind >= ZERO_ABSENT ? 0 : bitmaps_mark(q, part.offset, part.length,
-                                                    err);
-    if (rc == 0)
-        rc = zero_claimed(q, kind, part, err);
-    epoch_leave(&q->epoch, token);
+    int rc = zero_part(q, kind, part, err);
     claim_drop(&q->inflight, &claim);
     if (rc == LOOK_INFLATE)
         return inflate_and_zero(q, part, err);
@@ -381,9 +405,8 @@ int qcow2_zero(void *format, uint64_t offset, uint64_t length, unsigned flags,
         return rc;
     if (flags & FORMAT_ZERO_ABSENT)
         kind = ZERO_ABSENT;
-    if (q->has_backing && qcow2_version(q) < 3)
-        return lam_fail(err, ENOTSUP, "version 2 with a backing file has no "
-                        "zero clusters");
+    if (has_no_zero(q, kind))
+        return refuse_zero(kind, err);
     /* What a cut last cluster lacks counts as zero. */
     assert(is_aligned(offset, unit) &&
            (is_aligned(length, unit) || offset + length == q->size));
@@ -400,8 +423,8 @@ int qcow2_discard(void *format, uint64_t offset, uint64_t length,
 
     if (rc < 0 || !q->unmap)
         return rc;
-    if (q->has_backing && qcow2_version(q) < 3)
-        return 0;               /* the backing file would show through */
+    if (has_no_zero(q, ZERO_DISCARD))
+        return 0;
     uint64_t end = offset + length;
     end = end == q->size ? align_up(end, cs) : align_down(end, cs);
     offset = align_up(offset, cs);
