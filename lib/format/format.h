@@ -343,6 +343,10 @@ struct format_ops {
      * backing image?  NULL: any is. */
     int (*accept_backing)(void *format, const struct format_ops *ops,
                           void *below, struct lam_error *err);
+    /* It is from now on: what has changed in it was this image's own.  On disk
+     * at the end. */
+    int (*adopt_backing)(void *format, const struct format_ops *ops,
+                         void *below, struct lam_error *err);
     /* How large an image made from @options gets; touches nothing.  NULL: not
      * known. */
     int (*measure)(const struct lam_create_options *options,

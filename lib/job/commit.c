@@ -279,6 +279,18 @@ static int drop_committed(struct commit *c, struct lam_error *err)
 
 /* ------------------------------------------------------------------ request */
 
+/* An overlay that takes its backing image for another one when that has changed
+ * is told that it is the same. */
+static int keep_overlay(struct commit *c, struct lam_error *err)
+{
+    struct lam_image *above = image_layer(c->top, c->depth - 1);
+
+    if (!above->writable || !above->ops->adopt_backing)
+        return 0;
+    return above->ops->adopt_backing(above->format, c->base->ops,
+                                     c->base->format, err);
+}
+
 static int commit_locked(struct commit *c, bool empty, struct lam_error *err)
 {
     int rc = layer_set_writable(c->base, true, err);
@@ -286,6 +298,8 @@ static int commit_locked(struct commit *c, bool empty, struct lam_error *err)
     if (rc < 0)
         return rc;
     rc = empty ? commit_and_empty(c, err) : commit_into(c, err);
+    if (rc == 0)
+        rc = keep_overlay(c, err);
     hands_free(c);
     int ended = layer_set_writable(c->base, false, rc < 0 ? NULL : err);
     if (rc == 0)
@@ -337,13 +351,10 @@ static int check_request(struct lam_image *image,
         return rc;
     if (o->from)
         return check_sizes(image, o, err);
-    if (!empty)
+    if (!empty || image->writable)
         return 0;
-    if (!image->writable)
-        return lam_fail(err, EROFS, "'%s' is open read-only, and cannot be "
-                        "emptied", image->name);
-    return image->ops->empty ? 0 : lam_fail(err, ENOTSUP, "format '%s' cannot "
-                                            "be emptied", image->ops->name);
+    return lam_fail(err, EROFS, "'%s' is open read-only, and cannot be "
+                    "emptied", image->name);
 }
 
 int lam_image_commit(struct lam_image *image,
@@ -352,7 +363,7 @@ int lam_image_commit(struct lam_image *image,
 {
     static const struct lam_commit_options defaults = LAM_COMMIT_OPTIONS_INIT;
     const struct lam_commit_options *o = options ? options : &defaults;
-    bool empty = !o->keep && !o->from && o->depth == 1;
+    bool empty = !o->keep && !o->from && o->depth == 1 && image->ops->empty;
     struct commit c = { .top = image, .from = o->from, .depth = o->depth };
 
     image_graph_lock(image);

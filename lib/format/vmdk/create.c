@@ -32,8 +32,8 @@ static const uint64_t SPLIT = 2 * LAM_GIB;
 const struct lam_option_info vmdk_options[VMDK_NB_OPTIONS] = {
     { "size", LAM_OPTION_SIZE, NULL, "Virtual disk size" },
     { "adapter_type", LAM_OPTION_TEXT, NULL,
-      "Virtual adapter type, can be one of ide (default), lsilogic, buslogic or "
-      "legacyESX" },
+      "Virtual adapter type, can be one of ide (default), lsilogic, buslogic "
+      "or legacyESX" },
     { "backing_file", LAM_OPTION_TEXT, NULL, "File name of a base image" },
     { "backing_fmt", LAM_OPTION_TEXT, NULL, "Must be 'vmdk' if present" },
     { "compat6", LAM_OPTION_BOOL, "off", "VMDK version 6 image" },
@@ -71,7 +71,7 @@ struct plan {
     uint32_t cid, parent_cid;
 };
 
-/* ------------------------------------------------------------------ options */
+/* ----------------------------------------------------------------- options */
 
 static int invalid(const char *value, struct lam_error *err)
 {
@@ -167,7 +167,7 @@ static int plan_options(const struct lam_create_options *o, struct plan *p,
     return rc < 0 ? rc : check_flat(p, err);
 }
 
-/* ------------------------------------------------------------------- extents */
+/* ----------------------------------------------------------------- extents */
 
 static uint64_t nb_extents(const struct plan *p)
 {
@@ -225,7 +225,7 @@ int vmdk_other_file(const struct lam_create_options *options, const char *path,
     return *name ? 1 : lam_fail(err, ENOMEM, "no memory for a file name");
 }
 
-/* ---------------------------------------------------------------- descriptor */
+/* -------------------------------------------------------------- descriptor */
 
 static int print_extents(FILE *out, const struct plan *p, const char *path,
                          struct lam_error *err)
@@ -296,7 +296,7 @@ static int make_text(const struct plan *p, const char *path, char **text,
     return rc;
 }
 
-/* ------------------------------------------------------------- sparse extents */
+/* ---------------------------------------------------------- sparse extents */
 
 static struct vmdk_header header_for(const struct plan *p, uint64_t size)
 {
@@ -375,7 +375,7 @@ static int write_flat(const struct plan *p, struct lam_io *io, uint64_t size,
                             "file");
 }
 
-/* ------------------------------------------------------------------ all of it */
+/* --------------------------------------------------------------- all of it */
 
 static int make_cid(struct plan *p, struct lam_error *err)
 {

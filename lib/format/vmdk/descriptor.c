@@ -38,7 +38,7 @@ void vmdk_descriptor_deinit(struct vmdk_descriptor *d)
     *d = (struct vmdk_descriptor){ 0 };
 }
 
-/* ------------------------------------------------------------ pieces of text */
+/* ---------------------------------------------------------- pieces of text */
 
 /* Bytes of the text that have not been read yet. */
 struct span {
@@ -133,7 +133,7 @@ static int copy_span(struct span s, char **out, struct lam_error *err)
     return *out ? 0 : lam_fail(err, ENOMEM, "no memory for a VMDK descriptor");
 }
 
-/* ------------------------------------------------------------------- extents */
+/* ----------------------------------------------------------------- extents */
 
 /* For messages: as much of a line as one reads. */
 static int line_length(struct span line)
@@ -246,7 +246,7 @@ static int parse_extent(struct vmdk_descriptor *d, struct span line,
     return rc < 0 ? rc : 1;
 }
 
-/* ---------------------------------------------------------------------- keys */
+/* -------------------------------------------------------------------- keys */
 
 static struct span unquoted(struct span s)
 {
@@ -258,35 +258,33 @@ static struct span unquoted(struct span s)
 struct parse {
     struct vmdk_descriptor *d;
     const char *text;
-    bool embedded, has_cid, has_parent_cid;
+    bool embedded;
 };
 
-static int parse_cid(struct parse *p, struct span value, struct lam_error *err)
+static int parse_cid(const struct parse *p, const char *key,
+                     struct span value, uint32_t *id, size_t *at,
+                     size_t *digits, struct lam_error *err)
 {
-    if (p->has_cid)
-        return 0;
-    if (!parse_hex(value, &p->d->cid))
-        return lam_fail(err, EINVAL, "CID '%.*s' is not a number of 1 to 8 "
-                        "hexadecimal digits", line_length(value), value.at);
-    p->has_cid = true;
-    p->d->cid_at = (size_t)(value.at - p->text);
-    p->d->cid_digits = span_length(value);
+    if (!parse_hex(value, id))
+        return lam_fail(err, EINVAL, "%s '%.*s' is not a number of 1 to 8 "
+                        "hexadecimal digits", key, line_length(value),
+                        value.at);
+    *at = (size_t)(value.at - p->text);
+    *digits = span_length(value);
     return 0;
 }
 
-static int parse_key(struct parse *p, struct span key, struct span value,
+static int parse_key(const struct parse *p, struct span key, struct span value,
                      struct lam_error *err)
 {
     struct vmdk_descriptor *d = p->d;
 
-    if (span_is(key, "CID"))
-        return parse_cid(p, value, err);
-    if (span_is(key, "parentCID") && !p->has_parent_cid) {
-        p->has_parent_cid = true;
-        return parse_hex(value, &d->parent_cid) ? 0
-            : lam_fail(err, EINVAL, "parentCID '%.*s' is not a number of 1 to 8"
-                       " hexadecimal digits", line_length(value), value.at);
-    }
+    if (span_is(key, "CID") && !d->cid_digits)
+        return parse_cid(p, "CID", value, &d->cid, &d->cid_at, &d->cid_digits,
+                         err);
+    if (span_is(key, "parentCID") && !d->parent_cid_digits)
+        return parse_cid(p, "parentCID", value, &d->parent_cid,
+                         &d->parent_cid_at, &d->parent_cid_digits, err);
     if (span_is(key, "createType") && !d->create_type)
         return copy_span(unquoted(value), &d->create_type, err);
     if (span_is(key, "parentFileNameHint") && !d->parent)
@@ -294,7 +292,8 @@ static int parse_key(struct parse *p, struct span key, struct span value,
     return 0;
 }
 
-static int parse_line(struct parse *p, struct span line, struct lam_error *err)
+static int parse_line(const struct parse *p, struct span line,
+                      struct lam_error *err)
 {
     if (line.at == line.end || *line.at == '#')
         return 0;
@@ -328,10 +327,13 @@ int vmdk_descriptor_parse(const char *text, size_t length, bool embedded,
                           struct vmdk_descriptor *out, struct lam_error *err)
 {
     struct span rest = { text, text + strnlen(text, length) }, line;
-    struct parse p = { .d = out, .text = text,
-                       .embedded = embedded };
+    const struct parse p = { out, text, embedded };
 
-    *out = (struct vmdk_descriptor){ .parent_cid = VMDK_NO_CID };
+    *out = (struct vmdk_descriptor){
+        .parent_cid = VMDK_NO_CID,
+        .length = span_length(rest),
+        .room = embedded ? length : 0,
+    };
     if (!vmdk_is_descriptor(text, span_length(rest)))
         return lam_fail(err, EINVAL, "Image not in VMDK format");
     while (next_line(&rest, &line)) {
@@ -339,7 +341,7 @@ int vmdk_descriptor_parse(const char *text, size_t length, bool embedded,
         if (rc < 0)
             return rc;
     }
-    if (!p.has_cid)
+    if (!out->cid_digits)
         return lam_fail(err, EINVAL, "the VMDK descriptor has no CID");
     if (!out->create_type)
         return lam_fail(err, EINVAL, "invalid VMDK image descriptor: it has no "

@@ -39,7 +39,10 @@ struct vmdk_line {
 struct vmdk_descriptor {
     uint32_t cid;               /* changes when the content does */
     uint32_t parent_cid;        /* the parent's when this one was made */
-    size_t cid_at, cid_digits;  /* where in the text @cid is written */
+    /* Where in the text they are written. */
+    size_t cid_at, cid_digits, parent_cid_at, parent_cid_digits;
+    size_t length;              /* of the text */
+    size_t room;                /* for it; 0: as much as it needs */
     char *create_type;          /* "monolithicSparse" */
     char *parent;               /* parentFileNameHint, or NULL */
     struct vmdk_line *lines;

@@ -47,7 +47,7 @@ uint64_t vmdk_grain_length(const struct vmdk_extent *e, uint64_t offset)
     return min_u64(e->sparse->grain_size, e->guest.length - start);
 }
 
-/* ------------------------------------------------------------------- header */
+/* ------------------------------------------------------------------ header */
 
 /*
  * A file whose directory was not known when its header was written ends with
@@ -105,7 +105,7 @@ static int read_header(struct lam_io *io, uint64_t length,
     return 0;
 }
 
-/* -------------------------------------------------------------- directories */
+/* ------------------------------------------------------------- directories */
 
 static int read_directory(struct lam_io *io, uint64_t sector, uint64_t count,
                           uint32_t **out, struct lam_error *err)

@@ -9,7 +9,7 @@
 
 #include "base/cleanup.h"
 
-/* --------------------------------------------------------------- descriptor */
+/* -------------------------------------------------------------- descriptor */
 
 static int parse_at(struct vmdk *v, uint64_t offset, uint64_t length,
                     bool embedded, struct lam_error *err)
@@ -56,7 +56,7 @@ static int open_single(struct vmdk *v, struct lam_error *err)
                     h->descriptor_size * VMDK_SECTOR, true, err);
 }
 
-/* ------------------------------------------------------------------ extents */
+/* ----------------------------------------------------------------- extents */
 
 static bool is_sparse(enum vmdk_line_type type)
 {

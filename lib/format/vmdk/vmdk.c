@@ -20,7 +20,7 @@ static int vmdk_probe(const uint8_t *head, size_t length)
            vmdk_is_descriptor((const char *)head, length) ? 100 : 0;
 }
 
-/* ------------------------------------------------------------ open and close */
+/* ---------------------------------------------------------- open and close */
 
 static int init_locks(struct vmdk *v, struct lam_error *err)
 {
@@ -88,7 +88,7 @@ static int vmdk_set_writable(void *format, bool writable,
     return rc;
 }
 
-/* ----------------------------------------------------------------- questions */
+/* --------------------------------------------------------------- questions */
 
 static void vmdk_links(void *format, struct format_links *links)
 {
@@ -175,6 +175,11 @@ static uint32_t vmdk_content_id(void *format)
     return v->d.cid;
 }
 
+bool vmdk_is_parent(const struct vmdk *v, const struct format_ops *ops)
+{
+    return v->d.parent_cid != VMDK_NO_CID && ops == &format_vmdk;
+}
+
 static int vmdk_accept_backing(void *format, const struct format_ops *ops,
                                void *below, struct lam_error *err)
 {
@@ -201,7 +206,7 @@ static struct lam_io *vmdk_file(void *format, size_t index)
     return NULL;
 }
 
-/* ---------------------------------------------------------------- the table */
+/* --------------------------------------------------------------- the table */
 
 const struct format_ops format_vmdk = {
     .name = "vmdk",
@@ -235,4 +240,5 @@ const struct format_ops format_vmdk = {
     .create_set = vmdk_create_set,
     .content_id = vmdk_content_id,
     .accept_backing = vmdk_accept_backing,
+    .adopt_backing = vmdk_adopt_backing,
 };

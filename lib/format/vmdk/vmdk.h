@@ -172,8 +172,6 @@ int vmdk_info(void *format, struct lam_image_info *info,
 int vmdk_check(void *format, lam_finding_fn *finding, void *opaque,
                struct lam_check_result *out, struct lam_error *err);
 
-/* ---------------------------------------------------------------- write.c */
-
 /* What a grain's entry says, and where a run of such begins. */
 enum vmdk_grain_state { VMDK_GRAIN_ABSENT, VMDK_GRAIN_ZERO, VMDK_GRAIN_STORED };
 
@@ -184,6 +182,18 @@ enum vmdk_grain_state vmdk_grain_state(const struct vmdk_sparse *s,
  * afterwards (invariant 4). */
 int vmdk_begin_change(struct vmdk *v, const struct vmdk_extent *e,
                       struct lam_error *err);
+
+/* ------------------------------------------------------------------ cid.c */
+
+/* Invariant 4; only the first call does anything. */
+int vmdk_change_cid(struct vmdk *v, struct lam_error *err);
+int vmdk_adopt_backing(void *format, const struct format_ops *ops,
+                       void *below, struct lam_error *err);
+
+/* Has @v a parent, and may an image of @ops be that? */
+bool vmdk_is_parent(const struct vmdk *v, const struct format_ops *ops);
+
+/* ------------------------------------------------------------------ run.c */
 
 /* Grains of one extent whose entries one thread is about to change. */
 struct vmdk_run {

@@ -4,51 +4,12 @@
  * the file; and zeroes.
  */
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/cleanup.h"
 #include "format/vmdk/vmdk.h"
 
-/* ------------------------------------------------------------- the content ID */
-
-/*
- * As many digits as there were, so that nothing else of the text moves and one
- * write of a few bytes does it.
- */
-static int write_new_cid(struct vmdk *v, struct lam_error *err)
-{
-    uint64_t limit = UINT64_C(1) << (4 * v->d.cid_digits);
-    uint32_t cid;
-    char text[9];
-
-    do {
-        if (getrandom(&cid, sizeof cid, 0) != sizeof cid)
-            return lam_fail_errno(err, errno, "no random number for the "
-                                  "content ID");
-        cid = (uint32_t)(cid % limit);
-    } while (cid == v->d.cid || cid == VMDK_NO_CID);
-    snprintf(text, sizeof text, "%0*" PRIx32, (int)v->d.cid_digits, cid);
-    int rc = lam_io_write(v->io, text, v->d.cid_digits,
-                          v->descriptor_offset + v->d.cid_at, err);
-    if (rc == 0)
-        v->d.cid = cid;
-    return lam_error_prefix(err, rc, "content ID");
-}
-
-static int change_cid(struct vmdk *v, struct lam_error *err)
-{
-    if (v->cid_changed)
-        return 0;
-    LAM_LOCKED(&v->cid_lock);
-    if (v->cid_changed)
-        return 0;
-    int rc = write_new_cid(v, err);
-    if (rc == 0)
-        v->cid_changed = true;
-    return rc;
-}
+/* ------------------------------------------------------------------ writes */
 
 int vmdk_begin_change(struct vmdk *v, const struct vmdk_extent *e,
                       struct lam_error *err)
@@ -59,10 +20,8 @@ int vmdk_begin_change(struct vmdk *v, const struct vmdk_extent *e,
                         e->name ? e->name : "");
     if (!e->io)
         return lam_fail(err, EROFS, "a ZERO extent has no place for data");
-    return change_cid(v, err);
+    return vmdk_change_cid(v, err);
 }
-
-/* ------------------------------------------------------------------- writes */
 
 struct write_token {
     struct vmdk_run run;
@@ -183,7 +142,7 @@ void vmdk_write_cancel(void *format, struct format_allocation *a)
     free(token);
 }
 
-/* ------------------------------------------------------------------- zeroes */
+/* ------------------------------------------------------------------ zeroes */
 
 /* Without zeroed grains an absent one cannot hide what a parent has. */
 uint64_t vmdk_zero_unit(void *format)
