@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """VHDX files by hand, field by field: what no tool at hand makes."""
+import functools
 import struct
 import uuid
 
@@ -19,6 +20,7 @@ def table():
 TABLE = table()
 
 
+@functools.lru_cache(maxsize=64)
 def crc32c(data):
     crc = 0xffffffff
     for byte in data.rstrip(b'\0') if len(data) > SECTOR else data:
@@ -32,7 +34,7 @@ def crc32c(data):
 def seal(data):
     data = bytearray(data)
     data[4:8] = bytes(4)
-    data[4:8] = struct.pack('<I', crc32c(data))
+    data[4:8] = struct.pack('<I', crc32c(bytes(data)))
     return bytes(data)
 
 

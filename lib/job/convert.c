@@ -45,6 +45,10 @@ static void choose_sizes(const struct lam_image *target,
     uint64_t sector = target->io->limits.request_alignment;
     uint64_t block = convert->sparse_size < ZERO_BLOCK ? 512 : ZERO_BLOCK;
 
+    /* Zeroes of any length can be left out of a cluster. */
+    if (target->ops->zero_unit(target->format) == 1 &&
+        !(convert->flags & LAM_CONVERT_COMPRESS))
+        cluster = 0;
     copy->detect = convert->sparse_size != 0;
     copy->grain = max_u64(cluster, max_u64(block, sector));
     copy->sparse_min = max_u64(convert->sparse_size, copy->grain);

@@ -103,6 +103,13 @@ static int plan_identity(struct plan *p, struct lam_error *err)
     return rc;
 }
 
+/* Of a disk without a block, others count the bitmaps of the 2^32 blocks in
+ * front of the first one, and do not open a file that has no room for that. */
+static uint64_t nb_entries_told(const struct vhdx_metadata *m)
+{
+    return m->size ? vhdx_nb_entries(m) : UINT32_MAX / vhdx_chunk_ratio(m);
+}
+
 static int make_plan(struct plan *p, const struct lam_create_options *o,
                      struct lam_error *err)
 {
@@ -115,7 +122,7 @@ static int make_plan(struct plan *p, const struct lam_create_options *o,
     if (rc < 0)
         return rc;
 
-    uint64_t table = align_up(max_u64(vhdx_nb_entries(&p->m) * 8, 1), LAM_MIB);
+    uint64_t table = align_up(nb_entries_told(&p->m) * 8, LAM_MIB);
     p->header.version = 1;
     p->header.log_offset = VHDX_UNIT;
     p->regions.table.offset = p->header.log_offset + p->header.log_length;
