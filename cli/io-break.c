@@ -14,10 +14,12 @@ static void note_stopped(void *opaque, const char *tag)
     io_aio_note_stopped(opaque, tag);
 }
 
-static const char *reason(int rc)
+/* "MESSAGE: reason"; -1. */
+static int failed(int rc, const char *message, const char *tag)
 {
     errno = -rc;
-    return strerrordesc_np(errno);
+    printf("%s%s: %m\n", message, tag);
+    return -1;
 }
 
 int io_cmd_break(struct io_session *session, const struct io_command *command,
@@ -26,10 +28,8 @@ int io_cmd_break(struct io_session *session, const struct io_command *command,
     (void)command, (void)argc;
     int rc = lam_image_break(session->image, argv[1], argv[2], note_stopped,
                              session->aio, NULL);
-    if (rc < 0) {
-        printf("Could not set breakpoint: %s\n", reason(rc));
-        return -1;
-    }
+    if (rc < 0)
+        return failed(rc, "Could not set breakpoint", "");
     io_aio_expect_stops(session->aio);
     return 0;
 }
@@ -56,10 +56,7 @@ int io_cmd_remove_break(struct io_session *session,
     /* Those who wait there have used theirs up already. */
     while (rc != -ENOTSUP && resume(session, argv[1]) == 0)
         ;
-    if (rc == 0)
-        return 0;
-    printf("Could not remove breakpoint %s: %s\n", argv[1], reason(rc));
-    return -1;
+    return rc < 0 ? failed(rc, "Could not remove breakpoint ", argv[1]) : 0;
 }
 
 int io_cmd_resume(struct io_session *session, const struct io_command *command,
@@ -68,10 +65,7 @@ int io_cmd_resume(struct io_session *session, const struct io_command *command,
     (void)command, (void)argc;
     int rc = resume(session, argv[1]);
 
-    if (rc == 0)
-        return 0;
-    printf("Could not resume request: %s\n", reason(rc));
-    return -1;
+    return rc < 0 ? failed(rc, "Could not resume request", "") : 0;
 }
 
 int io_cmd_wait_break(struct io_session *session,
