@@ -120,7 +120,7 @@ static int flush_first(struct lam_image *image, struct lam_error *err)
 static int change_places(struct lam_image *image, struct lam_image *overlay,
                          struct lam_error *err)
 {
-    image_graph_begin_change(image);
+    image_graph_begin_insert(image);
     int rc = image_insert_overlay(image, overlay, err);
     if (rc == 0) {
         image->backing->writable = false;
@@ -130,10 +130,13 @@ static int change_places(struct lam_image *image, struct lam_image *overlay,
     return rc;
 }
 
-/* @below takes no more writes: the rest goes to disk, its locks become those of
+/* @below takes no more writes, and the flushes of @top that began before the
+ * change have ended: the rest goes to disk, its locks become those of
  * a reader. */
-static int settle(struct lam_image *below, struct lam_error *err)
+static int settle(struct lam_image *top, struct lam_image *below,
+                  struct lam_error *err)
 {
+    image_graph_wait_flushes(top);
     int rc = layer_end_writing(below, err);
 
     atomic_store(&below->settling, rc < 0 ? rc : 0);
@@ -149,7 +152,7 @@ static int take_snapshot(struct lam_image *image, struct lam_image *overlay,
     int rc = change_places(image, overlay, err);
 
     *changed = rc == 0;
-    return rc < 0 ? rc : settle(overlay, err);
+    return rc < 0 ? rc : settle(image, overlay, err);
 }
 
 int external_put_above(struct lam_image *image, struct lam_image *overlay,

@@ -11,6 +11,7 @@
 #include "image/graph.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "image/merged.h"
 
@@ -22,8 +23,10 @@ struct slot {
 
 struct graph {
     struct slot slots[SLOTS];
+    atomic_uint flushes;        /* that have left, and are not done */
     atomic_bool changing;
     uint64_t changes;
+    uint64_t closed_at, closed; /* nanoseconds: when, and how long in the end */
     struct merged *merged;
     pthread_mutex_t lock;
     pthread_cond_t ended;       /* a request that a change waits for */
@@ -100,6 +103,19 @@ void graph_leave(struct graph *g, unsigned token)
     pthread_cond_signal(&g->ended);
 }
 
+void graph_flush_begin(struct graph *g)
+{
+    atomic_fetch_add(&g->flushes, 1);
+}
+
+/* The lock is what whoever waits looks at the count under. */
+void graph_flush_end(struct graph *g)
+{
+    LAM_LOCKED(&g->lock);
+    atomic_fetch_sub(&g->flushes, 1);
+    pthread_cond_broadcast(&g->ended);
+}
+
 static bool anybody_inside(const struct graph *g)
 {
     for (unsigned i = 0; i < SLOTS; i++)
@@ -139,16 +155,52 @@ void image_graph_release(struct lam_image *a, struct lam_image *b)
         pthread_mutex_unlock(&b->resize_lock);
 }
 
+static uint64_t now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void close_gate(struct graph *g)
+{
+    assert(!atomic_load(&g->changing));
+    g->closed_at = now();
+    atomic_store(&g->changing, true);
+    while (anybody_inside(g))
+        pthread_cond_wait(&g->ended, &g->lock);
+}
+
+static void wait_flushes(struct graph *g)
+{
+    while (atomic_load(&g->flushes))
+        pthread_cond_wait(&g->ended, &g->lock);
+}
+
 void image_graph_begin_change(struct lam_image *top)
 {
     struct graph *g = top->graph;
 
     assert(top->level == 0);
     LAM_LOCKED(&g->lock);
-    assert(!atomic_load(&g->changing));
-    atomic_store(&g->changing, true);
-    while (anybody_inside(g))
-        pthread_cond_wait(&g->ended, &g->lock);
+    close_gate(g);
+    wait_flushes(g);
+}
+
+void image_graph_begin_insert(struct lam_image *top)
+{
+    struct graph *g = top->graph;
+
+    assert(top->level == 0);
+    LAM_LOCKED(&g->lock);
+    close_gate(g);
+}
+
+void image_graph_wait_flushes(struct lam_image *top)
+{
+    LAM_LOCKED(&top->graph->lock);
+    wait_flushes(top->graph);
 }
 
 void image_graph_end_change(struct lam_image *top)
@@ -161,11 +213,17 @@ void image_graph_end_change(struct lam_image *top)
     merged_reset(g->merged, top, 0);
     atomic_store(&g->changing, false);
     pthread_cond_broadcast(&g->resumed);
+    g->closed = now() - g->closed_at;
 }
 
 uint64_t image_graph_changes(const struct lam_image *image)
 {
     return image->graph->changes;
+}
+
+uint64_t image_graph_closed(const struct lam_image *image)
+{
+    return image->graph->closed;
 }
 
 struct merged *image_merged(const struct lam_image *image)

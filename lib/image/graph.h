@@ -7,6 +7,10 @@
  * what they are.  A change of the chain holds it exclusively: it waits for the
  * requests that are under way, and those that come meanwhile wait for it.
  *
+ * A flush is inside while it finds out what to flush, and counted by itself
+ * while it waits for the disk (graph_flush_begin()): a layer that is put on top
+ * meanwhile does not disturb it, and need not wait.  All other changes do.
+ *
  *  1. No thread enters the gate of a chain twice: what runs inside calls the
  *     functions without lam_ in front (image.h, write.h).
  *  2. What is administered (resize, amend, snapshots, bitmaps, changes of the
@@ -31,6 +35,11 @@ void graph_free(struct graph *graph);
 /* In and out again, on one thread; some ten nanoseconds. */
 unsigned graph_enter(struct graph *graph);
 void graph_leave(struct graph *graph, unsigned token);
+
+/* A flush that outlasts its being inside, where it begins.  It uses nothing of
+ * struct lam_image any more, but what the format has of its own. */
+void graph_flush_begin(struct graph *graph);
+void graph_flush_end(struct graph *graph);
 
 struct graph_inside {
     struct graph *graph;
@@ -72,9 +81,19 @@ void image_graph_release(struct lam_image *a, struct lam_image *b);
 void image_graph_begin_change(struct lam_image *top);
 void image_graph_end_change(struct lam_image *top);
 
+/* Begins a change that frees nothing and closes nothing: flushes go on.  Who
+ * began like this waits for those of before the change in the end, when later
+ * ones wait for him. */
+void image_graph_begin_insert(struct lam_image *top);
+void image_graph_wait_flushes(struct lam_image *top);
+
 /* Counts the changes; stays as it is inside the gate.  What was mapped at
  * another count says nothing any more. */
 uint64_t image_graph_changes(const struct lam_image *image);
+
+/* How long requests were kept out by the last change, in nanoseconds: for tests
+ * and benchmarks, while nobody changes the chain. */
+uint64_t image_graph_closed(const struct lam_image *image);
 
 /* The chain's merged map; and how much memory it may take, 0: as before, which
  * is said while no request is under way. */

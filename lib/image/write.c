@@ -337,17 +337,46 @@ static int flush_settling(struct lam_image *layer, struct lam_error *err)
                           layer->name);
 }
 
-int image_flush(struct lam_image *image, struct lam_error *err)
+/* What has to be done inside the gate; *@format is NULL if that was all. */
+static int flush_begin(struct lam_image *image, void **format,
+                       struct lam_error *err)
 {
+    *format = NULL;
     if (!image->writable || image->metadata_only)
         return 0;
     lam_io_event(image->io, IO_EVENT_FLUSH_TO_OS);
     int rc = image->backing ? flush_settling(image->backing, err) : 0;
-    return rc < 0 ? rc : image->ops->flush(image->format, err);
+    if (rc == 0)
+        *format = image->format;
+    return rc;
+}
+
+int image_flush(struct lam_image *image, struct lam_error *err)
+{
+    void *format;
+    int rc = flush_begin(image, &format, err);
+
+    return format ? image->ops->flush(format, err) : rc;
 }
 
 int lam_image_flush(struct lam_image *image, struct lam_error *err)
 {
-    IMAGE_INSIDE(image);
-    return image_flush(image, err);
+    const struct format_ops *ops;
+    struct graph *graph;
+    void *format;
+    int rc;
+
+    {
+        IMAGE_INSIDE(image);
+        rc = flush_begin(image, &format, err);
+        ops = image->ops;
+        graph = image->graph;
+        if (format)
+            graph_flush_begin(graph);
+    }
+    if (!format)
+        return rc;
+    rc = ops->flush(format, err);
+    graph_flush_end(graph);
+    return rc;
 }
