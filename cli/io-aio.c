@@ -283,7 +283,7 @@ bool io_aio_wait_stopped(struct io_aio *aio, const char *tag)
         pthread_cond_wait(&aio->changed, &aio->lock);
     bool found = find_stopped(aio, tag);
     pthread_mutex_unlock(&aio->lock);
-    io_aio_print(aio);
+    io_aio_print_stopped(aio);
     return found;
 }
 
