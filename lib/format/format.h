@@ -289,6 +289,10 @@ struct format_ops {
      * could be amended. */
     int (*amend)(void *format, const struct lam_amend_options *options,
                  struct lam_error *err);
+    /* Refuses what amend() would refuse, and what truncate() would: the size
+     * counts here.  Changes nothing; as amend().  NULL as amend(). */
+    int (*amend_check)(void *format, const struct lam_amend_options *options,
+                       struct lam_error *err);
 
     /* The header names this backing file from now on, NULL: none; what was
      * written before is on disk by then.  One call at a time, as amend().

@@ -9,6 +9,24 @@
 #include "image/graph.h"
 #include "image/write.h"
 
+/* Before anything changes. */
+static int check_all(struct lam_image *image,
+                     const struct lam_amend_options *options,
+                     struct lam_error *err)
+{
+    int rc = 0;
+
+    if (options->size != LAM_SIZE_KEEP && options->size != image->size)
+        rc = image_check_size(image, options->size, LAM_PREALLOC_OFF,
+                              LAM_TRUNCATE_SHRINK, err);
+    if (rc < 0)
+        return rc;
+    pthread_rwlock_wrlock(&image->whole_units);
+    rc = image->ops->amend_check(image->format, options, err);
+    pthread_rwlock_unlock(&image->whole_units);
+    return rc;
+}
+
 static int amend_format(struct lam_image *image,
                         const struct lam_amend_options *options,
                         struct lam_error *err)
@@ -44,7 +62,8 @@ int lam_image_amend(struct lam_image *image,
                         "option amendment", image->ops->name);
     /* Version 2 can do less when it comes to resizing. */
     bool size_first = options->version == 2;
-    if (size_first)
+    rc = check_all(image, options, err);
+    if (rc == 0 && size_first)
         rc = amend_size(image, options->size, err);
     if (rc == 0)
         rc = amend_format(image, options, err);

@@ -9,9 +9,9 @@
 #include "image/graph.h"
 #include "image/write.h"
 
-static int check_size(const struct lam_image *image, uint64_t size,
-                      enum lam_preallocation preallocation, unsigned flags,
-                      struct lam_error *err)
+int image_check_size(const struct lam_image *image, uint64_t size,
+                     enum lam_preallocation preallocation, unsigned flags,
+                     struct lam_error *err)
 {
     if (preallocation > LAM_PREALLOC_FULL)
         return lam_fail(err, EINVAL, "preallocation mode %u (limit: %u)",
@@ -122,7 +122,7 @@ int image_resize(struct lam_image *image, uint64_t size,
                  enum lam_preallocation preallocation, unsigned flags,
                  struct lam_error *err)
 {
-    int rc = check_size(image, size, preallocation, flags, err);
+    int rc = image_check_size(image, size, preallocation, flags, err);
     if (rc < 0)
         return rc;
     if (!image->ops->truncate)

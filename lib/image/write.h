@@ -29,6 +29,12 @@ bool image_reclaim(struct lam_image *image, int rc, bool *tried,
 int image_end_write(struct lam_image *image, unsigned flags,
                     struct lam_error *err);
 
+/* Whether the image could have that size, as far as it is not for its format to
+ * say. */
+int image_check_size(const struct lam_image *image, uint64_t size,
+                     enum lam_preallocation preallocation, unsigned flags,
+                     struct lam_error *err);
+
 /* lam_image_resize() without the flush; under resize_lock, inside the gate. */
 int image_resize(struct lam_image *image, uint64_t size,
                  enum lam_preallocation preallocation, unsigned flags,

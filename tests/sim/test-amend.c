@@ -375,11 +375,84 @@ static void test_zero_beside_amend(void **state)
     zero_beside_amend(true);
 }
 
+/* ----------------------------------------------------------------- refused */
+
+/* Amendments of several steps of which a later one cannot be. */
+static const struct {
+    const char *name;
+    struct amend_case before;
+    struct lam_amend_options o;
+    int code;
+} refusals[] = {
+    { "zstd clusters", { "", { "", 4096, 3, 16, true, false, true }, false,
+                         false, 0, 0, LAM_SETTING_KEEP },
+      { .version = 2, .lazy_refcounts = LAM_SETTING_OFF,
+        .size = LAM_SIZE_KEEP }, ENOTSUP },
+    { "zstd clusters, smaller", { "", { "", 4096, 3, 16, false, false, true },
+                                  false, true, 0, 0, LAM_SETTING_KEEP },
+      { .version = 2, .size = 900 * SECTOR }, ENOTSUP },
+    { "zstd clusters, bits", { "", { "", 512, 3, 8, false, false, true }, true,
+                               false, 0, 0, LAM_SETTING_KEEP },
+      { .version = 2, .refcount_bits = 16, .size = LAM_SIZE_KEEP }, ENOTSUP },
+    { "1 bit with a snapshot", { "", { "", 4096, 3, 16, false, false, false },
+                                 false, true, 0, 0, LAM_SETTING_KEEP },
+      { .refcount_bits = 1, .lazy_refcounts = LAM_SETTING_ON,
+        .size = LAM_SIZE_KEEP }, EINVAL },
+    { "1 bit, from version 2", { "", { "", 4096, 2, 16, false, false, false },
+                                 false, true, 0, 0, LAM_SETTING_KEEP },
+      { .version = 3, .refcount_bits = 1, .size = LAM_SIZE_KEEP }, EINVAL },
+    { "no such size", { "", { "", 4096, 3, 16, false, false, false }, false,
+                        false, 0, 0, LAM_SETTING_KEEP },
+      { .refcount_bits = 64, .size = 1000 }, EINVAL },
+    { "too large", { "", { "", 512, 3, 16, false, false, false }, false, false,
+                     0, 0, LAM_SETTING_KEEP },
+      { .lazy_refcounts = LAM_SETTING_ON, .size = UINT64_C(1) << 50 }, EFBIG },
+    { "other size with a snapshot", { "", { "", 4096, 3, 16, false, false,
+                                            false }, false, true, 0, 0,
+                                      LAM_SETTING_KEEP },
+      { .version = 2, .size = 4096 * SECTOR }, ENOTSUP },
+    { "version 2 with a snapshot", { "", { "", 4096, 2, 16, false, false,
+                                           false }, false, true, 0, 0,
+                                     LAM_SETTING_KEEP },
+      { .size = 4096 * SECTOR }, ENOTSUP },
+};
+
+/* Nothing has changed then: no step has been taken. */
+static void test_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(refusals); i++) {
+        struct state s = { .c = &refusals[i].before, .random = i };
+        struct lam_io *io, *disk = sim_create(&s.c->kind, (uint64_t)SECTORS *
+                                                          SECTOR, s.c->backing);
+        struct lam_error err = LAM_ERROR_INIT;
+        uint8_t before[104], after[104];
+
+        make_image(&s, disk);
+        assert_int_equal(lam_io_read(disk, before, sizeof before, 0, NULL), 0);
+        assert_int_equal(lam_io_record_new(disk, &io, NULL), 0);
+        struct lam_image *image = open_on(&s, io, true, NULL, "refused");
+        int rc = lam_image_amend(image, &refusals[i].o, &err);
+        if (rc != -refusals[i].code)
+            fail_msg("%s: %d (%s)", refusals[i].name, rc, err.message);
+        assert_int_equal(lam_image_size(image), SECTORS * SECTOR);
+        assert_int_equal(lam_image_close(image, NULL), 0);
+        assert_int_equal(lam_io_read(disk, after, sizeof after, 0, NULL), 0);
+        if (memcmp(before, after, sizeof before))
+            fail_msg("%s: the header has changed", refusals[i].name);
+        expect(&s, disk, NULL, s.disk, "refused");
+        lam_io_close(disk);
+        free(s.disk);
+        free(s.snapshot);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_amend),
         cmocka_unit_test(test_zero_beside_amend),
+        cmocka_unit_test(test_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

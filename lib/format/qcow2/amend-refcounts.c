@@ -389,19 +389,41 @@ static int change_width(struct widening *w, struct lam_error *err)
     return rc;
 }
 
+static int widening_init(struct widening *w, struct bulk *b, unsigned order,
+                         const struct amend_progress *progress,
+                         struct lam_error *err)
+{
+    const struct qcow2_geometry *g = &b->q->g;
+
+    *w = (struct widening){
+        .b = b, .old_index = UINT64_MAX, .progress = progress,
+        .g = qcow2_geometry_make(g->cluster_bits, order, g->extended_l2),
+        .old = buffer_new(g->cluster_size),
+    };
+    return w->old ? 0 : lam_fail(err, ENOMEM, "no memory for a refcount block");
+}
+
+int amend_check_width(struct bulk *b, unsigned order, struct lam_error *err)
+{
+    static const struct amend_progress nobody = { NULL, NULL };
+    struct widening w;
+    int rc = widening_init(&w, b, order, &nobody, err);
+
+    if (rc == 0)
+        rc = need_present(&w, err);
+    widening_deinit(&w);
+    return rc;
+}
+
 int amend_refcount_width(struct bulk *b, unsigned order,
                          const struct amend_progress *progress,
                          struct lam_error *err)
 {
-    struct qcow2 *q = b->q;
-    struct widening w = {
-        .b = b, .old_index = UINT64_MAX, .progress = progress,
-        .g = qcow2_geometry_make(q->g.cluster_bits, order, q->g.extended_l2),
-        .old = buffer_new(q->g.cluster_size),
-    };
+    struct widening w;
+    int rc = widening_init(&w, b, order, progress, err);
 
-    int rc = w.old ? change_width(&w, err)
-                   : lam_fail(err, ENOMEM, "no memory for a refcount block");
+    if (rc == 0)
+        rc = change_width(&w, err);
     widening_deinit(&w);
     return rc;
 }

@@ -99,7 +99,27 @@ static int finish_zeroes(struct conversion *c, struct lam_error *err)
                                       c->first_table + c->first_index * 8, err);
 }
 
-/* Data are encrypted by their place on the host, not the guest. */
+static bool is_zero_entry(struct qcow2_l2_entry e)
+{
+    return (e.word & QCOW2_ZERO) && !(e.word & QCOW2_COMPRESSED);
+}
+
+/* Whether version 2 can have no cluster like that.  Data are encrypted by their
+ * place on the host, not the guest, but not by the legacy method: there a
+ * cluster of zeroes cannot be shared. */
+static int check_entry(const struct qcow2 *q, bool no_compressed,
+                       struct qcow2_l2_entry e, struct lam_error *err)
+{
+    if (no_compressed && (e.word & QCOW2_COMPRESSED))
+        return lam_fail(err, ENOTSUP, "Cannot downgrade an image with zstd "
+                        "compression type and existing compressed clusters");
+    if (is_zero_entry(e) && q->has_backing &&
+        q->header.crypt_method == QCOW2_CRYPT_AES)
+        return lam_fail(err, ENOTSUP, "Cannot downgrade an image with legacy "
+                        "encryption and zero clusters over a backing file");
+    return 0;
+}
+
 static int new_zeroes(struct conversion *c, struct lam_error *err)
 {
     struct qcow2 *q = c->b->q;
@@ -108,9 +128,6 @@ static int new_zeroes(struct conversion *c, struct lam_error *err)
 
     if (!bytes)
         return lam_fail(err, ENOMEM, "no memory for a cluster");
-    if (q->header.crypt_method == QCOW2_CRYPT_AES)
-        return lam_fail(err, ENOTSUP, "Cannot downgrade an image with legacy "
-                        "encryption and zero clusters over a backing file");
     memset(bytes, 0, cs);
     int rc = shadow_alloc(&c->b->refs, 1, true, &c->zeroes, &got, err);
     struct format_allocation a = {
@@ -138,11 +155,6 @@ static int use_zeroes(struct conversion *c, uint64_t index,
 }
 
 /* ------------------------------------------------------------------ entries */
-
-static bool is_zero_entry(struct qcow2_l2_entry e)
-{
-    return (e.word & QCOW2_ZERO) && !(e.word & QCOW2_COMPRESSED);
-}
 
 static int drop_host(struct conversion *c, struct qcow2_l2_entry e,
                      struct lam_error *err)
@@ -182,9 +194,8 @@ static int convert_entries(struct conversion *c, uint8_t *table,
         if (!e.word)
             continue;
         rc = l2_check_entry(c->b->q, guest + (i << g->cluster_bits), e, err);
-        if (rc == 0 && c->no_compressed && (e.word & QCOW2_COMPRESSED))
-            rc = lam_fail(err, ENOTSUP, "Cannot downgrade an image with zstd "
-                          "compression type and existing compressed clusters");
+        if (rc == 0)
+            rc = check_entry(c->b->q, c->no_compressed, e, err);
         if (rc < 0 || !is_zero_entry(e))
             continue;
         *changed = true;
@@ -383,5 +394,55 @@ int amend_remove_zeroes(struct bulk *b, bool no_compressed, bool *changed,
     snapshots_deinit(&c.snapshots);
     free(c.t.buf);
     free(c.moved);
+    return rc;
+}
+
+/* ------------------------------------------------------------ looking ahead */
+
+static int look_at_l1(struct bulk *b, bool no_compressed, const uint64_t *l1,
+                      size_t entries, struct lam_error *err)
+{
+    const struct qcow2_geometry *g = &b->q->g;
+    lam_autofree uint8_t *table = buffer_new(g->cluster_size);
+    int rc = table ? 0 : lam_fail(err, ENOMEM, "no memory for an L2 table");
+
+    for (size_t i = 0; rc == 0 && i < entries; i++) {
+        uint64_t host;
+
+        rc = bulk_table_of(b, l1, i, &host, err);
+        if (rc < 0 || !host)
+            continue;
+        rc = bulk_read_table(b, host, table, err);
+        for (uint64_t k = 0; rc == 0 && k < g->l2_entries; k++)
+            rc = check_entry(b->q, no_compressed, l2_get(g, table, k), err);
+    }
+    return rc;
+}
+
+static int look_at_snapshot(struct bulk *b, bool no_compressed,
+                            const struct qcow2_snapshot *s,
+                            struct lam_error *err)
+{
+    lam_autofree uint64_t *l1 = NULL;
+    int rc = snapshot_check_l1(b->q, s, err);
+
+    if (rc == 0)
+        rc = bulk_load_l1(b, s->l1_offset, s->l1_size, &l1, err);
+    return rc < 0 ? rc : look_at_l1(b, no_compressed, l1, s->l1_size, err);
+}
+
+int amend_check_entries(struct bulk *b, bool no_compressed,
+                        struct lam_error *err)
+{
+    struct qcow2_snapshots list = { 0 };
+
+    if (!no_compressed && b->q->header.crypt_method != QCOW2_CRYPT_AES)
+        return 0;
+    int rc = look_at_l1(b, no_compressed, b->q->l1, b->l1_size, err);
+    if (rc == 0)
+        rc = snapshots_load(b->q->io, &b->q->header, &list, err);
+    for (size_t i = 0; rc == 0 && i < list.count; i++)
+        rc = look_at_snapshot(b, no_compressed, &list.items[i], err);
+    snapshots_deinit(&list);
     return rc;
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "format/qcow2/alloc.h"
+#include "format/qcow2/resize.h"
 #include "format/qcow2/snapshot.h"
 
 struct amendment {
@@ -76,6 +77,11 @@ static int check_downgrade(const struct amendment *a, struct lam_error *err)
     return 0;
 }
 
+static uint64_t size_to_be(const struct amendment *a)
+{
+    return a->o->size == LAM_SIZE_KEEP ? a->q->size : a->o->size;
+}
+
 /* Version 2 records neither another disk size nor much VM state. */
 static int check_snapshots(const struct amendment *a, struct lam_error *err)
 {
@@ -84,7 +90,7 @@ static int check_snapshots(const struct amendment *a, struct lam_error *err)
     int rc = snapshots_load(q->io, &q->header, &list, err);
 
     for (size_t i = 0; rc == 0 && i < list.count; i++)
-        if (list.items[i].disk_size != q->size ||
+        if (list.items[i].disk_size != size_to_be(a) ||
             list.items[i].vm_state_size > UINT32_MAX)
             rc = lam_fail(err, ENOTSUP, "Internal snapshots prevent downgrade "
                           "of image");
@@ -168,13 +174,10 @@ static void raise_version(struct qcow2_header *h)
     h->has_feature_names = h->cluster_bits > 12;    /* it has room for them */
 }
 
-/* Version up, features on and off, another name. */
-static int change_header(struct amendment *a, struct lam_error *err)
+/* But for the name of the data file. */
+static struct qcow2_header header_to_be(const struct amendment *a)
 {
-    struct qcow2 *q = a->q;
-    struct qcow2_header new = q->header;
-    lam_autofree char *name = NULL;
-    int rc = 0;
+    struct qcow2_header new = a->q->header;
 
     if (a->version == 3)
         raise_version(&new);
@@ -184,15 +187,33 @@ static int change_header(struct amendment *a, struct lam_error *err)
         new.compatible &= ~QCOW2_COMPAT_LAZY;
     if (a->o->data_file_raw == LAM_SETTING_OFF)
         new.autoclear &= ~QCOW2_AUTOCLEAR_DATA_RAW;
+    return new;
+}
+
+static bool header_changes(const struct amendment *a,
+                           const struct qcow2_header *new)
+{
+    const struct qcow2_header *h = &a->q->header;
+
+    return a->o->data_file || new->version != h->version ||
+           new->compatible != h->compatible || new->autoclear != h->autoclear;
+}
+
+/* Version up, features on and off, another name. */
+static int change_header(struct amendment *a, struct lam_error *err)
+{
+    struct qcow2 *q = a->q;
+    struct qcow2_header new = header_to_be(a);
+    lam_autofree char *name = NULL;
+    int rc = 0;
+
     if (a->o->data_file) {
         new.data_file = NULL;
         if (*a->o->data_file && !(new.data_file = strdup(a->o->data_file)))
             return lam_fail(err, ENOMEM, "no memory for a file name");
         name = new.data_file;
     }
-    if (!a->o->data_file && new.version == q->header.version &&
-        new.compatible == q->header.compatible &&
-        new.autoclear == q->header.autoclear)
+    if (!header_changes(a, &new))
         return 0;
     if (q->lazy && !(new.compatible & QCOW2_COMPAT_LAZY)) {
         rc = clean_refcounts(q, err);
@@ -299,17 +320,69 @@ static int step_downgrade(struct amendment *a, struct lam_error *err)
     return rc;
 }
 
+static struct amendment amendment_make(struct qcow2 *q,
+                                       const struct lam_amend_options *o)
+{
+    return (struct amendment){
+        .q = q, .o = o,
+        .version = o->version ? o->version : q->header.version,
+        .progress = { o->progress, o->progress_opaque },
+    };
+}
+
+/* ------------------------------------------------------------ looking ahead */
+
+/* How many steps have something to do. */
+static unsigned count_steps(const struct amendment *a)
+{
+    struct qcow2_header new = header_to_be(a);
+
+    return (unsigned)header_changes(a, &new) +
+           (a->order != a->q->g.refcount_order) +
+           (a->version < a->q->header.version) + (size_to_be(a) != a->q->size);
+}
+
+/* A step that comes alone refuses by itself, with nothing changed.  Later ones
+ * must not find out what forbids them when others have been taken. */
+static int look_ahead(struct amendment *a, struct lam_error *err)
+{
+    struct qcow2 *q = a->q;
+    bool narrower = a->order < q->g.refcount_order;
+    bool down = a->version < q->header.version;
+    struct bulk b;
+
+    if (count_steps(a) < 2 || (!narrower && !down))
+        return 0;
+    int rc = bulk_begin(&b, q, err);
+    if (rc == 0 && narrower)
+        rc = amend_check_width(&b, a->order, err);
+    if (rc == 0 && down)
+        rc = amend_check_entries(&b, q->header.compression_type !=
+                                     QCOW2_DEFLATE, err);
+    bulk_end(&b);
+    return rc;
+}
+
+int qcow2_amend_check(void *format, const struct lam_amend_options *options,
+                      struct lam_error *err)
+{
+    struct qcow2 *q = format;
+    struct amendment a = amendment_make(q, options);
+    int rc = check(&a, err);
+
+    /* The size comes before a step down, and after one up. */
+    if (rc == 0 && size_to_be(&a) != q->size)
+        rc = resize_check(q, (unsigned)max_u64(a.version, q->header.version),
+                          size_to_be(&a), LAM_TRUNCATE_SHRINK, err);
+    return rc < 0 ? rc : look_ahead(&a, err);
+}
+
 int qcow2_amend(void *format, const struct lam_amend_options *options,
                 struct lam_error *err)
 {
-    struct qcow2 *q = format;
-    struct amendment a = {
-        .q = q, .o = options,
-        .version = options->version ? options->version : q->header.version,
-        .progress = { options->progress, options->progress_opaque },
-    };
-
+    struct amendment a = amendment_make(format, options);
     int rc = check(&a, err);
+
     if (rc == 0)
         rc = step_features(&a, err);
     if (rc == 0)

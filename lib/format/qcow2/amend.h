@@ -24,6 +24,10 @@ static inline void amend_tell(const struct amend_progress *p, uint64_t done,
         p->fn(p->opaque, done, total);
 }
 
+/* Refuses what qcow2_amend() would refuse, and a size that cannot be. */
+int qcow2_amend_check(void *format, const struct lam_amend_options *options,
+                      struct lam_error *err);
+
 int qcow2_amend(void *format, const struct lam_amend_options *options,
                 struct lam_error *err);
 
@@ -40,7 +44,14 @@ int amend_remove_zeroes(struct bulk *b, bool no_compressed, bool *changed,
                         const struct amend_progress *progress,
                         struct lam_error *err);
 
+/* Whether that would be refused; changes nothing. */
+int amend_check_entries(struct bulk *b, bool no_compressed,
+                        struct lam_error *err);
+
 /* ------------------------------------------------------ amend-refcounts.c */
+
+/* -EINVAL: some refcount does not fit.  Changes nothing. */
+int amend_check_width(struct bulk *b, unsigned order, struct lam_error *err);
 
 /* Refcounts of 1 << @order bits from now on.  Commits. */
 int amend_refcount_width(struct bulk *b, unsigned order,

@@ -331,7 +331,7 @@ int bitmaps_record(struct qcow2 *q, uint64_t offset, uint64_t length,
 
 /* ---------------------------------------------------------------- resizing */
 
-int bitmaps_prepare_resize(struct qcow2 *q, struct lam_error *err)
+int bitmaps_check_resize(struct qcow2 *q, struct lam_error *err)
 {
     struct bitmap_set *set = &q->bitmaps;
     LAM_LOCKED(&q->alloc_lock);
@@ -340,6 +340,13 @@ int bitmaps_prepare_resize(struct qcow2 *q, struct lam_error *err)
         if (set->items[i]->inconsistent)
             return lam_fail(err, EINVAL, "Bitmap '%s' is inconsistent and "
                             "cannot be used", set->items[i]->name);
+    return 0;
+}
+
+int bitmaps_prepare_resize(struct qcow2 *q, struct lam_error *err)
+{
+    LAM_LOCKED(&q->alloc_lock);
+
     return become_in_use(q, true, err);
 }
 

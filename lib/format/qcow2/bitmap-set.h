@@ -82,7 +82,10 @@ int bitmaps_before_change(struct qcow2 *q, struct lam_error *err);
 int bitmaps_record(struct qcow2 *q, uint64_t offset, uint64_t length,
                    struct lam_error *err);
 
-/* A new size comes: refused with inconsistent bitmaps; all others become
+/* The size cannot change with inconsistent bitmaps.  No lock held. */
+int bitmaps_check_resize(struct qcow2 *q, struct lam_error *err);
+
+/* A new size comes, which has been checked: all others become
  * in_use.  No lock held; bitmaps_resized() follows the change of q->size. */
 int bitmaps_prepare_resize(struct qcow2 *q, struct lam_error *err);
 void bitmaps_resized(struct qcow2 *q);

@@ -507,6 +507,7 @@ const struct format_ops format_qcow2 = {
     .reclaim = qcow2_reclaim,
     .truncate = qcow2_truncate,
     .amend = qcow2_amend,
+    .amend_check = qcow2_amend_check,
     .set_backing = qcow2_set_backing,
     .empty = qcow2_empty,
     .crypt = qcow2_crypt,

@@ -334,9 +334,6 @@ static int grow(struct qcow2 *q, uint64_t size, uint64_t below_end,
         return lam_fail(err, ENOTSUP, "Preallocation of an encrypted image "
                         "needs compat=1.1: version 2 cannot say that its "
                         "clusters are zero");
-    if (l1_needed(&q->g, size) > QCOW2_MAX_L1_ENTRIES)
-        return lam_fail(err, EFBIG, "Failed to grow the L1 table: File too "
-                        "large");
 
     int rc = resize_zero_tail(q, q->size, size, err);
     if (rc == 0)
@@ -348,6 +345,23 @@ static int grow(struct qcow2 *q, uint64_t size, uint64_t below_end,
     return resize_set_size(q, size, err);
 }
 
+int resize_check(struct qcow2 *q, unsigned version, uint64_t size,
+                 unsigned flags, struct lam_error *err)
+{
+    if (!is_aligned(size, QCOW2_SECTOR))
+        return lam_fail(err, EINVAL, "The new size must be a multiple of 512");
+    if (version < 3 && q->header.nb_snapshots)
+        return lam_fail(err, ENOTSUP, "Can't resize a v2 image which has "
+                        "snapshots");
+    if (size < q->size && !(flags & LAM_TRUNCATE_SHRINK))
+        return lam_fail(err, EINVAL, "the new size %" PRIu64 " is smaller "
+                        "than the disk, %" PRIu64, size, (uint64_t)q->size);
+    if (l1_needed(&q->g, size) > QCOW2_MAX_L1_ENTRIES)
+        return lam_fail(err, EFBIG, "Failed to grow the L1 table: File too "
+                        "large");
+    return bitmaps_check_resize(q, err);
+}
+
 int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
                    enum lam_preallocation preallocation, unsigned flags,
                    struct lam_error *err)
@@ -357,15 +371,9 @@ int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
 
     if (rc < 0 || size == q->size)
         return rc;
-    if (!is_aligned(size, QCOW2_SECTOR))
-        return lam_fail(err, EINVAL, "The new size must be a multiple of 512");
-    if (q->header.version < 3 && q->header.nb_snapshots)
-        return lam_fail(err, ENOTSUP, "Can't resize a v2 image which has "
-                        "snapshots");
-    if (size < q->size && !(flags & LAM_TRUNCATE_SHRINK))
-        return lam_fail(err, EINVAL, "the new size %" PRIu64 " is smaller "
-                        "than the disk, %" PRIu64, size, (uint64_t)q->size);
-    rc = bitmaps_prepare_resize(q, err);
+    rc = resize_check(q, q->header.version, size, flags, err);
+    if (rc == 0)
+        rc = bitmaps_prepare_resize(q, err);
     if (rc < 0)
         return rc;
     rc = size > q->size ? grow(q, size, below_end, preallocation, err)

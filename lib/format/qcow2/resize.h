@@ -7,6 +7,10 @@
 
 #include "format/qcow2/qcow2.h"
 
+/* Whether an image of version @version can have that size. */
+int resize_check(struct qcow2 *q, unsigned version, uint64_t size,
+                 unsigned flags, struct lam_error *err);
+
 /* The size field, durably: the step that decides. */
 int resize_set_size(struct qcow2 *q, uint64_t size, struct lam_error *err);
 
