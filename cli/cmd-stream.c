@@ -6,17 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "interrupt.h"
-#include "layers.h"
-#include "progress.h"
-#include "source-option.h"
+#include "job-option.h"
 
 struct stream_args {
-    struct source_options source;
-    const char *filename;
+    struct job_args job;
     const char *base;
-    bool compress, progress, quiet;
-    uint64_t rate;
+    bool compress;
 };
 
 static const struct command_option option_rows[] = {
@@ -24,11 +19,7 @@ static const struct command_option option_rows[] = {
       "the layer that becomes the backing file, with all below it (default: "
       "none stays)", 0 },
     { 'c', "compress", NULL, "store compressed what is pulled", 0 },
-    SOURCE_OPTIONS,
-    OPTION_CACHE('t'),
-    { 'r', "rate", "RATE", "bytes a second to pull at most", 0 },
-    OPTION_PROGRESS,
-    OPTION_QUIET,
+    JOB_OPTIONS,
     OPTION_HELP,
     { 0 },
 };
@@ -39,98 +30,44 @@ static int take_option(const struct cli *cli, int c, void *opaque)
     struct stream_args *args = opaque;
 
     switch (c) {
-    case 't':
-        args->source.cache = optarg;
-        return -1;
     case 'b':
         args->base = optarg;
         return -1;
     case 'c':
         args->compress = true;
         return -1;
-    case 'r':
-        if (parse_size(optarg, &args->rate, NULL) == 0)
-            return -1;
-        cli_error(cli, "Invalid rate limit specified: '%s'.", optarg);
-        return 1;
-    case 'p':
-        args->progress = true;
-        return -1;
-    case 'q':
-        args->quiet = true;
-        return -1;
     default:
-        return source_option(cli, c, &args->source);
+        return job_option(cli, c, &args->job);
     }
 }
 
-static int parse_args(const struct cli *cli, int argc, char **argv,
-                      struct stream_args *args)
+static int stream(const struct cli *cli, void *opaque, struct lam_image *image)
 {
-    int status = command_parse(cli, &command_stream, argc, argv, take_option,
-                               args);
-
-    if (status >= 0)
-        return status;
-    return source_operand(cli, argc, argv, &args->source, &args->filename);
-}
-
-static int find_base(const struct cli *cli, const struct stream_args *args,
-                     struct lam_image *image, unsigned *depth)
-{
-    if (!args->base)
-        return 0;
-    *depth = layers_find(image, args->base);
-    if (*depth)
-        return 0;
-    cli_error(cli, "Did not find '%s' in the backing chain of '%s'",
-              args->base, args->filename);
-    return -EINVAL;
-}
-
-static int stream(const struct cli *cli, const struct stream_args *args,
-                  struct lam_image *image)
-{
+    const struct stream_args *args = opaque;
     struct lam_stream_options options = LAM_STREAM_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
-    int rc = find_base(cli, args, image, &options.depth);
+    int rc = job_find_base(cli, &args->job, image, args->base, &options.depth);
 
     if (rc < 0 || options.depth == 1)
         return rc;              /* it is the backing file already */
-    struct progress *progress = progress_begin(args->progress);
     options.compress = args->compress;
-    options.job.rate = args->rate;
-    options.job.cancel = interrupt_catch();
-    options.job.progress = progress_update;
-    options.job.progress_opaque = progress;
+    struct progress *progress = job_begin(&args->job, &options.job);
     rc = lam_image_stream(image, &options, &err);
-    progress_end(progress, rc == 0);
-    if (rc < 0)
-        cli_report(cli, &err);
-    return rc;
+    return job_end(cli, progress, rc, &err);
 }
 
 static int run_stream(const struct cli *cli, int argc, char **argv)
 {
-    struct stream_args args = { .filename = NULL };
-    struct lam_error err = LAM_ERROR_INIT;
-    struct lam_image *image;
-    int status = parse_args(cli, argc, argv, &args);
+    struct stream_args args = { .base = NULL };
+    int status = command_parse(cli, &command_stream, argc, argv, take_option,
+                               &args);
 
+    if (status < 0)
+        status = job_operand(cli, argc, argv, &args.job);
     if (status >= 0)
         return status;
-    if (source_open(cli, args.filename, &args.source,
-                    LAM_OPEN_WRITE | LAM_OPEN_UNMAP, &image) < 0)
-        return 1;
-    int rc = stream(cli, &args, image);
-    int closed = lam_image_close(image, &err);
-    if (closed < 0 && rc == 0) {
-        cli_report(cli, &err);
-        rc = closed;
-    }
-    if (rc == 0 && !args.quiet)
-        puts("Image streamed.");
-    return cli_finish(cli, interrupt_status(rc));
+    return job_run(cli, &args.job, LAM_OPEN_WRITE | LAM_OPEN_UNMAP, stream,
+                   &args, "Image streamed.");
 }
 
 const struct command command_stream = {

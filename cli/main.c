@@ -24,17 +24,9 @@ static const size_t nb_commands = sizeof commands / sizeof commands[0];
 /* What this build has, as qemu-img tells at this place. */
 static void print_formats(void)
 {
-    static const char *const names[] = {
-        "bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qcow2", "qed",
-        "raw", "vdi", "vhdx", "vmdk", "vpc",
-    };
-    struct lam_format_info info;
-
     printf("\nSupported image formats:\n\n ");
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (lam_format_describe(names[i], &info, NULL) == 0)
-            printf(" %s", info.name);
-    }
+    for (size_t i = 0; command_format(i); i++)
+        printf(" %s", command_format(i));
     putchar('\n');
 }
 

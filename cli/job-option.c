@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * job-option.c - what commit, rebase and stream have in common.
+ */
+#include <errno.h>
+
+#include "interrupt.h"
+#include "job-option.h"
+#include "layers.h"
+#include "progress.h"
+
+static int take_rate(const struct cli *cli, uint64_t *rate)
+{
+    if (parse_size(optarg, rate, NULL) == 0)
+        return -1;
+    cli_error(cli, "Invalid rate limit specified: '%s'.", optarg);
+    return 1;
+}
+
+int job_option(const struct cli *cli, int key, struct job_args *args)
+{
+    switch (key) {
+    case 't':
+        args->source.cache = optarg;
+        return -1;
+    case 'r':
+        return take_rate(cli, &args->rate);
+    case 'p':
+        args->progress = true;
+        return -1;
+    case 'q':
+        args->quiet = true;
+        return -1;
+    default:
+        return source_option(cli, key, &args->source);
+    }
+}
+
+int job_check_cache(const struct cli *cli, const char *what, const char *name)
+{
+    enum lam_cache_mode mode;
+
+    if (!name || lam_cache_mode_parse(name, &mode, NULL) == 0)
+        return -1;
+    cli_error(cli, "Invalid %s option: %s", what, name);
+    return 1;
+}
+
+int job_operand(const struct cli *cli, int argc, char **argv,
+                struct job_args *args)
+{
+    int status = source_operand(cli, argc, argv, &args->source,
+                                &args->filename);
+
+    return status >= 0 ? status
+                       : job_check_cache(cli, "cache", args->source.cache);
+}
+
+int job_find_base(const struct cli *cli, const struct job_args *args,
+                  struct lam_image *image, const char *base, unsigned *depth)
+{
+    if (!base)
+        return 0;
+    *depth = layers_find(image, base);
+    if (*depth)
+        return 0;
+    cli_error(cli, "Did not find '%s' in the backing chain of '%s'", base,
+              args->filename);
+    return -EINVAL;
+}
+
+struct progress *job_begin(const struct job_args *args,
+                           struct lam_job_options *options)
+{
+    struct progress *progress = progress_begin(args->progress);
+
+    options->rate = args->rate;
+    options->cancel = interrupt_catch();
+    options->progress = progress_update;
+    options->progress_opaque = progress;
+    return progress;
+}
+
+int job_end(const struct cli *cli, struct progress *progress, int rc,
+            const struct lam_error *err)
+{
+    progress_end(progress, rc == 0);
+    if (rc < 0)
+        cli_report(cli, err);
+    return rc;
+}
+
+int job_run(const struct cli *cli, const struct job_args *args, unsigned flags,
+            job_fn *run, void *opaque, const char *done)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *image;
+
+    if (source_open(cli, args->filename, &args->source, flags, &image) < 0)
+        return 1;
+    if (!args->source.format && !args->source.image_opts)
+        warn_guessed(args->filename, image);
+    int rc = run(cli, opaque, image);
+    int closed = lam_image_close(image, &err);
+    if (closed < 0 && rc == 0) {
+        cli_report(cli, &err);
+        rc = closed;
+    }
+    if (rc == 0 && done && !args->quiet)
+        puts(done);
+    return cli_finish(cli, interrupt_status(rc));
+}

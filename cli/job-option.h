@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * job-option.h - what commit, rebase and stream have in common: options, and
+ * the way from opening an image to the last word.
+ */
+#ifndef LAMELLA_CLI_JOB_OPTION_H
+#define LAMELLA_CLI_JOB_OPTION_H
+
+#include "source-option.h"
+
+struct job_args {
+    struct source_options source;
+    const char *filename;
+    bool progress, quiet;
+    uint64_t rate;
+};
+
+/* Rows of a table of options: what job_option() takes, but for -U. */
+#define JOB_OPTIONS                                                         \
+    SOURCE_OPTIONS, OPTION_CACHE('t'),                                      \
+    { 'r', "rate", "RATE", "copy at most RATE bytes of data a second", 0 }, \
+    OPTION_PROGRESS, OPTION_QUIET
+
+/* -1: go on; else the exit status. */
+int job_option(const struct cli *cli, int key, struct job_args *args);
+/* The cache mode called @name, if there is one; @what is it an option of? */
+int job_check_cache(const struct cli *cli, const char *what, const char *name);
+/* What command_parse() has left is the image's name; with -t it is judged. */
+int job_operand(const struct cli *cli, int argc, char **argv,
+                struct job_args *args);
+
+/* The layer of @image that @base names, NULL leaves *@depth as it is.  Prints
+ * what is wrong and returns a negative errno value. */
+int job_find_base(const struct cli *cli, const struct job_args *args,
+                  struct lam_image *image, const char *base, unsigned *depth);
+
+/* Progress and signals for @options. */
+struct progress *job_begin(const struct job_args *args,
+                           struct lam_job_options *options);
+/* Ends @progress, prints @err if there is something to, and returns @rc. */
+int job_end(const struct cli *cli, struct progress *progress, int rc,
+            const struct lam_error *err);
+
+typedef int job_fn(const struct cli *cli, void *args, struct lam_image *image);
+
+/*
+ * Opens the image with @flags, warns of a format that was guessed, calls @run
+ * with @opaque, closes the image, and prints @done, if that is not NULL, after
+ * a success.  Returns the exit status.
+ */
+int job_run(const struct cli *cli, const struct job_args *args, unsigned flags,
+            job_fn *run, void *opaque, const char *done);
+
+#endif
