@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""VMDKs made by hand, right ones and wrong ones."""
+import struct
+import zlib
+
+SECTOR = 512
+GRAIN = 128                     # sectors
+NO_CID = 0xffffffff
+AT_END = (1 << 64) - 1
+
+HEADER = '<4sIIQQQQIQQQB4sH'
+FIELDS = ['magic', 'version', 'flags', 'capacity', 'grain_size',
+          'descriptor_offset', 'descriptor_size', 'gtes', 'rgd_offset',
+          'gd_offset', 'overhead', 'unclean', 'newlines', 'compression']
+
+
+def descriptor(*lines, cid='12345678', parent='ffffffff',
+               kind='monolithicSparse', version=1):
+    return ('# Disk DescriptorFile\nversion=%s\nCID=%s\nparentCID=%s\n'
+            'createType="%s"\n\n# Extent description\n%s\n\n'
+            'ddb.adapterType = "ide"\n' % (
+                version, cid, parent, kind, '\n'.join(lines))).encode()
+
+
+def header(**changes):
+    values = dict(magic=b'KDMV', version=1, flags=3, capacity=2048,
+                  grain_size=GRAIN, descriptor_offset=1, descriptor_size=20,
+                  gtes=512, rgd_offset=21, gd_offset=26, overhead=128,
+                  unclean=0, newlines=b'\n \r\n', compression=0)
+    values.update(changes)
+    return struct.pack(HEADER, *(values[name] for name in FIELDS)).ljust(
+        SECTOR, b'\0')
+
+
+def sectors(data, count):
+    return data.ljust(count * SECTOR, b'\0')
+
+
+def table(entries):
+    return struct.pack('<512I', *entries, *[0] * (512 - len(entries)))
+
+
+def sparse(entries=(128, 256), text=None, gd=27, rgd=22, redundant=None,
+           grains=2, **changes):
+    """1 MiB: header, descriptor, RGD, its table, GD, its table, grains."""
+    if text is None:
+        text = descriptor('RW 2048 SPARSE "x.vmdk"')
+    head = header(**changes) + sectors(text, 20)
+    head += sectors(struct.pack('<I', rgd), 1)
+    head += table(entries if redundant is None else redundant)
+    head += sectors(struct.pack('<I', gd), 1) + table(entries)
+    body = b''.join(bytes([0x11 * (i + 1)]) * (GRAIN * SECTOR)
+                    for i in range(grains))
+    return sectors(head, 128) + body
+
+
+def marker(value, size, kind):
+    return sectors(struct.pack('<QII', value, size, kind), 1)
+
+
+def grain(sector, data, size=None):
+    payload = zlib.compress(data)
+    whole = struct.pack('<QI', sector, len(payload) if size is None else size)
+    whole += payload
+    return sectors(whole, -(-len(whole) // SECTOR))
+
+
+def stream(first_sector=0, size=None, data=None, footer=True, eos=0,
+           footer_gd=None, kind=3):
+    """As a program writes it that cannot go back: the directory is last."""
+    data = b'\x11' * (GRAIN * SECTOR) if data is None else data
+    out = header(version=3, flags=0x30001, gd_offset=AT_END, rgd_offset=0,
+                 compression=1)
+    out += sectors(descriptor('RW 2048 SPARSE "x.vmdk"',
+                              kind='streamOptimized'), 20)
+    place = len(out) // SECTOR
+    out += grain(first_sector, data, size)
+    out += marker(4, 0, 1)
+    tables = len(out) // SECTOR
+    out += table([0, place] if first_sector else [place])
+    out += marker(1, 0, 2)
+    directory = len(out) // SECTOR
+    out += sectors(struct.pack('<I', tables), 1)
+    if footer:
+        out += marker(1, 0, kind)
+        out += header(version=3, flags=0x30001, rgd_offset=0, compression=1,
+                      gd_offset=directory if footer_gd is None else footer_gd)
+    return out + marker(eos, 0, 0)
