@@ -27,33 +27,11 @@ static void add_bool(struct json_object *object, const char *key, bool value)
     json_object_object_add(object, key, json_object_new_boolean(value));
 }
 
-/* ---------------------------------------------------------- the file's name */
-
-static char *name_from_json(const char *text)
+uint64_t info_sectors(uint64_t length)
 {
-    struct json_object *root = json_tokener_parse(text);
-    struct json_object *node = root, *value;
-    char *name = NULL;
+    uint64_t rest = length % 512;
 
-    for (struct json_object *next;
-         json_object_object_get_ex(node, "file", &next);)
-        node = next;
-    if (json_object_object_get_ex(node, "filename", &value) ||
-        json_object_object_get_ex(node, "file.filename", &value))
-        name = strdup(json_object_get_string(value));
-    json_object_put(root);
-    return name;
-}
-
-char *info_file_name(const struct lam_image_info *info)
-{
-    const char *name = info->filename;
-
-    if (!strncmp(name, "json:", 5))
-        return name_from_json(name + 5);
-    if (!strncmp(name, "file:", 5))
-        name += 5;
-    return strdup(name);
+    return rest ? length + (512 - rest) : length;
 }
 
 const char *info_protocol(const char *name)
@@ -64,32 +42,6 @@ const char *info_protocol(const char *name)
         (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
         return "host_device";
     return "file";
-}
-
-uint64_t info_sectors(uint64_t length)
-{
-    uint64_t rest = length % 512;
-
-    return rest ? length + (512 - rest) : length;
-}
-
-uint64_t info_file_length(const struct lam_image_info *info)
-{
-    return info_sectors(info->file_length);
-}
-
-uint64_t info_file_size(const struct lam_image_info *info)
-{
-    uint64_t others = 0;
-
-    for (size_t i = 0; i < info->nb_files; i++)
-        others += info->files[i].actual_size;
-    return info->actual_size - others;
-}
-
-bool info_has_file_child(const struct lam_image_info *info)
-{
-    return strcmp(info->format, "file") && strcmp(info->format, "host_device");
 }
 
 /* ------------------------------------------------------------------ members */
@@ -214,19 +166,20 @@ static struct json_object *values(const struct lam_image_info *info)
 }
 
 /* The node of a file, one of the "children" of the format's node. */
-static struct json_object *file_node(const char *name, uint64_t length,
-                                     uint64_t actual_size)
+static struct json_object *file_node(const char *name, const char *protocol,
+                                     uint64_t length, uint64_t actual_size)
 {
     struct json_object *node = json_object_new_object();
-    const char *protocol = info_protocol(name);
 
     json_object_object_add(node, "children", json_object_new_array());
     add_number(node, "virtual-size", length);
     add_string(node, "filename", name);
     add_string(node, "format", protocol);
     add_number(node, "actual-size", actual_size);
-    json_object_object_add(node, "format-specific",
-                           format_specific(protocol, json_object_new_object()));
+    if (!strcmp(protocol, "file") || !strcmp(protocol, "host_device"))
+        json_object_object_add(node, "format-specific",
+                               format_specific(protocol,
+                                               json_object_new_object()));
     add_bool(node, "dirty-flag", false);
     return node;
 }
@@ -241,6 +194,14 @@ static void add_child(struct json_object *array, const char *name,
     json_object_array_add(array, child);
 }
 
+static struct json_object *child_node(const struct lam_image_info *info)
+{
+    return info->protocol
+        ? file_node(info->filename, info->format, info->virtual_size,
+                    info->actual_size)
+        : info_to_json(info);
+}
+
 static struct json_object *children(const struct lam_image_info *info)
 {
     struct json_object *array = json_object_new_array();
@@ -250,15 +211,13 @@ static struct json_object *children(const struct lam_image_info *info)
         char name[32];
         snprintf(name, sizeof name, "extents.%zu", i);
         add_child(array, name, file_node(f->filename,
+                                         info_protocol(f->filename),
                                          info_sectors(f->length),
                                          f->actual_size));
     }
-    if (info_has_file_child(info)) {
-        char *name = info_file_name(info);
-        add_child(array, "file", file_node(name, info_file_length(info),
-                                           info_file_size(info)));
-        free(name);
-    }
+    for (size_t i = 0; i < info->nb_children; i++)
+        add_child(array, info->children[i].name,
+                  child_node(info->children[i].info));
     return array;
 }
 

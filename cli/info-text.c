@@ -181,37 +181,79 @@ void info_print_specific(FILE *out, const struct lam_image_info *info)
                 yes(info->corrupt), yes(info->extended_l2));
 }
 
-static void print_child(FILE *out, const char *name, uint64_t length,
-                        uint64_t actual_size)
+static void print_file(FILE *out, const char *name, const char *protocol,
+                       uint64_t length, uint64_t actual_size)
 {
-    if (name)
-        print_text(out, "    filename", name);
-    fprintf(out, "    protocol type: %s\n", info_protocol(name));
-    print_size(out, "    file length", length);
-    print_allocated(out, "    disk size", actual_size);
+    print_text(out, "filename", name);
+    fprintf(out, "protocol type: %s\n", protocol);
+    print_size(out, "file length", length);
+    print_allocated(out, "disk size", actual_size);
 }
 
-/* The youngest child comes first, as in the genuine tool. */
-static void print_extents(FILE *out, const struct lam_image_info *info)
+static void print_image(FILE *out, const struct lam_image_info *info,
+                        const char *path);
+
+static void print_extent(FILE *out, const struct lam_file_info *f)
 {
-    for (size_t i = info->nb_files; i-- > 0; ) {
-        const struct lam_file_info *f = &info->files[i];
-        fprintf(out, "Child node '/extents.%zu':\n", i);
-        print_child(out, f->filename, info_sectors(f->length),
-                    f->actual_size);
+    print_file(out, f->filename, info_protocol(f->filename),
+               info_sectors(f->length), f->actual_size);
+}
+
+/* Each line of @text a step to the right. */
+static void print_indented(FILE *out, const char *text)
+{
+    while (text && *text) {
+        size_t length = strcspn(text, "\n");
+        fprintf(out, "    %.*s\n", (int)length, text);
+        text += length + (text[length] == '\n');
     }
 }
 
-static void print_file(FILE *out, const struct lam_image_info *info)
+/* "Child node '/file/image':" and what there is to say of it.  @file is an
+ * extent if there is no @info. */
+static void print_child(FILE *out, const char *path, const char *name,
+                        const struct lam_image_info *info,
+                        const struct lam_file_info *file)
 {
-    char *name = info_file_name(info);
+    char *own_path = NULL, *text = NULL;
+    size_t length;
+    FILE *buffer = open_memstream(&text, &length);
 
-    fputs("Child node '/file':\n", out);
-    print_child(out, name, info_file_length(info), info_file_size(info));
-    free(name);
+    if (!buffer || asprintf(&own_path, "%s/%s", path, name) < 0)
+        own_path = NULL;
+    if (own_path) {
+        fprintf(out, "Child node '%s':\n", own_path);
+        if (!info)
+            print_extent(buffer, file);
+        else if (info->protocol)
+            print_file(buffer, info->filename, info->format,
+                       info->virtual_size, info->actual_size);
+        else
+            print_image(buffer, info, own_path);
+    }
+    if (buffer)
+        fclose(buffer);
+    print_indented(out, text);
+    free(text);
+    free(own_path);
 }
 
-void info_print_text(FILE *out, const struct lam_image_info *info)
+/* The youngest child comes first, as in the genuine tool. */
+static void print_children(FILE *out, const struct lam_image_info *info,
+                           const char *path)
+{
+    for (size_t i = info->nb_files; i-- > 0; ) {
+        char name[32];
+        snprintf(name, sizeof name, "extents.%zu", i);
+        print_child(out, path, name, NULL, &info->files[i]);
+    }
+    for (size_t i = 0; i < info->nb_children; i++)
+        print_child(out, path, info->children[i].name, info->children[i].info,
+                    NULL);
+}
+
+static void print_image(FILE *out, const struct lam_image_info *info,
+                        const char *path)
 {
     print_text(out, "image", info->filename);
     fprintf(out, "file format: %s\n", info->format);
@@ -226,7 +268,10 @@ void info_print_text(FILE *out, const struct lam_image_info *info)
     print_backing(out, info);
     info_print_snapshots(out, info);
     info_print_specific(out, info);
-    print_extents(out, info);
-    if (info_has_file_child(info))
-        print_file(out, info);
+    print_children(out, info, path);
+}
+
+void info_print_text(FILE *out, const struct lam_image_info *info)
+{
+    print_image(out, info, "");
 }

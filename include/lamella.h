@@ -173,6 +173,65 @@ LAM_API int lam_keyring_add(struct lam_keyring *keyring,
                             const struct lam_secret *secret,
                             struct lam_error *err);
 
+/* --------------------------------------------------------------- throttles */
+
+/* Limits by name, for nodes of the driver throttle. */
+struct lam_throttles;
+
+enum lam_throttle_kind {
+    LAM_THROTTLE_BPS_TOTAL,     /* bytes a second */
+    LAM_THROTTLE_BPS_READ,
+    LAM_THROTTLE_BPS_WRITE,
+    LAM_THROTTLE_IOPS_TOTAL,    /* requests a second */
+    LAM_THROTTLE_IOPS_READ,
+    LAM_THROTTLE_IOPS_WRITE,
+};
+
+enum { LAM_THROTTLE_KINDS = 6 };
+
+/* The largest rate. */
+#define LAM_THROTTLE_MAX 1000000000000000LL
+
+struct lam_throttle_limit {
+    uint64_t average;           /* a second; 0: no limit */
+    uint64_t burst;             /* for @burst_seconds; 0: as the average */
+    uint64_t burst_seconds;     /* at least 1 */
+};
+
+struct lam_throttle_options {
+    const char *id;             /* the name it is asked for by */
+    struct lam_throttle_limit limits[LAM_THROTTLE_KINDS];
+    uint64_t iops_size;         /* a longer request counts as several; 0: as
+                                   one */
+};
+
+#define LAM_THROTTLE_OPTIONS_INIT                                           \
+    { NULL, { { 0, 0, 1 }, { 0, 0, 1 }, { 0, 0, 1 }, { 0, 0, 1 },           \
+              { 0, 0, 1 }, { 0, 0, 1 } }, 0 }
+
+/*
+ * lam_throttles_new() - an empty list of groups, to be freed by the caller.
+ *
+ * It may be used by any number of threads at once as long as nobody adds to it
+ * or frees it.  Images that are in a group keep it; all of one group share its
+ * limits.  -ENOMEM.
+ */
+LAM_API int lam_throttles_new(struct lam_throttles **out,
+                              struct lam_error *err);
+
+/* NULL is allowed and does nothing. */
+LAM_API void lam_throttles_free(struct lam_throttles *throttles);
+
+/*
+ * lam_throttles_add() - a group with limits of its own.
+ *
+ * -EINVAL: limits that contradict each other (total and one of its parts, a
+ * burst below the average), or beyond LAM_THROTTLE_MAX; -EEXIST; -ENOMEM.
+ */
+LAM_API int lam_throttles_add(struct lam_throttles *throttles,
+                              const struct lam_throttle_options *options,
+                              struct lam_error *err);
+
 /* ----------------------------------------------------------------- opening */
 
 struct lam_image;
@@ -251,11 +310,12 @@ struct lam_open_options {
                                    together; 0: the default, 32 MiB */
     unsigned max_files;         /* of the layers below the top that may be open
                                    at once; 0: half of the process' limit */
+    const struct lam_throttles *throttles;  /* groups; may go after opening */
 };
 
 #define LAM_OPEN_OPTIONS_INIT                                               \
     { NULL, 0, LAM_CACHE_WRITEBACK, LAM_POLICY_SIBLINGS, 0, NULL, 0, 0, NULL,\
-      NULL, LAM_DETECT_ZEROES_OFF, 0, 0 }
+      NULL, LAM_DETECT_ZEROES_OFF, 0, 0, NULL }
 
 /*
  * lam_image_open() - open an image and everything its header names.
@@ -528,6 +588,8 @@ struct lam_file_info {
     uint64_t actual_size;       /* bytes allocated on the host */
 };
 
+struct lam_image_child;
+
 /* What `info` shows.  Strings are NULL where the image has no such thing. */
 struct lam_image_info {
     char *filename;             /* as opened, or json:{...} */
@@ -563,6 +625,18 @@ struct lam_image_info {
     bool dirty_unknown;         /* the format does not tell */
     struct lam_file_info *files;    /* extents of their own; each once */
     size_t nb_files;
+    /* The nodes that it stands on, its file above all, and what those stand on;
+     * all are described as images are. */
+    struct lam_image_child *children;
+    size_t nb_children;
+    bool protocol;              /* a child that is no image: @format says how
+                                   it is read ("file", "host_device"), and the
+                                   virtual size is that of the file */
+};
+
+struct lam_image_child {
+    const char *name;           /* "file", "backing", "data-file"; static */
+    struct lam_image_info *info;
 };
 
 /* Free with lam_image_info_free(); opens no file. */
@@ -830,6 +904,14 @@ struct lam_create_options {
 LAM_API int lam_image_create(const char *name,
                              const struct lam_create_options *options,
                              struct lam_error *err);
+
+/*
+ * lam_image_create_check() - can a new image have that name?
+ *
+ * -ENOTSUP: it is of a protocol that is not known, or has no files that could
+ * be made.  Looks at the name alone.
+ */
+LAM_API int lam_image_create_check(const char *name, struct lam_error *err);
 
 /* --------------------------------------------------------------- amending */
 

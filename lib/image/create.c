@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "image/host.h"
 #include "image/image.h"
 #include "image/name.h"
 #include "io/attributes.h"
@@ -436,15 +437,35 @@ static int create_at(const char *path, const struct lam_create_options *options,
                            : write_files(path, ops, &c.options, err);
 }
 
+/* The path of a new image.  Nothing but files and devices can be made. */
+static int target_path(const char *name, const char **path,
+                       struct lam_error *err)
+{
+    const struct host_driver *driver = host_driver_of(name);
+
+    if (!driver)
+        return lam_fail(err, ENOTSUP, "Unknown protocol '%.*s'",
+                        (int)strcspn(name, ":"), name);
+    if (!driver->makes_files)
+        return lam_fail(err, ENOTSUP, "Protocol driver '%s' does not support "
+                        "image creation", driver->name);
+    size_t length = strlen(driver->prefix);
+    *path = strncmp(name, driver->prefix, length) ? name : name + length;
+    return 0;
+}
+
+int lam_image_create_check(const char *name, struct lam_error *err)
+{
+    const char *path;
+
+    return target_path(name, &path, err);
+}
+
 int lam_image_create(const char *name, const struct lam_create_options *options,
                      struct lam_error *err)
 {
-    struct node *node = NULL;
-    int rc = node_from_name(name, &node, err);
-    if (rc == 0 && node->described)
-        rc = lam_fail(err, ENOTSUP, "a new image needs a plain file name");
-    if (rc == 0)
-        rc = create_at(node->filename, options, err);
-    node_free(node);
-    return rc;
+    const char *path;
+    int rc = target_path(name, &path, err);
+
+    return rc < 0 ? rc : create_at(path, options, err);
 }

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "image/graph.h"
+#include "image/view.h"
 #include "image/write.h"
 
 uint64_t lam_image_size(const struct lam_image *image)
@@ -18,7 +19,7 @@ uint64_t lam_image_size(const struct lam_image *image)
 const char *lam_image_format(const struct lam_image *image)
 {
     IMAGE_INSIDE(image);
-    return image->ops->name;
+    return image->driver ? image->driver : image->ops->name;
 }
 
 const char *lam_image_name(const struct lam_image *image)
@@ -64,6 +65,7 @@ static int close_layer(struct lam_image *image, struct lam_error *err)
     free(image->name);
     free(image->path);
     free(image->shown);
+    view_free(image->view);
     free(image);
     return rc;
 }

@@ -19,8 +19,11 @@
 
 enum { IMAGE_DEFAULT_MAX_DEPTH = 1024 };
 
-struct graph;
 struct changes;
+struct graph;
+struct node;
+struct node_view;
+struct traits;
 
 struct lam_image {
     /* What the image is.  All of it changes places when a layer is put above
@@ -28,6 +31,10 @@ struct lam_image {
     char *name;                     /* as opened */
     char *path;                     /* host file, or NULL (memory) */
     char *shown;                    /* what info calls it; NULL: its name */
+    struct node_view *view;         /* how it and its files are told about; or
+                                       NULL; owned */
+    const char *driver;             /* what it was opened by, if that is no
+                                       format; static, or NULL */
     const struct format_ops *ops;
     void *format;                   /* the format's state */
     struct lam_io *io;              /* the image file; owned */
@@ -81,6 +88,12 @@ int image_open_io(struct lam_io *io, const char *format,
  * not begin with "Could not open" and @name. */
 int image_open(const char *name, const struct lam_open_options *options,
                struct lam_image **out, struct lam_error *err);
+
+/* The same of a node, which is taken apart, may be exchanged, and stays the
+ * caller's; @traits: what the node above says, or NULL. */
+int image_open_node(struct node **node, const struct traits *traits,
+                    const struct lam_open_options *options,
+                    struct lam_image **out, struct lam_error *err);
 
 /* The layer @depth below @image, which the chain must have. */
 struct lam_image *image_layer(struct lam_image *image, unsigned depth);

@@ -7,7 +7,9 @@
 
 #include "base/cleanup.h"
 #include "image/graph.h"
+#include "image/image-io.h"
 #include "image/name.h"
+#include "image/view.h"
 
 void lam_image_info_free(struct lam_image_info *info)
 {
@@ -31,6 +33,9 @@ void lam_image_info_free(struct lam_image_info *info)
     for (size_t i = 0; i < info->nb_values; i++)
         free(info->values[i].text);
     free(info->values);
+    for (size_t i = 0; i < info->nb_children; i++)
+        lam_image_info_free(info->children[i].info);
+    free(info->children);
     for (size_t i = 0; i < info->nb_files; i++)
         free(info->files[i].filename);
     free(info->files);
@@ -68,6 +73,29 @@ static int fill_host(struct lam_image *image, struct lam_image_info *info,
 {
     int rc = lam_io_allocated_size(image->io, &info->actual_size, err);
     return rc < 0 ? rc : lam_io_size(image->io, &info->file_length, err);
+}
+
+/* What is seen of the image behind a filter or a raw view of it. */
+static int fill_through(struct lam_image *image, struct lam_image_info *info,
+                        struct lam_error *err)
+{
+    struct lam_image *inner = image->ops == &format_raw
+        ? image_io_image(image->io) : NULL;
+    struct lam_image_info *told;
+
+    if (!inner)
+        return 0;
+    info->cluster_size = lam_image_cluster_size(inner);
+    if (!image->driver)
+        return 0;
+    int rc = lam_image_info(inner, &told, err);
+    if (rc < 0)
+        return rc;
+    info->snapshots = lam_take(&told->snapshots);
+    info->nb_snapshots = told->nb_snapshots;
+    told->nb_snapshots = 0;
+    lam_image_info_free(told);
+    return 0;
 }
 
 static int add_file(struct lam_io *io, struct lam_image_info *info,
@@ -112,14 +140,18 @@ static int fill(struct lam_image *image, struct lam_image_info *info,
     int rc = copy_string(&info->filename,
                          image->shown ? image->shown : image->name, err);
     if (rc == 0)
-        rc = copy_string(&info->format, image->ops->name, err);
+        rc = copy_string(&info->format, lam_image_format(image), err);
     if (rc == 0)
         rc = fill_host(image, info, err);
     if (rc == 0)
         rc = fill_files(image, info, err);
     if (rc == 0)
         rc = fill_backing(image, info, err);
-    return rc < 0 ? rc : image->ops->info(image->format, info, err);
+    if (rc == 0)
+        rc = image->ops->info(image->format, info, err);
+    if (rc == 0 && image->view)
+        rc = view_describe(image->view, info, err);
+    return rc < 0 ? rc : fill_through(image, info, err);
 }
 
 int lam_image_info(struct lam_image *image, struct lam_image_info **out,

@@ -10,13 +10,16 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/error.h"
 
+/* How JSON wrote it; what is shown later is written in the same way. */
+enum key_kind { KEY_STRING, KEY_NUMBER, KEY_BOOL, KEY_NULL };
+
 struct keyitem {
     char *key;                  /* "file.filename" */
-    char *value;                /* NULL: the JSON null */
+    char *value;                /* "on" and "off" of KEY_BOOL; NULL: KEY_NULL */
+    enum key_kind kind;
     bool used;                  /* somebody asked for it */
 };
 
@@ -33,27 +36,28 @@ void keylist_deinit(struct keylist *list);
 int keylist_from_json(struct keylist *list, const char *text,
                       struct lam_error *err);
 
-/* "key=value,key=value"; ",," is a comma; a bare key means on. */
+/* "key=value,key=value"; ",," is a comma; a bare key means on, or off if it
+ * begins with "no"; a bare word in front is the value of "file". */
 int keylist_from_options(struct keylist *list, const char *text,
                          struct lam_error *err);
 
-/* The item @prefix@key, marked as used; NULL if there is none.  The last one
- * counts where a key was given twice. */
-struct keyitem *keylist_find(struct keylist *list, const char *prefix,
-                             const char *key);
+/* @value is copied; NULL with KEY_NULL. */
+int keylist_add(struct keylist *list, const char *key, const char *value,
+                enum key_kind kind, struct lam_error *err);
 
-/* True if some key begins with @prefix@key followed by a dot. */
-bool keylist_has_below(const struct keylist *list, const char *prefix,
-                       const char *key);
+/* The item @key, marked as used; NULL if there is none.  The last one counts
+ * where a key was given twice. */
+struct keyitem *keylist_find(struct keylist *list, const char *key);
 
-/* The first key that begins with @prefix and nobody asked for, without the
- * prefix; NULL if all were. */
-const char *keylist_unused(const struct keylist *list, const char *prefix);
+/* The first item whose key is @name followed by a dot and more; NULL. */
+const struct keyitem *keylist_below(const struct keylist *list,
+                                    const char *name);
 
-/* The size @prefix@key in bytes, maybe with a suffix, into *@out, which stays
- * if it is not there.  *@given, unless @given is NULL: it is. */
-int keylist_take_bytes(struct keylist *list, const char *prefix,
-                       const char *key, uint64_t *out, bool *given,
-                       struct lam_error *err);
+/* Moves those items to @below, without "@name.". */
+int keylist_split(struct keylist *list, const char *name,
+                  struct keylist *below, struct lam_error *err);
+
+/* The first key that nobody asked for; NULL if all were. */
+const char *keylist_unused(const struct keylist *list);
 
 #endif

@@ -9,90 +9,27 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "image/debug.h"
-#include "io/window.h"
+#include "image/host.h"
+#include "image/view.h"
 
 /* As much as the genuine tool looks at. */
 enum { PROBE_BYTES = 512 };
 
-/* Syncing after each write is ours to do: the image layer flushes once when
- * data and metadata are written, and not the host object at each step. */
-static enum lam_cache_mode io_cache(const struct lam_open_options *options,
-                                    const struct node *node)
-{
-    enum lam_cache_mode cache = options->cache;
-    bool direct = cache == LAM_CACHE_NONE || cache == LAM_CACHE_DIRECTSYNC;
-
-    if (node->direct != NODE_UNSET)
-        direct = node->direct == NODE_ON;
-    if (cache == LAM_CACHE_UNSAFE || node->no_flush == NODE_ON)
-        return direct ? LAM_CACHE_NONE : LAM_CACHE_UNSAFE;
-    return direct ? LAM_CACHE_NONE : LAM_CACHE_WRITEBACK;
-}
-
 static bool wants_unmap(const struct lam_open_options *options,
-                        const struct node *node)
+                        const struct traits *traits)
 {
-    return node->unmap == NODE_UNSET ? options->flags & LAM_OPEN_UNMAP
-                                     : node->unmap == NODE_ON;
-}
-
-static bool is_writable(const struct layer_request *r, const struct node *node)
-{
-    return r->top && r->options->flags & LAM_OPEN_WRITE
-        && node->read_only != NODE_ON;
-}
-
-/* What stands between the file and the format.  *@io changes, and is gone after
- * a failure. */
-static int put_before(const struct node *node, struct lam_io **io,
-                      struct lam_error *err)
-{
-    int rc = 0;
-
-    if (node->window_offset || node->window_size)
-        rc = lam_io_window_new(*io, node->window_offset, node->window_size, io,
-                               err);
-    return rc == 0 && node->debug ? debug_open(node->debug, *io, io, err) : rc;
-}
-
-int layer_open_io(const struct layer_request *r, const struct node *node,
-                  struct lam_io **out, struct lam_error *err)
-{
-    const struct gate_pass *pass = r->pass;
-    struct lam_io_open_options o = LAM_IO_OPEN_INIT;
-    o.writable = is_writable(r, node);
-    o.lock = false;             /* see take_locks() */
-    o.exclusive = r->top && r->options->flags & LAM_OPEN_EXCLUSIVE;
-    o.unmap = wants_unmap(r->options, node);
-    o.cache = io_cache(r->options, node);
-    /* A window asks the file below it for more than it tells us. */
-    if (!r->top && !node->window_offset && !node->window_size && !node->debug)
-        o.pool = r->pool;
-    if (pass && pass->dirfd >= 0) {
-        o.beneath = true;
-        o.dirfd = pass->dirfd;
-        o.regular_only = pass->regular_only;
-    }
-
-    struct lam_io *io = NULL;
-    int rc = lam_io_open(o.beneath ? pass->path : node->filename, &o, &io, err);
-    if (rc < 0)
-        return rc;
-    *out = io;
-    return put_before(node, out, err);
+    return traits->unmap == NODE_UNSET ? options->flags & LAM_OPEN_UNMAP
+                                       : traits->unmap == NODE_ON;
 }
 
 /*
  * Not at open: a raw image is locked otherwise than the rest, and which it is
  * may have to be read first.
  */
-static int take_locks(const struct layer_request *r, struct lam_io *io,
+static int take_locks(const struct lam_image *image, struct lam_io *io,
                       bool is_raw, struct lam_error *err)
 {
-    if (r->options->flags & LAM_OPEN_FORCE_SHARE)
-        return 0;
-    return lam_io_lock(io, is_raw, err);
+    return image->unlocked ? 0 : lam_io_lock(io, is_raw, err);
 }
 
 /* Parsers that few images need are not offered to who sent an image. */
@@ -115,22 +52,13 @@ static int probe(struct lam_io *io, enum lam_policy policy,
     return 0;
 }
 
-/* The drivers of host objects show bytes as raw does. */
-static const struct format_ops *find_format(const char *name)
-{
-    if (!strcmp(name, "file") || !strcmp(name, "host_device"))
-        return &format_raw;
-    return format_find(name);
-}
-
 static int choose_format(const struct layer_request *r, struct lam_image *image,
-                         struct lam_error *err)
+                         const char *format, struct lam_error *err)
 {
-    const char *format = r->format ? r->format : r->node->driver;
     if (format) {
-        image->ops = find_format(format);
-        return image->ops ? 0 : lam_fail(err, ENOTSUP, "Unknown driver '%s'",
-                                         format);
+        image->ops = format_find(format);
+        assert(image->ops);     /* looked for before anything was opened */
+        return 0;
     }
 
     image->guessed = true;
@@ -143,7 +71,7 @@ static int choose_format(const struct layer_request *r, struct lam_image *image,
         && image->ops == &format_raw)
         return lam_fail(err, EINVAL, "the header does not say the format of "
                         "its backing file '%s', and it is not qcow2; give "
-                        "it a format", r->node->filename);
+                        "it a format", image->name);
     return 0;
 }
 
@@ -183,82 +111,38 @@ int layer_new(struct lam_io *io, const char *name, const char *path,
 /* Seconds, as the genuine tools have it. */
 enum { CLEAN_INTERVAL = 600 };
 
-/* A size that is said for both together goes to the one that is not said. */
-static void set_caches(struct format_open *o,
-                       const struct lam_open_options *options,
-                       const struct node *node)
-{
-    o->l2_cache_size = options->l2_cache_size;
-    o->refcount_cache_size = options->refcount_cache_size;
-    o->cache_clean_interval = CLEAN_INTERVAL;
-    if (!node)
-        return;
-    const struct node_caches *c = &node->caches;
-    if (c->has_clean_interval)
-        o->cache_clean_interval = c->clean_interval;
-    if (c->has_l2)
-        o->l2_cache_size = max_u64(c->l2, 1);
-    if (c->has_refcount)
-        o->refcount_cache_size = max_u64(c->refcount, 1);
-    if (c->has_total && c->has_l2)
-        o->refcount_cache_size = max_u64(c->total - c->l2, 1);
-    else if (c->has_total && c->has_refcount)
-        o->l2_cache_size = max_u64(c->total - c->refcount, 1);
-    else if (c->has_total)
-        o->cache_size = max_u64(c->total, 1);
-    o->l2_entry_size = c->l2_entry;
-    o->lazy_refcounts = node->lazy_refcounts == NODE_UNSET ? LAM_SETTING_KEEP
-                      : node->lazy_refcounts == NODE_ON ? LAM_SETTING_ON
-                      : LAM_SETTING_OFF;
-}
-
-static bool switch_is_on(enum node_switch value, bool unset)
-{
-    return value == NODE_UNSET ? unset : value == NODE_ON;
-}
-
-static void set_discards(struct format_open *o, const struct node *node)
-{
-    static const struct node unset = { 0 };
-
-    if (!node)
-        node = &unset;
-    o->pass_request = switch_is_on(node->pass_request, o->unmap);
-    o->pass_snapshot = switch_is_on(node->pass_snapshot, true);
-    o->pass_other = switch_is_on(node->pass_other, false);
-    o->no_unref = switch_is_on(node->no_unref, false);
-}
-
 int layer_attach_format(struct lam_image *image,
                         const struct lam_open_options *options,
-                        const struct node *node, bool top,
-                        const struct format_files *files,
+                        const struct layer_format *layer,
                         struct lam_error *err)
 {
     struct format_open o = {
         .io = image->io,
         .writable = image->writable,
         .metadata_only = options->flags & LAM_OPEN_METADATA,
-        .for_check = top && options->flags & LAM_OPEN_CHECK,
-        .overlap_check = node ? node->overlap_check : LAM_OVERLAP_CACHED,
-        .overlap_on = node ? node->overlap_on : 0,
-        .overlap_off = node ? node->overlap_off : 0,
+        .for_check = layer->top && options->flags & LAM_OPEN_CHECK,
+        .overlap_check = LAM_OVERLAP_CACHED,
         .unmap = image->unmap,
-        .snapshot = top ? options->snapshot : NULL,
-        .raw_offset = node ? node->raw_offset : 0,
-        .raw_size = node ? node->raw_size : 0,
+        .pass_request = image->unmap,
+        .pass_snapshot = true,
+        .snapshot = layer->top ? options->snapshot : NULL,
+        .l2_cache_size = options->l2_cache_size,
+        .refcount_cache_size = options->refcount_cache_size,
+        .cache_clean_interval = CLEAN_INTERVAL,
+        .lazy_refcounts = LAM_SETTING_KEEP,
         .keyring = options->keyring,
-        .key_secret = node && node->key_secret ? node->key_secret
-                    : top ? options->key_secret : NULL,
-        .encrypt_format = node ? node->encrypt_format : NULL,
-        .files = files,
+        .key_secret = layer->top ? options->key_secret : NULL,
+        .files = layer->files,
     };
-    set_caches(&o, options, node);
-    set_discards(&o, node);
+    int rc = layer->node ? describe_format(layer->node, image->ops, &o, err)
+                         : 0;
+
+    if (rc < 0)
+        return rc;
     if (options->flags & LAM_OPEN_TRUST_EOF)
         image->io->eof_unit = UINT64_MAX;
     image->for_check = o.for_check;
-    int rc = image->ops->open(&o, &image->format, err);
+    rc = image->ops->open(&o, &image->format, err);
     if (rc < 0)
         return rc;
     if (options->flags & LAM_OPEN_TRUST_EOF)
@@ -269,12 +153,24 @@ int layer_attach_format(struct lam_image *image,
     return 0;
 }
 
+/* ------------------------------------------------------- files beside it */
+
+/* Where a layer has got to. */
+struct layer {
+    const struct layer_request *request;
+    struct traits traits;
+    struct host_opening opening;
+    const char *format;             /* NULL: look at the file */
+    const struct host_driver *driver;   /* it is no format: shown as raw */
+};
+
 /* The file that @image's header calls @name. */
-static int open_named(const struct layer_request *r,
-                      const struct lam_image *image, enum gate_edge edge,
-                      const char *name, struct lam_io **io,
-                      struct lam_error *err)
+static int open_named(const struct layer *l, const struct lam_image *image,
+                      enum gate_edge edge, const char *name,
+                      struct lam_io **io, struct lam_error *err)
 {
+    const struct layer_request *r = l->request;
+
     if (image->guessed && r->options->policy != LAM_POLICY_TRUST)
         return lam_fail(err, EPERM, "the format was guessed, and a guessed "
                         "format is not followed into the %s '%s'; "
@@ -286,46 +182,72 @@ static int open_named(const struct layer_request *r,
     if (rc < 0)
         return rc;
     struct layer_request data = *r;
+    struct host_opening opening = { .request = &data };
     data.pass = &pass;
-    return layer_open_io(&data, pass.node, io, err);
+    if (edge == GATE_DATA)
+        return host_open(&opening, pass.node, &l->traits, "data-file", true,
+                         image->view, io, err);
+    /* Of its extents the format tells itself. */
+    struct node_view view = { .child = "" };
+    rc = host_open(&opening, pass.node, &l->traits, "", true, &view, io, err);
+    view_free(view.below);
+    return rc;
 }
 
-static int open_data(const struct layer_request *r, struct lam_image *image,
+/* Instead of what the header names; NULL in *@io: the node does not say. */
+static int open_data_node(struct layer *l, struct lam_image *image,
+                          struct lam_io **io, struct lam_error *err)
+{
+    struct layer_request data = *l->request;
+    struct host_opening opening = { .request = &data };
+    struct node *node = NULL;
+    int rc = data.node->plain
+        ? 0 : node_take_child(data.node, "data-file", &node, err);
+
+    *io = NULL;
+    data.pass = NULL;
+    if (rc == 0 && node)
+        rc = host_open(&opening, node, &l->traits, "data-file", true,
+                       image->view, io, err);
+    node_free(node);
+    return rc;
+}
+
+static int open_data(struct layer *l, struct lam_image *image,
                      struct lam_error *err)
 {
     struct format_links links;
-    image->ops->links(image->format, &links);
-    if (!links.needs_data_file || image->metadata_only)
-        return r->node->data_file && !image->metadata_only
-            ? lam_fail(err, EINVAL, "'data-file' can only be set for images "
-                       "with an external data file")
-            : 0;
 
-    int rc;
-    if (r->node->data_file) {
-        struct layer_request data = *r;
-        data.pass = NULL;
-        rc = layer_open_io(&data, r->node->data_file, &image->data, err);
-        lam_error_prefix(err, rc, "Could not open '%s'",
-                         r->node->data_file->filename);
-    } else if (links.data_file && *links.data_file) {
-        rc = open_named(r, image, GATE_DATA, links.data_file, &image->data,
-                        err);
-    } else {
-        rc = lam_fail(err, EINVAL, "'data-file' is required for this image");
+    if (image->ops != &format_qcow2)
+        return 0;
+    if (image->metadata_only) {
+        struct node *unused = NULL;
+        int rc = node_take_child(l->request->node, "data-file", &unused, err);
+        node_free(unused);
+        return rc;
     }
+    image->ops->links(image->format, &links);
+    if (!links.needs_data_file)
+        return !node_has_child(l->request->node, "data-file") ? 0
+            : lam_fail(err, EINVAL, "'data-file' can only be set for images "
+                       "with an external data file");
+
+    int rc = open_data_node(l, image, &image->data, err);
+    if (rc == 0 && !image->data)
+        rc = links.data_file && *links.data_file
+            ? open_named(l, image, GATE_DATA, links.data_file,
+                         &image->data, err)
+            : lam_fail(err, EINVAL, "'data-file' is required for this image");
     if (rc == 0)
-        rc = take_locks(r, image->data, false, err);
+        rc = take_locks(image, image->data, false, err);
     if (rc < 0)
         return rc;
     return image->ops->attach_data(image->format, image->data, err);
 }
 
-/* ------------------------------------------- files that the format opens */
-
 struct layer_files {
     struct format_files files;
-    const struct layer_request *request;
+    const struct layer *layer;
     const struct lam_image *image;
 };
 
@@ -333,65 +255,253 @@ static int open_beside(const struct format_files *files, const char *name,
                        struct lam_io **io, struct lam_error *err)
 {
     const struct layer_files *f = (const struct layer_files *)files;
-    int rc = open_named(f->request, f->image, GATE_EXTENT, name, io, err);
+    int rc = open_named(f->layer, f->image, GATE_EXTENT, name, io, err);
 
     if (rc < 0)
         return rc;
-    rc = take_locks(f->request, *io, false, err);
+    rc = take_locks(f->image, *io, false, err);
     if (rc < 0)
         lam_io_close(*io);
     return rc;
 }
 
-static int attach_format(const struct layer_request *r, struct lam_image *image,
+/* ------------------------------------------------------------------ opening */
+
+static int attach_format(const struct layer *l, struct lam_image *image,
                          struct lam_error *err)
 {
-    const struct layer_files f = { { open_beside }, r, image };
+    const struct layer_files f = { { open_beside }, l, image };
+    const struct layer_format layer = {
+        /* A driver that is no format has taken its options. */
+        l->driver ? NULL : l->request->node, &f.files, l->request->top,
+    };
 
     if (image->writable && !image->ops->write_begin)
         return lam_fail(err, EROFS, "Image is read-only: format '%s' is only "
                         "read", image->ops->name);
-    return layer_attach_format(image, r->options, r->node, r->top, &f.files,
-                               err);
+    return layer_attach_format(image, l->request->options, &layer, err);
 }
 
-static int fill_layer(const struct layer_request *r, struct lam_image *image,
-                      struct lam_error *err)
+static const char *const *shown_keys(const struct format_ops *ops)
 {
-    const struct lam_open_options *o = r->options;
+    static const char *const raw[] = { "offset", "driver", "size", "file",
+                                       NULL };
+    static const char *const luks[] = { "driver", "file", "key-secret", NULL };
+    static const char *const others[] = {
+        "encrypt.key-secret", "data-file", "backing", "driver", "file", NULL
+    };
 
-    image->writable = is_writable(r, r->node);
-    image->metadata_only = o->flags & LAM_OPEN_METADATA;
-    image->unmap = wants_unmap(o, r->node);
-    image->unlocked = o->flags & LAM_OPEN_FORCE_SHARE;
-    image->detect_zeroes = r->node->has_detect_zeroes ? r->node->detect_zeroes
-                         : o->detect_zeroes;
-    image->flush_writes = o->cache == LAM_CACHE_WRITETHROUGH
-        || o->cache == LAM_CACHE_DIRECTSYNC;
-    int rc = choose_format(r, image, err);
+    return ops == &format_raw ? raw : ops == &format_luks ? luks : others;
+}
+
+static int copy_shown(struct lam_image *image, struct lam_error *err)
+{
+    free(image->shown);
+    image->shown = strdup(image->view->shown);
+    return image->shown ? 0
+        : lam_fail(err, ENOMEM, "no memory for the name of an image");
+}
+
+int layer_show(struct lam_image *image, const struct node *node,
+               struct lam_error *err)
+{
+    const struct node_view *file = image->view->below;
+
+    if (image->driver)
+        return copy_shown(image, err);
+    while (file && strcmp(file->child, "file"))
+        file = file->next;
+    assert(file);
+    int rc = view_set_driver(image->view, image->ops->name, err);
     if (rc == 0)
-        rc = take_locks(r, image->io, image->ops == &format_raw, err);
-    if (rc == 0)
-        rc = attach_format(r, image, err);
+        rc = view_name(image->view, node, shown_keys(image->ops),
+                       file->protocol && file->plain ? file->shown : NULL, err);
+    return rc < 0 ? rc : copy_shown(image, err);
+}
+
+static int check_write(const struct layer *l, struct lam_error *err)
+{
+    const struct layer_request *r = l->request;
+
+    if (!r->top || !(r->options->flags & LAM_OPEN_WRITE))
+        return 0;
+    if (l->traits.read_only == NODE_ON)
+        return lam_fail(err, EROFS, "Block node is read-only");
+    if (l->traits.force_share == NODE_ON)
+        return lam_fail(err, EINVAL, "force-share=on can only be used with "
+                        "read-only images");
+    return 0;
+}
+
+static int describe_layer(struct layer *l, struct lam_error *err)
+{
+    const struct layer_request *r = l->request;
+    int rc = describe_traits(r->node, &l->traits, err);
+
     if (rc < 0)
         return rc;
-    image->shown = node_show(r->node, image->ops->name);
-    if (!image->shown)
-        return lam_fail(err, ENOMEM, "no memory for the name of an image");
-    return open_data(r, image, err);
+    if (l->traits.detect_zeroes == LAM_DETECT_ZEROES_UNMAP
+        && l->traits.has_detect_zeroes && !wants_unmap(r->options, &l->traits))
+        return lam_fail(err, EINVAL, "setting detect-zeroes to unmap is not "
+                        "allowed without setting discard operation to unmap");
+    l->traits.unmap = wants_unmap(r->options, &l->traits) ? NODE_ON : NODE_OFF;
+    l->format = r->format ? r->format : r->node->driver;
+    l->driver = l->format ? host_driver_find(l->format) : NULL;
+    if (l->format && !l->driver && !format_find(l->format))
+        return lam_fail(err, ENOTSUP, "Unknown driver '%s'", l->format);
+    if (!l->format && !r->node->plain && !node_has_child(r->node, "file"))
+        return lam_fail(err, EINVAL, "Must specify either driver or file");
+    return check_write(l, err);
+}
+
+static int open_file(struct layer *l, struct node_view *view,
+                     struct lam_io **io, struct lam_error *err)
+{
+    const struct layer_request *r = l->request;
+    struct node *file = NULL;
+
+    if (l->driver)
+        return host_open_as(&l->opening, r->node, l->driver, &l->traits, view,
+                            io, err);
+    int rc = host_take_child(r->node, "file", &file, err);
+    if (rc == 0)
+        rc = host_open(&l->opening, file, &l->traits, "file", true, view, io,
+                       err);
+    node_free(file);
+    return rc;
+}
+
+static void set_up(const struct layer *l, struct lam_image *image)
+{
+    const struct lam_open_options *o = l->request->options;
+
+    image->writable = l->request->top && o->flags & LAM_OPEN_WRITE;
+    image->metadata_only = o->flags & LAM_OPEN_METADATA;
+    image->unmap = l->traits.unmap == NODE_ON;
+    image->unlocked = o->flags & LAM_OPEN_FORCE_SHARE || l->opening.unlocked
+        || l->traits.force_share == NODE_ON;
+    image->detect_zeroes =
+        l->traits.has_detect_zeroes ? l->traits.detect_zeroes
+        : l->opening.has_detect_zeroes ? l->opening.detect_zeroes
+        : o->detect_zeroes;
+    image->flush_writes = o->cache == LAM_CACHE_WRITETHROUGH
+        || o->cache == LAM_CACHE_DIRECTSYNC;
+}
+
+void layer_below_deinit(struct layer_below *below)
+{
+    node_free(below->node);
+    *below = (struct layer_below)LAYER_BELOW_INIT;
+}
+
+/* An empty name is an old way to say that there is none. */
+static bool says_none(const struct keyitem *item)
+{
+    return item && (item->kind == KEY_NULL || (item->value && !*item->value));
+}
+
+static int take_below(const struct lam_image *image, struct node *node,
+                      bool unwanted, struct layer_below *below,
+                      struct lam_error *err)
+{
+    const struct keyitem *first = keylist_below(&node->keys, "backing");
+    const struct keyitem *whole = keylist_find(&node->keys, "backing");
+
+    if (!first && (!whole || says_none(whole))) {
+        below->none = whole;
+        return 0;
+    }
+    if (!image->ops->can_have_backing || image->driver)
+        return lam_fail(err, EINVAL, "Driver doesn't support backing files");
+    if (unwanted)
+        return describe_rest(node, image->ops->name, false, err);
+    below->rc = node_take_child(node, "backing", &below->node, &below->why);
+    return 0;
+}
+
+/* The file could be had for reading only. */
+static int set_read_only(const struct layer *l, struct lam_image *image,
+                         struct lam_error *err)
+{
+    if (l->traits.auto_read_only != NODE_ON && !l->opening.auto_read_only)
+        return lam_fail(err, EROFS, "Block node is read-only");
+    image->writable = false;
+    return 0;
+}
+
+static bool wants_below(const struct layer_request *r)
+{
+    return !(r->options->flags & (LAM_OPEN_METADATA | LAM_OPEN_NO_BACKING));
+}
+
+static int fill_layer(struct layer *l, struct lam_image *image,
+                      struct layer_below *below, struct lam_error *err)
+{
+    struct node *node = l->request->node;
+
+    set_up(l, image);
+    int rc = l->driver ? 0 : choose_format(l->request, image, l->format, err);
+    if (l->driver) {
+        image->ops = &format_raw;
+        image->driver = l->driver->name;
+    }
+    if (rc == 0 && image->writable && !image->io->writable)
+        rc = set_read_only(l, image, err);
+    if (rc == 0)
+        rc = take_locks(image, image->io, image->ops == &format_raw, err);
+    if (rc == 0)
+        rc = attach_format(l, image, err);
+    if (rc == 0)
+        rc = open_data(l, image, err);
+    if (rc == 0)
+        rc = take_below(image, node, !wants_below(l->request), below, err);
+    if (rc == 0)
+        rc = describe_rest(node, image->ops->name, false, err);
+    if (rc == 0)
+        rc = layer_show(image, node, err);
+    return rc;
+}
+
+static int new_image(const struct layer *l, struct lam_io *io,
+                     struct node_view *view, struct lam_image **out,
+                     struct lam_error *err)
+{
+    const char *path = view_path(view);
+    const char *plain = l->request->node->plain;
+    const char *name = path ? path : plain ? plain : "json:{}";
+    int rc = layer_new(io, name, path, out, err);
+
+    if (rc < 0)
+        view_free(view);
+    else
+        (*out)->view = view;
+    return rc;
 }
 
 int layer_open(const struct layer_request *r, struct lam_image **out,
-               struct lam_error *err)
+               struct layer_below *below, struct lam_error *err)
 {
+    struct layer l = { .request = r, .opening = { .request = r } };
+    struct node_view *view;
     struct lam_io *io;
     struct lam_image *image;
-    int rc = layer_open_io(r, r->node, &io, err);
+
+    if (r->traits)
+        l.traits = traits_below(r->traits);
+    int rc = describe_layer(&l, err);
     if (rc == 0)
-        rc = layer_new(io, r->node->filename, r->node->filename, &image, err);
+        rc = view_new("", l.format ? l.format : "", &view, err);
     if (rc < 0)
         return rc;
-    rc = fill_layer(r, image, err);
+    rc = open_file(&l, view, &io, err);
+    if (rc < 0) {
+        view_free(view);
+        return rc;
+    }
+    rc = new_image(&l, io, view, &image, err);
+    if (rc < 0)
+        return rc;
+    rc = fill_layer(&l, image, below, err);
     if (rc < 0)
         image_free(image);
     else

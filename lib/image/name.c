@@ -1,32 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * name.c - what a user or a header calls an image → which file.
+ * name.c - what a user or a header calls an image → a node, and its options.
  */
 #include "image/name.h"
 
-#include <inttypes.h>
-#include <json-c/json.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/arith.h"
 #include "base/cleanup.h"
-#include "image/debug.h"
-#include "image/describe.h"
 
 void node_free(struct node *node)
 {
-    while (node) {
-        struct node *below = node->backing;
-        node_free(node->data_file);     /* has no nodes of its own */
-        debug_free(node->debug);
-        free(node->shown);
-        free(node->filename);
-        free(node->driver);
-        free(node->key_secret);
-        free(node->encrypt_format);
-        free(node);
-        node = below;
-    }
+    if (!node)
+        return;
+    keylist_deinit(&node->keys);
+    free(node->driver);
+    free(node->plain);
+    free(node);
 }
 
 static int no_memory(struct lam_error *err)
@@ -34,136 +26,10 @@ static int no_memory(struct lam_error *err)
     return lam_fail(err, ENOMEM, "no memory for the name of an image");
 }
 
-int node_from_path(const char *path, struct node **out, struct lam_error *err)
-{
-    struct node *n = calloc(1, sizeof *n);
-    if (n)
-        n->filename = strdup(path);
-    if (!n || !n->filename) {
-        node_free(n);
-        return no_memory(err);
-    }
-    *out = n;
-    return 0;
-}
-
 bool name_has_protocol(const char *name)
 {
     size_t length = strcspn(name, ":/");
     return name[length] == ':';
-}
-
-static int node_from_debug(const char *name, struct node **out,
-                           struct lam_error *err)
-{
-    struct node_debug *debug = NULL;
-    struct node *n = NULL;
-    const char *file;
-    int rc = debug_from_name(name, &debug, &file, err);
-
-    if (rc == 0)
-        rc = node_from_name(file, &n, err);
-    if (rc == 0 && (n->debug || n->described))
-        rc = lam_fail(err, ENOTSUP, "blkdebug: '%s' is not a plain file name",
-                      file);
-    if (rc == 0) {
-        n->debug = lam_take(&debug);
-        n->shown = strdup(name);
-        rc = n->shown ? 0 : no_memory(err);
-    }
-    debug_free(debug);
-    if (rc < 0)
-        node_free(n);
-    else
-        *out = n;
-    return rc;
-}
-
-int node_from_name(const char *name, struct node **out, struct lam_error *err)
-{
-    if (!strncmp(name, "json:", 5)) {
-        struct keylist keys lam_cleanup(keylist_deinit) = KEYLIST_INIT;
-        int rc = keylist_from_json(&keys, name + 5, err);
-        return rc < 0 ? rc : node_from_keys(&keys, out, err);
-    }
-    if (!strncmp(name, "blkdebug:", 9))
-        return node_from_debug(name, out, err);
-    /* "file:" and a path, be it relative, absolute or behind two slashes that
-     * start a URL: the path's own slashes may be many. */
-    if (!strncmp(name, "file:", 5))
-        name += 5;
-    else if (name_has_protocol(name))
-        return lam_fail(err, ENOTSUP, "Unknown protocol '%.*s'",
-                        (int)strcspn(name, ":"), name);
-    if (!*name)
-        return lam_fail(err, EINVAL, "The 'file' block driver requires a file "
-                        "name");
-    return node_from_path(name, out, err);
-}
-
-int node_from_options(const char *text, struct node **out,
-                      struct lam_error *err)
-{
-    struct keylist keys lam_cleanup(keylist_deinit) = KEYLIST_INIT;
-    int rc = keylist_from_options(&keys, text, err);
-    return rc < 0 ? rc : node_from_keys(&keys, out, err);
-}
-
-/* @text takes the place of @*shown, which is freed; NULL: no memory. */
-static void replace(char **shown, int printed, char *text)
-{
-    free(*shown);
-    *shown = printed < 0 ? NULL : text;
-}
-
-static char *show_file(const struct node *node)
-{
-    struct json_object *name = json_object_new_string(node->filename);
-    char *shown = NULL, *text = NULL;
-    int n = asprintf(&text, "{\"driver\": \"%s\", \"filename\": %s}",
-                     node->protocol ? node->protocol : "file",
-                     json_object_to_json_string_ext(
-                         name, JSON_C_TO_STRING_NOSLASHESCAPE));
-    replace(&shown, n, text);
-    json_object_put(name);
-    return shown;
-}
-
-/* What is @shown, seen through a raw driver. */
-static void show_raw(char **shown, uint64_t offset, uint64_t size)
-{
-    char *text = NULL;
-    int n = !*shown ? -1 : size
-        ? asprintf(&text, "{\"driver\": \"raw\", \"offset\": %" PRIu64
-                   ", \"size\": %" PRIu64 ", \"file\": %s}", offset, size,
-                   *shown)
-        : asprintf(&text, "{\"driver\": \"raw\", \"offset\": %" PRIu64
-                   ", \"file\": %s}", offset, *shown);
-    replace(shown, n, text);
-}
-
-char *node_show(const struct node *node, const char *driver)
-{
-    bool window = node->window_offset || node->window_size;
-    bool raw = node->raw_offset || node->raw_size;
-    if (node->shown)
-        return strdup(node->shown);
-    if (!window && !raw)
-        return strdup(node->filename);
-
-    char *shown = show_file(node), *text = NULL;
-    int n = 0;
-    if (window)
-        show_raw(&shown, node->window_offset, node->window_size);
-    if (raw)
-        show_raw(&shown, node->raw_offset, node->raw_size);
-    if (!shown)
-        return NULL;
-    n = raw ? asprintf(&text, "json:%s", shown)
-            : asprintf(&text, "json:{\"driver\": \"%s\", \"file\": %s}", driver,
-                       shown);
-    replace(&shown, n, text);
-    return shown;
 }
 
 char *name_resolve(const char *overlay, const char *backing)
@@ -176,4 +42,195 @@ char *name_resolve(const char *overlay, const char *backing)
     int length = (int)(slash + 1 - overlay);
     return asprintf(&joined, "%.*s%s", length, overlay, backing) < 0 ? NULL
                                                                      : joined;
+}
+
+/* ------------------------------------------------------------------- nodes */
+
+static struct node *plain_node(const char *name)
+{
+    struct node *node = calloc(1, sizeof *node);
+
+    if (node)
+        node->plain = strdup(name);
+    if (node && node->plain)
+        return node;
+    node_free(node);
+    return NULL;
+}
+
+int node_from_path(const char *path, struct node **out, struct lam_error *err)
+{
+    lam_autofree char *name = NULL;
+
+    /* A colon in it must not become a protocol's. */
+    if (asprintf(&name, "%s%s", name_has_protocol(path) ? "file:" : "",
+                 path) < 0) {
+        name = NULL;
+        return no_memory(err);
+    }
+    *out = plain_node(name);
+    return *out ? 0 : no_memory(err);
+}
+
+/* The keys are complete: which driver do they name? */
+static int set_driver(struct node *node, struct lam_error *err)
+{
+    const struct keyitem *item = keylist_find(&node->keys, "driver");
+
+    if (!item || item->kind != KEY_STRING)
+        return 0;
+    node->driver = strdup(item->value);
+    return node->driver ? 0 : no_memory(err);
+}
+
+typedef int read_fn(struct keylist *list, const char *text,
+                    struct lam_error *err);
+
+static int read_node(read_fn *read, const char *text, struct node **out,
+                     struct lam_error *err)
+{
+    struct node *node = calloc(1, sizeof *node);
+    if (!node)
+        return no_memory(err);
+    int rc = read(&node->keys, text, err);
+    if (rc == 0)
+        rc = set_driver(node, err);
+    if (rc < 0)
+        node_free(node);
+    else
+        *out = node;
+    return rc;
+}
+
+int node_from_name(const char *name, struct node **out, struct lam_error *err)
+{
+    if (!strncmp(name, "json:", 5))
+        return read_node(keylist_from_json, name + 5, out, err);
+    *out = plain_node(name);
+    return *out ? 0 : no_memory(err);
+}
+
+int node_from_options(const char *text, struct node **out,
+                      struct lam_error *err)
+{
+    return read_node(keylist_from_options, text, out, err);
+}
+
+bool node_has_child(const struct node *node, const char *name)
+{
+    for (size_t i = 0; i < node->keys.count; i++)
+        if (!strcmp(node->keys.items[i].key, name))
+            return true;
+    return keylist_below(&node->keys, name);
+}
+
+int node_take_child(struct node *node, const char *name, struct node **out,
+                    struct lam_error *err)
+{
+    const struct keyitem *named = keylist_find(&node->keys, name);
+    bool below = keylist_below(&node->keys, name);
+
+    *out = NULL;
+    /* Anything but a string is the same as nothing. */
+    if (named && named->kind == KEY_STRING)
+        return below ? lam_fail(err, EINVAL, "Cannot reference an existing "
+                                "block device with additional options or a new "
+                                "filename")
+                     : lam_fail(err, ENODEV, "Cannot find device='%s' nor "
+                                "node-name='%s'", named->value, named->value);
+    if (!below)
+        return 0;
+    struct node *child = calloc(1, sizeof *child);
+    if (!child)
+        return no_memory(err);
+    int rc = keylist_split(&node->keys, name, &child->keys, err);
+    if (rc == 0)
+        rc = set_driver(child, err);
+    if (rc < 0)
+        node_free(child);
+    else
+        *out = child;
+    return rc;
+}
+
+/* ----------------------------------------------------------------- options */
+
+const char *node_take_text(struct node *node, const char *key)
+{
+    const struct keyitem *item = keylist_find(&node->keys, key);
+    return item ? item->value : NULL;
+}
+
+int node_take_switch(struct node *node, const char *key, enum node_switch *out,
+                     struct lam_error *err)
+{
+    const char *value = node_take_text(node, key);
+
+    if (!value)
+        return 0;
+    if (!strcmp(value, "on") || !strcmp(value, "true") || !strcmp(value, "yes")
+        || !strcmp(value, "y"))
+        *out = NODE_ON;
+    else if (!strcmp(value, "off") || !strcmp(value, "false")
+             || !strcmp(value, "no") || !strcmp(value, "n"))
+        *out = NODE_OFF;
+    else
+        return lam_fail(err, EINVAL, "Parameter '%s' expects 'on' or 'off'",
+                        key);
+    return 0;
+}
+
+static int parse_bytes(const char *text, uint64_t *out)
+{
+    static const char suffixes[] = "BKMGTPE";
+    char *end;
+
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    errno = 0;
+    uint64_t value = strtoull(text, &end, 10);
+    if (errno)
+        return -EINVAL;
+    if (*end) {
+        char upper = (char)(*end >= 'a' ? *end - 'a' + 'A' : *end);
+        const char *suffix = strchr(suffixes, upper);
+        if (!suffix || end[1]
+            || mul_overflows(value, UINT64_C(1) << (10 * (suffix - suffixes)),
+                             &value))
+            return -EINVAL;
+    }
+    *out = value;
+    return 0;
+}
+
+int node_take_bytes(struct node *node, const char *key, uint64_t *out,
+                    struct lam_error *err)
+{
+    const char *value = node_take_text(node, key);
+
+    if (!value || parse_bytes(value, out) == 0)
+        return 0;
+    if (*value == '-' && value[1] >= '0' && value[1] <= '9')
+        return lam_fail(err, EINVAL, "Value '%s' is out of range for parameter "
+                        "'%s'", value, key);
+    return lam_fail(err, EINVAL, "Parameter '%s' expects a non-negative number "
+                    "below 2^64\nOptional suffix k, M, G, T, P or E means "
+                    "kilo-, mega-, giga-, tera-, peta-\nand exabytes, "
+                    "respectively.", key);
+}
+
+int node_take_number(struct node *node, const char *key, uint64_t *out,
+                     struct lam_error *err)
+{
+    const char *value = node_take_text(node, key);
+    char *end;
+
+    if (!value)
+        return 0;
+    errno = 0;
+    unsigned long long number = strtoull(value, &end, 10);
+    if (*value < '0' || *value > '9' || *end || errno)
+        return lam_fail(err, EINVAL, "Parameter '%s' expects a number", key);
+    *out = number;
+    return 0;
 }

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "image/graph.h"
 #include "image/layer.h"
+#include "image/view.h"
 #include "io/pool.h"
 
 /* Files below the top that are open, and locked, when the chain has been
@@ -76,7 +77,7 @@ static int check_below(const struct lam_image *above,
 }
 
 static int add_layer(struct opening *o, const struct layer_request *r,
-                     struct lam_error *err)
+                     struct layer_below *below, struct lam_error *err)
 {
     const struct lam_image *above = o->bottom;
     struct lam_image *image;
@@ -84,7 +85,7 @@ static int add_layer(struct opening *o, const struct layer_request *r,
     if (o->depth == o->max_depth)
         return lam_fail(err, ELOOP, "the backing chain is longer than the limit"
                         " of %u images", o->max_depth);
-    int rc = layer_open(r, &image, err);
+    int rc = layer_open(r, &image, below, err);
     if (rc < 0)
         return rc;
     /* From here on the chain owns it. */
@@ -98,40 +99,111 @@ static int add_layer(struct opening *o, const struct layer_request *r,
     return rc < 0 ? rc : check_below(above, image, err);
 }
 
-/* The layer below the lowest so far; *@more is false if there is none. */
-static int add_backing(struct opening *o, const struct node **node, bool *more,
-                       struct lam_error *err)
+/* The node of the layer below @above, as its header names it. */
+static int admit_backing(struct opening *o, const struct lam_image *above,
+                         const struct format_links *links,
+                         struct gate_pass *pass, struct lam_error *err)
+{
+    if (!links->backing_file || !*links->backing_file)
+        return 0;
+    return gate_admit(o->options->policy, GATE_BACKING, above->path,
+                      links->backing_file, pass, err);
+}
+
+/* What is said of it besides comes on top. */
+static int merge(struct node *node, const struct node *said,
+                 struct lam_error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < said->keys.count && rc == 0; i++) {
+        const struct keyitem *item = &said->keys.items[i];
+        rc = keylist_add(&node->keys, item->key, item->value, item->kind, err);
+    }
+    if (rc < 0 || !said->driver)
+        return rc;
+    free(node->driver);
+    node->driver = strdup(said->driver);
+    keylist_find(&node->keys, "driver");
+    return node->driver ? 0
+        : lam_fail(err, ENOMEM, "no memory for the name of an image");
+}
+
+/*
+ * What @above's header names becomes part of the name it is shown by where
+ * something else is below it.
+ */
+static int show_backing(struct lam_image *above, const struct node *node,
+                        const struct lam_image *below,
+                        const struct format_links *links,
+                        struct lam_error *err)
+{
+    lam_autofree char *named = links->backing_file && *links->backing_file
+        ? name_resolve(above->path, links->backing_file) : NULL;
+    bool same = below ? named && !strcmp(named, below->shown) : !named;
+
+    if (same)
+        return 0;
+    free(above->view->backing);
+    above->view->backing = strdup(below ? below->view->json : "null");
+    if (!above->view->backing)
+        return lam_fail(err, ENOMEM, "no memory for the name of an image");
+    return layer_show(above, node, err);
+}
+
+/* The layer below the lowest so far, of which @node and @below say something;
+ * they become those of the layer.  *@more is false if there is none. */
+static int open_below(struct opening *o, struct node **node,
+                      struct layer_below *below, bool *more,
+                      struct lam_error *err)
 {
     struct lam_image *above = o->bottom;
+    struct gate_pass pass lam_cleanup(gate_pass_deinit) = GATE_PASS_INIT;
+    struct layer_below next lam_cleanup(layer_below_deinit) = LAYER_BELOW_INIT;
     struct format_links links;
     struct layer_request r = { .options = o->options, .pool = o->pool };
+    struct node *said = below->node;
+    bool instead = said && node_has_child(said, "file");
 
-    *more = false;
-    if ((*node && (*node)->no_backing) || above->metadata_only
-        || (o->options->flags & LAM_OPEN_NO_BACKING))
-        return 0;
-    if (*node && (*node)->backing) {
-        *node = r.node = (*node)->backing;
-        *more = true;
-        int rc = add_layer(o, &r, err);
-        return lam_error_prefix(err, rc, "Could not open '%s'",
-                                r.node->filename);
-    }
-    *node = NULL;
     above->ops->links(above->format, &links);
-    if (!links.backing_file || !*links.backing_file)
-        return 0;
-
-    struct gate_pass pass lam_cleanup(gate_pass_deinit) = GATE_PASS_INIT;
-    *more = true;
-    int rc = gate_admit(o->options->policy, GATE_BACKING, above->path,
-                        links.backing_file, &pass, err);
+    int rc = instead || below->none ? 0
+        : admit_backing(o, above, &links, &pass, err);
+    if (rc == 0 && pass.node && said)
+        rc = merge(pass.node, said, err);
+    r.node = pass.node ? pass.node : said;
+    if (rc < 0 || !r.node || below->none) {
+        *more = false;
+        return rc < 0 || !below->none
+            ? rc : show_backing(above, *node, NULL, &links, err);
+    }
+    r.pass = pass.node ? &pass : NULL;
+    r.format = r.node->driver ? NULL : links.backing_format;
+    rc = add_layer(o, &r, &next, err);
+    if (rc == 0 && said)
+        rc = show_backing(above, *node, o->bottom, &links, err);
     if (rc < 0)
         return rc;
-    r.node = pass.node;
-    r.pass = &pass;
-    r.format = pass.node->driver ? NULL : links.backing_format;
-    return add_layer(o, &r, err);
+    node_free(*node);
+    *node = r.node;
+    if (pass.node)
+        pass.node = NULL;
+    else
+        below->node = NULL;
+    layer_below_deinit(below);
+    *below = next;
+    next = (struct layer_below)LAYER_BELOW_INIT;
+    return 0;
+}
+
+static int add_backing(struct opening *o, struct node **node,
+                       struct layer_below *below, bool *more,
+                       struct lam_error *err)
+{
+    if (below->rc < 0)
+        return lam_fail(err, -below->rc, "%s", below->why.message);
+    *more = !o->bottom->metadata_only
+        && !(o->options->flags & LAM_OPEN_NO_BACKING);
+    return *more ? open_below(o, node, below, more, err) : 0;
 }
 
 /* As the genuine tool nests it, while that can be read. */
@@ -156,25 +228,29 @@ static unsigned most_files(void)
     return (unsigned)min_u64(half, FILES_LATER);
 }
 
-static int open_chain(struct opening *o, const struct node *node,
-                      struct lam_error *err)
+/* Takes *@node, which may be another one then. */
+static int open_chain(struct opening *o, struct node **node,
+                      const struct traits *traits, struct lam_error *err)
 {
     struct layer_request r = {
         .options = o->options,
-        .node = node,
-        .format = node->driver ? NULL : o->options->format,
+        .node = *node,
+        .traits = traits,
+        .format = o->options->format,
         .top = true,
     };
+    struct layer_below below lam_cleanup(layer_below_deinit) =
+        LAYER_BELOW_INIT;
     unsigned later = o->options->max_files ? o->options->max_files
                                            : most_files();
     int rc = io_pool_new((unsigned)min_u64(FILES_AT_FIRST, later), &o->pool,
                          err);
     if (rc == 0)
-        rc = add_layer(o, &r, err);
+        rc = add_layer(o, &r, &below, err);
     bool more = true;
     while (rc == 0 && more) {
         unsigned depth = o->depth;
-        rc = prefix_depth(err, add_backing(o, &node, &more, err), depth);
+        rc = prefix_depth(err, add_backing(o, node, &below, &more, err), depth);
     }
     if (rc < 0)
         return rc;
@@ -185,16 +261,22 @@ static int open_chain(struct opening *o, const struct node *node,
     return rc;
 }
 
-static int parse_name(const char *name, const struct lam_open_options *options,
-                      struct node **out, struct lam_error *err)
+int image_open_node(struct node **node, const struct traits *traits,
+                    const struct lam_open_options *options,
+                    struct lam_image **out, struct lam_error *err)
 {
-    int rc = options->flags & LAM_OPEN_IMAGE_OPTS
-        ? node_from_options(name, out, err) : node_from_name(name, out, err);
-    if (rc < 0 || !options->format || !(*out)->driver
-        || !strcmp(options->format, (*out)->driver))
-        return rc;
-    return lam_fail(err, EINVAL, "format '%s' was asked for, and the name says "
-                    "'%s'", options->format, (*out)->driver);
+    struct opening o lam_cleanup(opening_deinit) = {
+        .options = options,
+        .max_depth = options->max_depth ? options->max_depth
+                                        : IMAGE_DEFAULT_MAX_DEPTH,
+    };
+    if (o.max_depth > UINT16_MAX)
+        return lam_fail(err, EINVAL, "max_depth %u is beyond the limit of %u",
+                        o.max_depth, UINT16_MAX);
+    int rc = open_chain(&o, node, traits, err);
+    if (rc == 0)
+        *out = lam_take(&o.top);
+    return rc;
 }
 
 static int rename_top(struct lam_image *top, const char *name,
@@ -208,27 +290,39 @@ static int rename_top(struct lam_image *top, const char *name,
     return 0;
 }
 
+/* A lone word names a node, and nobody has given a name to any. */
+static int check_reference(const struct node *node, struct lam_error *err)
+{
+    const struct keyitem *item = node->keys.items;
+
+    if (node->keys.count != 1 || strcmp(item->key, "file")
+        || item->kind != KEY_STRING)
+        return 0;
+    return lam_fail(err, ENODEV, "Cannot find device='%s' nor node-name='%s'",
+                    item->value, item->value);
+}
+
 int image_open(const char *name, const struct lam_open_options *options,
                struct lam_image **out, struct lam_error *err)
 {
-    struct opening o lam_cleanup(opening_deinit) = {
-        .options = options,
-        .max_depth = options->max_depth ? options->max_depth
-                                        : IMAGE_DEFAULT_MAX_DEPTH,
-    };
-    if (o.max_depth > UINT16_MAX)
-        return lam_fail(err, EINVAL, "max_depth %u is beyond the limit of %u",
-                        o.max_depth, UINT16_MAX);
-
+    struct lam_image *image;
     struct node *node = NULL;
-    int rc = parse_name(name, options, &node, err);
+    int rc = options->flags & LAM_OPEN_IMAGE_OPTS
+        ? node_from_options(name, &node, err)
+        : node_from_name(name, &node, err);
+
     if (rc == 0)
-        rc = open_chain(&o, node, err);
+        rc = check_reference(node, err);
+    if (rc == 0)
+        rc = image_open_node(&node, NULL, options, &image, err);
     node_free(node);
-    if (rc == 0)
-        rc = rename_top(o.top, name, err);
-    if (rc == 0)
-        *out = lam_take(&o.top);
+    if (rc < 0)
+        return rc;
+    rc = rename_top(image, name, err);
+    if (rc < 0)
+        image_free(image);
+    else
+        *out = image;
     return rc;
 }
 
@@ -247,6 +341,7 @@ int image_open_io(struct lam_io *io, const char *format,
                   struct lam_error *err)
 {
     static const struct lam_open_options defaults = LAM_OPEN_OPTIONS_INIT;
+    static const struct layer_format layer = { NULL, NULL, true };
     struct lam_image *image;
 
     if (!options)
@@ -264,7 +359,7 @@ int image_open_io(struct lam_io *io, const char *format,
     image->ops = format_find(format);
     rc = image->ops ? 0 : lam_fail(err, ENOTSUP, "Unknown driver '%s'", format);
     if (rc == 0)
-        rc = layer_attach_format(image, options, NULL, true, NULL, err);
+        rc = layer_attach_format(image, options, &layer, err);
     if (rc == 0)
         rc = image_link(image, err);
     if (rc < 0) {

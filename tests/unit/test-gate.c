@@ -21,6 +21,7 @@
 
 #include "base/cleanup.h"
 #include "image/gate.h"
+#include "image/host.h"
 
 static char root[] = "/var/tmp/lamella-gate-XXXXXX";
 
@@ -77,8 +78,17 @@ static int try_open(enum lam_policy policy, enum gate_edge edge,
         o.beneath = true;
         o.dirfd = pass.dirfd;
     }
-    rc = lam_io_open(o.beneath ? pass.path : pass.node->filename, &o, &io,
-                     NULL);
+    struct node *file = NULL;
+    const char *plain = pass.node->plain;
+    if (!plain && node_take_child(pass.node, "file", &file, NULL) == 0 && file)
+        plain = node_take_text(file, "filename");
+    if (!plain)
+        return -EINVAL;
+    if (!file && !host_driver_of(plain))
+        return -ENOTSUP;
+    plain += strncmp(plain, "file:", 5) ? 0 : 5;
+    rc = lam_io_open(o.beneath ? pass.path : plain, &o, &io, NULL);
+    node_free(file);
     lam_io_close(io);
     return rc;
 }

@@ -12,7 +12,7 @@
 
 #include "base/arith.h"
 #include "base/cleanup.h"
-#include "image/name.h"
+#include "image/describe.h"
 
 static const struct {
     const char *overlay, *backing, *result;
@@ -42,132 +42,99 @@ static void test_resolve(void **state)
     }
 }
 
-/* What a name describes, or the error. */
-struct name_case {
-    const char *name;
-    const char *filename;       /* NULL: refused */
-    const char *driver;         /* or what the message must hold */
-    uint64_t raw_offset, raw_size;
+/* --------------------------------------------------------------------- keys */
+
+/* The keys that a text stands for, "key=value" one after the other, or what the
+ * message must hold. */
+struct keys_case {
+    const char *text, *keys, *error;
 };
 
-#define FILE_X "\"file\":{\"driver\":\"file\",\"filename\":\"x\"}"
+static const struct keys_case json_cases[] = {
+    { "{}", "", NULL },
+    { " {\"a\":1 , \"b\" : \"x\"} ", "a=1;b=x;", NULL },
+    { "{\"a\":{\"b\":{\"c\":true}},\"d\":[1,[false]]}",
+      "a.b.c=on;d.0=1;d.1.0=off;", NULL },
+    { "{\"a.b\":null}", "a.b;", NULL },
+    { "{'a':'x\"y'}", "a=x\"y;", NULL },
+    { "{\"a\":\"\\\"\\\\\\/\\n\\u00e9\\ud83d\\ude00\"}",
+      "a=\"\\/\n\xc3\xa9\xf0\x9f\x98\x80;", NULL },
+    { "{\"a\":1e3,\"b\":1024.0,\"c\":-5}", "a=1000;b=1024;c=-5;", NULL },
+    { "{\"a\":18446744073709551616}", "a=18446744073709551616;", NULL },
 
-static const struct name_case name_cases[] = {
-    { "x", "x", NULL, 0, 0 },
-    { "dir/a:b", "dir/a:b", NULL, 0, 0 },
-    { "file:x", "x", NULL, 0, 0 },
-    { "file:///dir/x", "///dir/x", NULL, 0, 0 },
-    { "", NULL, "requires a file name", 0, 0 },
-    { "file:", NULL, "requires a file name", 0, 0 },
-    { "foo:bar", NULL, "Unknown protocol 'foo'", 0, 0 },
-    { "nbd://h/x", NULL, "Unknown protocol 'nbd'", 0, 0 },
-
-    { "json:{\"driver\":\"qcow2\"," FILE_X "}", "x", "qcow2", 0, 0 },
-    { "json:{" FILE_X "}", "x", NULL, 0, 0 },
-    { "json:{\"file.filename\":\"x\"}", "x", NULL, 0, 0 },
-    { "json:{\"driver\":\"qcow2\",\"file\":{\"filename\":\"x\"}}", "x",
-      "qcow2", 0, 0 },
-    { "json:{\"driver\":\"file\",\"filename\":\"x\"}", "x", "raw", 0, 0 },
-    { "json:{\"driver\":\"host_device\",\"filename\":\"x\"}", "x", "raw",
-      0, 0 },
-    { "json:{\"driver\":\"raw\",\"offset\":512,\"size\":1024," FILE_X "}", "x",
-      "raw", 512, 1024 },
-    { "json:{\"driver\":\"raw\",\"offset\":\"1k\",\"size\":\"2M\"," FILE_X "}",
-      "x", "raw", 1024, 2 << 20 },
-    { "json: {\"driver\":\"raw\"," FILE_X "} ", "x", "raw", 0, 0 },
-    { "json:{\"driver\":\"raw\",\"node-name\":\"n\",\"file\":{\"driver\":"
-      "\"file\",\"filename\":\"x\",\"locking\":\"auto\",\"aio\":\"threads\"}}",
-      "x", "raw", 0, 0 },
-
-    { "json:{", NULL, "Could not parse the JSON options", 0, 0 },
-    { "json:{bad", NULL, "Could not parse the JSON options", 0, 0 },
-    { "json:{} x", NULL, "Could not parse the JSON options", 0, 0 },
-    { "json:[]", NULL, "Invalid JSON object", 0, 0 },
-    { "json:{}", NULL, "Must specify either driver or file", 0, 0 },
-    { "json:{\"filename\":\"x\"}", NULL, "Must specify either driver or file",
-      0, 0 },
-    { "json:{\"driver\":\"qcow2\"}", NULL,
-      "A block device must be specified for \"file\"", 0, 0 },
-    { "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\"}}", NULL,
-      "The 'file' block driver requires a file name", 0, 0 },
-    { "json:{\"driver\":\"raw\",\"file\":\"x\"}", NULL,
-      "Cannot find device='x'", 0, 0 },
-    { "json:{\"driver\":\"nope\"," FILE_X "}", NULL, "Unknown driver 'nope'",
-      0, 0 },
-    { "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"nbd\"}}", NULL,
-      "Unknown driver 'nbd'", 0, 0 },
-    { "json:{\"driver\":\"qcow2\",\"foo\":1," FILE_X "}", NULL,
-      "Block format 'qcow2' does not support the option 'foo'", 0, 0 },
-    { "json:{\"driver\":\"qcow2\",\"offset\":1," FILE_X "}", NULL,
-      "does not support the option 'offset'", 0, 0 },
-    { "json:{\"driver\":\"raw\",\"file\":{\"filename\":\"x\",\"foo\":1}}",
-      NULL, "'file' does not support the option 'foo'", 0, 0 },
-    { "json:{\"driver\":\"raw\",\"read-only\":\"maybe\"," FILE_X "}", NULL,
-      "Parameter 'read-only' expects 'on' or 'off'", 0, 0 },
-    { "json:{\"driver\":\"raw\",\"size\":-1," FILE_X "}", NULL,
-      "Parameter 'size' expects", 0, 0 },
-    { "json:{\"driver\":\"raw\",\"file\":{\"filename\":\"a\\u0000b\"}}", NULL,
-      "NUL", 0, 0 },
+    { "", NULL, "Expecting a JSON value" },
+    { "{", NULL, "premature EOI" },
+    { "{\"a\"", NULL, "premature EOI" },
+    { "{\"a\":1,", NULL, "premature EOI" },
+    { "{bad", NULL, "invalid keyword 'bad'" },
+    { "{1:2}", NULL, "key is not a string in object" },
+    { "{\"a\" 1}", NULL, "missing : in object pair" },
+    { "{\"a\":1 \"b\":2}", NULL, "expected separator in dict" },
+    { "{\"a\":[1 2]}", NULL, "expected separator in list" },
+    { "{\"a\":}", NULL, "expecting value" },
+    { "{\"a\":1,\"a\":2}", NULL, "duplicate key" },
+    { "{\"a\":\"x", NULL, "stray '\"x'" },
+    { "{\"a\":\"x\\", NULL, "stray '\"x\\'" },
+    { "{\"a\":\"\\x\"}", NULL, "invalid escape sequence" },
+    { "{\"a\":\"\\ud800\"}", NULL, "\\ud800 is not a valid Unicode" },
+    { "{\"a\":\"\\u12\"}", NULL, "is not a valid Unicode" },
+    { "{\"a\":\"\\u0000\"}", NULL, "NUL" },
+    { "{\"a\":01}", NULL, "stray '01" },
+    { "{\"a\":@}", NULL, "stray '@'" },
+    { "{} x", NULL, "Expecting at most one JSON value" },
+    { "[]", NULL, "Invalid JSON object given" },
 };
 
-static void check_case(const struct name_case *c, int rc, struct node *node,
-                       const struct lam_error *err)
+static const struct keys_case option_cases[] = {
+    { "", "", NULL },
+    { "a=1,b=x", "a=1;b=x;", NULL },
+    { "a=x,,y,b=", "a=x,y;b=;", NULL },
+    { "a=1,ro,nodirect", "a=1;ro=on;direct=off;", NULL },
+    { "name", "file=name;", NULL },
+    { "=x", "=x;", NULL },
+    { "a=1,", "a=1;", NULL },
+};
+
+static void check_keys(const struct keys_case *c, int rc,
+                       const struct keylist *list, const struct lam_error *err)
 {
-    if (!c->filename) {
+    char text[256] = "", *end = text;
+
+    if (c->error) {
         assert_true(rc < 0);
-        assert_non_null(strstr(err->message, c->driver));
+        if (!strstr(err->message, c->error))
+            fail_msg("%s: %s", c->text, err->message);
         return;
     }
     assert_int_equal(rc, 0);
-    assert_string_equal(node->filename, c->filename);
-    if (c->driver)
-        assert_string_equal(node->driver, c->driver);
-    else
-        assert_null(node->driver);
-    assert_int_equal(node->raw_offset, c->raw_offset);
-    assert_int_equal(node->raw_size, c->raw_size);
-    node_free(node);
-}
-
-static void test_names(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < LAM_ARRAY_SIZE(name_cases); i++) {
-        struct lam_error err = LAM_ERROR_INIT;
-        struct node *node = NULL;
-        int rc = node_from_name(name_cases[i].name, &node, &err);
-        check_case(&name_cases[i], rc, node, &err);
+    for (size_t i = 0; i < list->count; i++) {
+        const struct keyitem *item = &list->items[i];
+        end = stpcpy(end, item->key);
+        if (item->value)
+            end = stpcpy(stpcpy(end, "="), item->value);
+        end = stpcpy(end, ";");
     }
+    assert_string_equal(text, c->keys);
 }
 
-static const struct name_case option_cases[] = {
-    { "file.filename=x", "x", NULL, 0, 0 },
-    { "driver=qcow2,file.filename=x", "x", "qcow2", 0, 0 },
-    { "driver=qcow2,file.driver=file,file.filename=a,,b", "a,b", "qcow2",
-      0, 0 },
-    { "driver=raw,file.filename=x,offset=1k,size=512", "x", "raw", 1024, 512 },
-    { "driver=raw,file.filename=y,file.filename=x", "x", "raw", 0, 0 },
-    { "driver=raw,file.filename=x,read-only", "x", "raw", 0, 0 },
-    { "driver=raw,file.filename=x,cache.direct=on,cache.no-flush=off", "x",
-      "raw", 0, 0 },
-    { "", NULL, "Must specify either driver or file", 0, 0 },
-    { "x", NULL, "Must specify either driver or file", 0, 0 },
-    { "=x", NULL, "Invalid parameter", 0, 0 },
-    { "driver=raw,,x,file.filename=x", NULL, "Unknown driver 'raw,x'", 0, 0 },
-    { "driver=raw,file.filename=x,detect-zeroes=x", NULL, "invalid parameter",
-      0, 0 },
-};
-
-static void test_options(void **state)
+static void test_keys(void **state)
 {
     (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(json_cases); i++) {
+        struct lam_error err = LAM_ERROR_INIT;
+        struct keylist list lam_cleanup(keylist_deinit) = KEYLIST_INIT;
+        int rc = keylist_from_json(&list, json_cases[i].text, &err);
+        check_keys(&json_cases[i], rc, &list, &err);
+    }
     for (size_t i = 0; i < LAM_ARRAY_SIZE(option_cases); i++) {
         struct lam_error err = LAM_ERROR_INIT;
-        struct node *node = NULL;
-        int rc = node_from_options(option_cases[i].name, &node, &err);
-        check_case(&option_cases[i], rc, node, &err);
+        struct keylist list lam_cleanup(keylist_deinit) = KEYLIST_INIT;
+        int rc = keylist_from_options(&list, option_cases[i].text, &err);
+        check_keys(&option_cases[i], rc, &list, &err);
     }
 }
+
+/* -------------------------------------------------------------------- nodes */
 
 static struct node *parse(const char *name)
 {
@@ -177,73 +144,167 @@ static struct node *parse(const char *name)
     return node;
 }
 
-static void test_edges(void **state)
+static struct node *child(struct node *node, const char *name)
 {
-    (void)state;
-    struct node *n = parse("json:{\"driver\":\"qcow2\"," FILE_X
-                           ",\"backing\":null}");
-    assert_true(n->no_backing);
-    node_free(n);
+    struct lam_error err = LAM_ERROR_INIT;
+    struct node *below = NULL;
+    assert_int_equal(node_take_child(node, name, &below, &err), 0);
+    return below;
+}
 
-    n = parse("json:{\"driver\":\"qcow2\"," FILE_X ",\"backing\":{\"driver\":"
-              "\"qcow2\",\"file.filename\":\"m\",\"backing\":{\"driver\":"
-              "\"raw\",\"file\":{\"filename\":\"b\"}}},"
-              "\"data-file\":{\"driver\":\"file\",\"filename\":\"d\"}}");
-    assert_string_equal(n->backing->filename, "m");
-    assert_string_equal(n->backing->backing->filename, "b");
-    assert_string_equal(n->backing->backing->driver, "raw");
-    assert_string_equal(n->data_file->filename, "d");
+static void test_plain(void **state)
+{
+    static const char *const names[] = { "x", "dir/a:b", "file:x", "nbd:x",
+                                         "" };
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(names); i++) {
+        struct node *n = parse(names[i]);
+        assert_string_equal(n->plain, names[i]);
+        assert_null(n->driver);
+        node_free(n);
+    }
+    /* A path is never taken for anything else. */
+    struct node *n = NULL;
+    assert_int_equal(node_from_path("json:{}", &n, NULL), 0);
+    assert_string_equal(n->plain, "file:json:{}");
     node_free(n);
 }
 
-/* A disk inside an archive, as migration tools describe it. */
-static void test_window(void **state)
+static void test_tree(void **state)
 {
     (void)state;
-    struct node *n = parse("json:{\"driver\":\"qcow2\",\"file\":{\"driver\":"
-                           "\"raw\",\"offset\":1536,\"size\":4096,\"file\":"
-                           "{\"driver\":\"file\",\"filename\":\"x.ova\"}}}");
-    assert_string_equal(n->filename, "x.ova");
-    assert_int_equal(n->window_offset, 1536);
-    assert_int_equal(n->window_size, 4096);
-
-    /* What we show for it means the same. */
-    lam_autofree char *shown = node_show(n, "qcow2");
-    node_free(n);
-    n = parse(shown);
+    struct node *n = parse("json:{\"driver\":\"qcow2\",\"backing\":{\"driver\":"
+                           "\"raw\",\"file\":{\"filename\":\"b\"}},"
+                           "\"file.filename\":\"x\"}");
+    assert_null(n->plain);
     assert_string_equal(n->driver, "qcow2");
-    assert_string_equal(n->filename, "x.ova");
-    assert_int_equal(n->window_offset, 1536);
-    assert_int_equal(n->window_size, 4096);
+    assert_true(node_has_child(n, "backing"));
+    assert_false(node_has_child(n, "data-file"));
+    struct node *backing = child(n, "backing");
+    assert_false(node_has_child(n, "backing"));
+    assert_string_equal(backing->driver, "raw");
+    struct node *file = child(backing, "file");
+    assert_null(file->driver);
+    assert_string_equal(node_take_text(file, "filename"), "b");
+    assert_null(keylist_unused(&file->keys));
+    assert_string_equal(keylist_unused(&n->keys), "file.filename");
+    assert_null(child(n, "data-file"));
+    node_free(file);
+    node_free(backing);
     node_free(n);
 }
 
-static void test_switches(void **state)
+/* A node is described, or it has a name that nobody gave. */
+static void test_references(void **state)
+{
+    static const struct { const char *name; bool fails; } cases[] = {
+        { "json:{\"file\":null}", false },
+        { "json:{\"file\":1}", false },
+        { "json:{\"file\":\"x\"}", true },
+        { "json:{\"file\":\"x\",\"file.filename\":\"y\"}", true },
+    };
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
+        struct lam_error err = LAM_ERROR_INIT;
+        struct node *n = parse(cases[i].name), *below = NULL;
+        int rc = node_take_child(n, "file", &below, &err);
+        assert_int_equal(rc < 0, cases[i].fails);
+        assert_null(below);
+        node_free(n);
+    }
+}
+
+static void test_values(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+        const char *error;
+    } cases[] = {
+        { "0", 0, NULL },
+        { "512", 512, NULL },
+        { "1k", 1024, NULL },
+        { "2M", 2 << 20, NULL },
+        { "16E", 0, "non-negative number below 2^64" },
+        { "18446744073709551616", 0, "non-negative number below 2^64" },
+        { "1x", 0, "Parameter 'o' expects" },
+        { "1kb", 0, "Parameter 'o' expects" },
+        { "", 0, "Parameter 'o' expects" },
+        { "-1", 0, "Value '-1' is out of range for parameter 'o'" },
+    };
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
+        struct lam_error err = LAM_ERROR_INIT;
+        struct node n = { .plain = NULL };
+        uint64_t bytes = 7;
+        assert_int_equal(node_take_bytes(&n, "o", &bytes, &err), 0);
+        assert_int_equal(bytes, 7);
+        keylist_add(&n.keys, "o", cases[i].text, KEY_STRING, NULL);
+        int rc = node_take_bytes(&n, "o", &bytes, &err);
+        assert_int_equal(rc < 0, cases[i].error != NULL);
+        if (rc < 0)
+            assert_non_null(strstr(err.message, cases[i].error));
+        else
+            assert_int_equal(bytes, cases[i].bytes);
+        keylist_deinit(&n.keys);
+    }
+}
+
+static void test_traits(void **state)
 {
     (void)state;
-    struct node *n = parse("json:{\"driver\":\"raw\",\"read-only\":true,"
-                           "\"discard\":\"unmap\",\"cache\":{\"direct\":true,"
-                           "\"no-flush\":false}," FILE_X "}");
-    assert_int_equal(n->read_only, NODE_ON);
-    assert_int_equal(n->unmap, NODE_ON);
-    assert_int_equal(n->direct, NODE_ON);
-    assert_int_equal(n->no_flush, NODE_OFF);
+    struct lam_error err = LAM_ERROR_INIT;
+    struct traits t = { 0 };
+    struct node *n = parse("json:{\"read-only\":true,\"discard\":\"unmap\","
+                           "\"cache\":{\"direct\":\"on\",\"no-flush\":false},"
+                           "\"detect-zeroes\":\"unmap\"}");
+    assert_int_equal(describe_traits(n, &t, &err), 0);
+    assert_int_equal(t.read_only, NODE_ON);
+    assert_int_equal(t.unmap, NODE_ON);
+    assert_int_equal(t.direct, NODE_ON);
+    assert_int_equal(t.no_flush, NODE_OFF);
+    assert_int_equal(t.detect_zeroes, LAM_DETECT_ZEROES_UNMAP);
+    assert_null(keylist_unused(&n->keys));
+    node_free(n);
+
+    /* What is below takes it over, and may say otherwise. */
+    struct traits below = traits_below(&t);
+    assert_int_equal(below.direct, NODE_ON);
+    assert_false(below.has_detect_zeroes);
+    n = parse("json:{\"cache.direct\":\"off\"}");
+    assert_int_equal(describe_traits(n, &below, &err), 0);
+    assert_int_equal(below.direct, NODE_OFF);
+    assert_int_equal(below.read_only, NODE_ON);
     node_free(n);
 }
 
-/* Keys nested as deep as they can be written must not eat the stack. */
+/* Nodes nested as deep as they can be written must not eat the stack. */
 static void test_nesting(void **state)
 {
-    (void)state;
+    static const char *const chains[] = { "backing.", "file." };
     static char name[64 * 1024];
-    char *end = stpcpy(name, "driver=qcow2,file.filename=x,");
-    for (size_t i = 0; i < 6000; i++)
-        end = stpcpy(end, "backing.");
-    stpcpy(end, "driver=raw");
     struct lam_error err = LAM_ERROR_INIT;
-    struct node *node = NULL;
-    assert_true(node_from_options(name, &node, &err) < 0);
+    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
+    struct lam_image *image = NULL;
 
+    (void)state;
+    options.flags = LAM_OPEN_IMAGE_OPTS;
+    for (size_t k = 0; k < LAM_ARRAY_SIZE(chains); k++) {
+        char *end = stpcpy(name, "driver=raw,");
+        for (size_t i = 0; i < 6000; i++)
+            end = stpcpy(end, chains[k]);
+        stpcpy(end, "driver=raw");
+        assert_true(lam_image_open(name, &options, &image, &err) < 0);
+    }
+    char *end = name;
+    for (size_t i = 0; i < 100; i++) {
+        for (size_t k = 0; k < i; k++)
+            end = stpcpy(end, "file.");
+        end = stpcpy(end, "driver=preallocate,");
+    }
+    assert_true(lam_image_open(name, &options, &image, &err) < 0);
+
+    struct node *node = NULL;
     end = stpcpy(name, "json:");
     for (size_t i = 0; i < 4000; i++)
         end = stpcpy(end, "{\"file\":");
@@ -254,11 +315,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resolve),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_options),
-        cmocka_unit_test(test_edges),
-        cmocka_unit_test(test_window),
-        cmocka_unit_test(test_switches),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_references),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_traits),
         cmocka_unit_test(test_nesting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -163,7 +163,7 @@ static void test_format_not_said(void **state)
     /* A wrong one is not mended by looking. */
     create("wrong", "qcow2", "base.raw", "qcow2");
     assert_int_equal(try_open("wrong", &trust, &err), -EINVAL);
-    create("unknown", "qcow2", "base.raw", "vmdk");
+    create("unknown", "qcow2", "base.raw", "nosuch");
     assert_int_equal(try_open("unknown", &trust, &err), -ENOTSUP);
 }
 
@@ -210,7 +210,7 @@ static void test_create_failures(void **state)
     bad[1].backing_file = "nothing";
     bad[1].backing_format = "raw";
     bad[2].size = LAM_SIZE_FROM_BACKING;
-    bad[3].format = "vmdk";
+    bad[3].format = "nosuch";
     bad[4].data_file = "missing/data";
     for (size_t i = 0; i < LAM_ARRAY_SIZE(bad); i++) {
         assert_true(lam_image_create("kept", &bad[i], &err) < 0);
