@@ -240,16 +240,23 @@ void io_aio_expect_stops(struct io_aio *aio)
 }
 
 /* Without memory it waits nevertheless, and is resumed by its tag. */
-void io_aio_note_stopped(struct io_aio *aio, const char *tag)
+static void add_stopped(struct io_aio *aio, const char *tag)
 {
     struct stopped *stopped = calloc(1, sizeof *stopped);
 
+    if (!stopped)
+        return;
+    snprintf(stopped->tag, sizeof stopped->tag, "%s", tag);
+    *aio->last_stopped = stopped;
+    aio->last_stopped = &stopped->next;
+}
+
+void io_aio_note_stopped(struct io_aio *aio, const char *const *tags,
+                         unsigned count)
+{
     pthread_mutex_lock(&aio->lock);
-    if (stopped) {
-        snprintf(stopped->tag, sizeof stopped->tag, "%s", tag);
-        *aio->last_stopped = stopped;
-        aio->last_stopped = &stopped->next;
-    }
+    for (unsigned i = 0; i < count; i++)
+        add_stopped(aio, tags[i]);
     note_change(aio);
     pthread_mutex_unlock(&aio->lock);
 }

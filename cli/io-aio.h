@@ -31,8 +31,9 @@ void io_aio_free(struct io_aio *aio);
 /* From now on requests may wait: each has a thread, and begins in its turn. */
 void io_aio_expect_stops(struct io_aio *aio);
 
-/* A request waits at @tag; from any thread. */
-void io_aio_note_stopped(struct io_aio *aio, const char *tag);
+/* A request waits at all of @tags; from any thread. */
+void io_aio_note_stopped(struct io_aio *aio, const char *const *tags,
+                         unsigned count);
 
 /* Print who waits, unless that was done. */
 void io_aio_print_stopped(struct io_aio *aio);

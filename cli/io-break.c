@@ -9,9 +9,10 @@
 #include "io-command.h"
 
 /* On the thread of the request. */
-static void note_stopped(void *opaque, const char *tag)
+static void note_stopped(void *opaque, const char *const *tags,
+                         unsigned count)
 {
-    io_aio_note_stopped(opaque, tag);
+    io_aio_note_stopped(opaque, tags, count);
 }
 
 /* "MESSAGE: reason"; -1. */
@@ -37,8 +38,8 @@ int io_cmd_break(struct io_session *session, const struct io_command *command,
 /* One request that waits at @tag. */
 static int resume(struct io_session *session, const char *tag)
 {
-    io_aio_print_stopped(session->aio);
     int rc = lam_image_resume(session->image, tag, NULL);
+    io_aio_print_stopped(session->aio);
     if (rc == 0) {
         io_aio_forget_stopped(session->aio, tag);
         printf("blkdebug: Resuming request '%s'\n", tag);

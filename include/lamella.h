@@ -424,8 +424,9 @@ LAM_API int lam_image_write_vmstate(struct lam_image *image, const void *buf,
 
 /* -------------------------------------------------------------- breakpoints */
 
-/* A request has begun to wait at a breakpoint called @tag. */
-typedef void lam_stopped_fn(void *opaque, const char *tag);
+/* A request has begun to wait at breakpoints with these tags. */
+typedef void lam_stopped_fn(void *opaque, const char *const *tags,
+                            unsigned count);
 
 /*
  * lam_image_break() - stop a request at what the engine is about to do.
@@ -437,8 +438,8 @@ typedef void lam_stopped_fn(void *opaque, const char *tag);
  * the event, until that was done for each of them.  Events have the names of
  * QEMU's driver of that name: "write_aio", "l2_load", "cow_read" and so on.
  *
- * @stopped is called on the request's thread, under a lock: it must not call
- * the library.  -ENOENT: there is no such event; -ENOTSUP: the image was not
+ * @stopped is called on the request's thread, under a lock, once for all of
+ * them (of the one set last): it must not call the library.  -ENOENT: there is no such event; -ENOTSUP: the image was not
  * opened through blkdebug; -E2BIG: 64 are set already; -ENOMEM.
  *
  * All three are safe from any thread.  While a request waits, the image must not

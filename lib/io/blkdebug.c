@@ -24,7 +24,7 @@ struct breakpoint {
     struct breakpoint *next;
     enum io_event event;
     char *tag;
-    blkdebug_told_fn *told;
+    lam_stopped_fn *told;
     void *opaque;
     bool resumed;               /* by whoever took it off the list */
 };
@@ -100,7 +100,8 @@ static void breakpoint_free(struct breakpoint *p)
 static void wait_at_breakpoints(struct blkdebug *b, enum io_event event)
 {
     struct breakpoint *mine[IO_BREAKS_MAX], **p = &b->set;
-    size_t count = 0;
+    const char *tags[IO_BREAKS_MAX];
+    unsigned count = 0;
 
     while (*p && count < IO_BREAKS_MAX) {
         struct breakpoint *found = *p;
@@ -111,10 +112,12 @@ static void wait_at_breakpoints(struct blkdebug *b, enum io_event event)
         *p = found->next;
         found->next = b->waiting;
         b->waiting = found;
+        tags[count] = found->tag;
         mine[count++] = found;
-        found->told(found->opaque, found->tag);
     }
-    for (size_t i = 0; i < count; i++) {
+    if (count)
+        mine[0]->told(mine[0]->opaque, tags, count);
+    for (unsigned i = 0; i < count; i++) {
         while (!mine[i]->resumed)
             pthread_cond_wait(&b->resumed, &b->lock);
         breakpoint_free(mine[i]);
@@ -150,7 +153,7 @@ static unsigned count_breakpoints(const struct blkdebug *b)
 }
 
 int blkdebug_break(struct lam_io *io, enum io_event event, const char *tag,
-                   blkdebug_told_fn *told, void *opaque,
+                   lam_stopped_fn *told, void *opaque,
                    struct lam_error *err)
 {
     struct blkdebug *b = blkdebug_of(io);

@@ -82,9 +82,6 @@ int lam_io_blkdebug_new(struct lam_io *inner, struct blkdebug_options *options,
 /* The object at or below @io that can stop requests; or NULL. */
 struct lam_io *lam_io_blkdebug_find(struct lam_io *io);
 
-/* Told on the thread of a request, when it begins to wait. */
-typedef void blkdebug_told_fn(void *opaque, const char *tag);
-
 /* As many may be set at a time. */
 enum { IO_BREAKS_MAX = 64 };
 
@@ -93,7 +90,7 @@ enum { IO_BREAKS_MAX = 64 };
  * several are set for the event, until all of them have been.
  */
 int blkdebug_break(struct lam_io *io, enum io_event event, const char *tag,
-                   blkdebug_told_fn *told, void *opaque,
+                   lam_stopped_fn *told, void *opaque,
                    struct lam_error *err);
 
 /* Number of breakpoints of that tag that are no more. */
