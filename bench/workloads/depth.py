@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Chains from ten to a thousand layers: 16 GiB, 1 GiB of data scattered in the
 lowest, and 16 clusters in each of the others, in four places."""
+import json
+import os
 import random
 import subprocess
 
 from harness import GiB, KiB, MiB, Workload, say
 from layers import write_chain
 
-DEPTHS = (10, 100, 500, 1000)
+DEPTHS = (1, 10, 100, 500, 1000)
+ROUNDS = 200                    # of what is read once it is warm
 
 
 def top(depth):
@@ -49,6 +52,38 @@ def pattern_script():
     return ''.join('read -v %d 512\n' % offset for offset in offsets()[:50])
 
 
+class Warm(Reads):
+    """The same when the map is there: what one more round of them takes."""
+
+    def figures(self, bench, side):
+        def run(name):
+            return min((bench.measure(['sh', '-c', 'exec "$@" < ' + name, 'sh',
+                                       *self.command(bench, side)],
+                                      'stdout.' + side) for _ in range(3)),
+                       key=lambda figures: figures['wall'])
+        once, often = run('reads'), run('reads-often')
+        return {'rss': often['rss'],
+                **{key: (often[key] - once[key]) / (ROUNDS - 1)
+                   for key in ('wall', 'cpu')}}
+
+
+class Pause(Workload):
+    """How long 16 writing threads are kept out by a snapshot, by median."""
+
+    def figures(self, bench, side):
+        program = os.path.join(bench.options.build, 'bench', 'bench-pause')
+        subprocess.run([program, 'pause.json', '.', '16', '20'], check=True)
+        with open('pause.json', encoding='ascii') as result:
+            figures = json.load(result)
+        for name in os.listdir('.'):
+            if name.startswith('pause'):
+                os.unlink(name)
+        return {'wall': figures['gate']['median'], 'cpu': 0, 'rss': 0}
+
+    def verify(self, bench):
+        return 'exit 0'
+
+
 class Opening(Workload):
     """Open the chain and read nothing of it."""
 
@@ -85,9 +120,9 @@ def inspect(name, arguments, depth, goal='20 wall'):
                     needs=[top(depth)], goal=goal)
 
 
-def reads(depth, goal, **options):
-    return Reads('1000 reads, depth %d' % depth, [top(depth)],
-                 needs=['reads'], goal=goal, **options)
+def reads(depth, goal, kind=Reads, how='', **options):
+    return kind('1000 reads, %sdepth %d' % (how, depth), [top(depth)],
+                needs=['reads'], goal=goal, **options)
 
 
 WORKLOADS = [
@@ -98,6 +133,9 @@ WORKLOADS = [
     reads(100, '25 wall', repeat=2),
     reads(500, '200 wall', repeat=1),
     reads(1000, '', theirs=None),
+    reads(1, '', Warm, 'warm, ', theirs=None, repeat=1),
+    reads(1000, '1.1 times depth 1', Warm, 'warm, ', theirs=None, repeat=1),
+    Pause('snapshot, 16 writers wait', theirs=None, goal='5 ms'),
     Opening('open depth 1000', [top(1000)], theirs=None,
             goal='0.3 s, 32 MiB'),
     inspect('map', ['map', '-f', 'qcow2', '--output=json', top(100)], 100),
@@ -116,8 +154,11 @@ def make_chain(depth):
 
 
 def make_reads(bench):
-    with open('reads', 'w', encoding='ascii') as out:
-        out.writelines('read -q %d 4k\n' % offset for offset in offsets())
+    for name, rounds in (('reads', 1), ('reads-often', ROUNDS)):
+        with open(name, 'w', encoding='ascii') as out:
+            for _ in range(rounds):
+                out.writelines('read -q %d 4k\n' % offset
+                               for offset in offsets())
 
 
 DATA = {'reads': make_reads, **{top(depth): make_chain(depth)
