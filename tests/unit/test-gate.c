@@ -82,9 +82,11 @@ static int try_open(enum lam_policy policy, enum gate_edge edge,
     const char *plain = pass.node->plain;
     if (!plain && node_take_child(pass.node, "file", &file, NULL) == 0 && file)
         plain = node_take_text(file, "filename");
+    else if (!plain)
+        plain = node_take_text(pass.node, "filename");
     if (!plain)
         return -EINVAL;
-    if (!file && !host_driver_of(plain))
+    if (pass.node->plain && !host_driver_of(plain))
         return -ENOTSUP;
     plain += strncmp(plain, "file:", 5) ? 0 : 5;
     rc = lam_io_open(o.beneath ? pass.path : plain, &o, &io, NULL);
