@@ -11,4 +11,7 @@
 /* Of @length more bytes; @crc is 0 at the start, or the result so far. */
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t length);
 
+/* The same without an instruction for it; for tests. */
+uint32_t crc32c_portable(uint32_t crc, const void *bytes, size_t length);
+
 #endif

@@ -162,10 +162,11 @@ static int load_metadata(struct vhdx *v, uint64_t length, struct lam_error *err)
     v->chunk_ratio = vhdx_chunk_ratio(&v->m);
     if (!v->m.has_parent)
         return 0;
-    if (v->writable)
-        return lam_fail(err, ENOTSUP, "a differencing VHDX can only be read");
-    return vhdx_parent_decode(bytes + v->m.locator, v->m.locator_length,
-                              &v->parent, err);
+    rc = vhdx_parent_decode(bytes + v->m.locator, v->m.locator_length,
+                            &v->parent, err);
+    if (rc == 0 && v->writable)
+        rc = lam_fail(err, ENOTSUP, "a differencing VHDX can only be read");
+    return rc;
 }
 
 /* -------------------------------------------------------- table of blocks */

@@ -226,7 +226,7 @@ int vhdx_log_replay(struct lam_io *io, const struct vhdx_header *header,
     struct ring r = {
         .io = io,
         .header = header,
-        .budget = 4 * (uint64_t)header->log_length + ENTRY_MAX,
+        .budget = 2 * (uint64_t)header->log_length,
     };
     struct sequence s;
 
