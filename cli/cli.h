@@ -15,6 +15,7 @@ struct cli {
     const char *command;        /* as it was called, "./qemu-img info" */
     bool as_qemu;               /* print what the genuine tool prints, only */
     struct lam_keyring *keyring;    /* what --object has brought */
+    struct lam_throttles *throttles;
 };
 
 /* "PROGRAM: message\n" on stderr. */

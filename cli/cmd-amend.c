@@ -292,8 +292,7 @@ static int take_item(const struct keyval *item, struct lam_amend_options *o,
         return 0;
     }
     if (!strcmp(key, "backing_file") || !strcmp(key, "backing_fmt"))
-        return option_fail(err, ENOTSUP, "Cannot amend the backing file\n"
-                           "You can use 'qemu-img rebase' instead.");
+        return 0;               /* check_backing() */
     if (is_creation_option(key))
         return option_fail(err, EINVAL, "Invalid parameter '%s'\nThis option "
                            "is only supported for image creation", key);
@@ -324,6 +323,32 @@ static int take_items(const struct keyvals *list, bool luks, struct request *r,
     return rc;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return (!a && !b) || (a && b && !strcmp(a, b));
+}
+
+/* Both may be given if they are what the image has. */
+static int check_backing(struct lam_image *image, const struct keyvals *list,
+                         struct lam_error *err)
+{
+    const char *file = keyvals_get(list, "backing_file");
+    const char *format = keyvals_get(list, "backing_fmt");
+    struct lam_image_info *info;
+
+    if (!file && !format)
+        return 0;
+    int rc = lam_image_info(image, &info, err);
+    if (rc < 0)
+        return rc;
+    if (!same_text(file, info->backing_filename) ||
+        !same_text(format, info->backing_format))
+        rc = option_fail(err, ENOTSUP, "Cannot amend the backing file\n"
+                         "You can use 'qemu-img rebase' instead.");
+    lam_image_info_free(info);
+    return rc;
+}
+
 static int amend(const struct cli *cli, struct lam_image *image,
                  const struct amend_args *args, struct progress *progress,
                  struct lam_error *err)
@@ -337,6 +362,8 @@ static int amend(const struct cli *cli, struct lam_image *image,
         return option_fail(err, ENOTSUP, "Format driver '%s' does not support "
                            "option amendment", lam_image_format(image));
     int rc = take_items(&args->options, luks, &r, err);
+    if (rc == 0)
+        rc = check_backing(image, &args->options, err);
     r.image.progress = progress_update;
     r.image.progress_opaque = progress;
     r.keys.keyring = cli->keyring;

@@ -465,6 +465,7 @@ static int open_image(const struct cli *cli, const struct bench_args *args,
     o.format = args->source.format;
     o.cache = args->cache;
     o.keyring = cli->keyring;
+    o.throttles = cli->throttles;
     o.policy = args->source.untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     o.flags = (args->write ? LAM_OPEN_WRITE | LAM_OPEN_UNMAP : 0) |
               (args->source.force_share ? LAM_OPEN_FORCE_SHARE : 0) |

@@ -105,6 +105,7 @@ static int open_source(struct convert *c, const char *name,
         return source_open(c->cli, name, source, 0, image);
     options.format = source->format;
     options.keyring = c->cli->keyring;
+    options.throttles = c->cli->throttles;
     options.snapshot = c->args.snapshot;
     options.l2_cache_size = source->l2_cache_size;
     options.policy = source->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;

@@ -170,6 +170,7 @@ static int open_backing(const struct cli *cli, const struct create_args *args,
         return fail_text(cli, args, "no memory");
     options.format = format;
     options.keyring = cli->keyring;
+    options.throttles = cli->throttles;
     options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     int rc = lam_image_open(path, &options, out, &err);
     if (rc < 0)
@@ -307,6 +308,10 @@ static int run(const struct cli *cli, struct create_args *args)
     struct lam_error err = LAM_ERROR_INIT;
 
     if (create_format_check(args->format, &err) < 0) {
+        fail(cli, args, &err);
+        return 1;
+    }
+    if (lam_image_create_check(args->filename, &err) < 0) {
         fail(cli, args, &err);
         return 1;
     }

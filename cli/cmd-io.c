@@ -255,7 +255,7 @@ static int run_io(const struct cli *cli, int argc, char **argv)
     struct io_arguments args = { .spec = IO_OPEN_SPEC_INIT };
 
     args.spec.discard = true;
-    args.spec.keyring = cli->keyring;
+    args.spec.cli = cli;
     args.commands = calloc((size_t)argc, sizeof *args.commands);
     if (!args.commands) {
         cli_error(cli, "no memory for the commands");

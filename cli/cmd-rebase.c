@@ -92,6 +92,7 @@ static void set_options(const struct cli *cli, const struct rebase_args *args,
     o->unsafe = args->unsafe;
     o->compress = args->compress;
     o->open.keyring = cli->keyring;
+    o->open.throttles = cli->throttles;
     o->open.policy = args->job.source.untrusted ? LAM_POLICY_NONE
                                             : LAM_POLICY_TRUST;
     if (args->share)

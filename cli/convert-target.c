@@ -266,6 +266,7 @@ static int open_image(const struct cli *cli, const struct convert_args *args,
     if (args->no_sync && args->cache == LAM_CACHE_WRITEBACK)
         options.cache = LAM_CACHE_UNSAFE;
     options.keyring = cli->keyring;
+    options.throttles = cli->throttles;
     options.key_secret = target->create.encryption.key_secret;
     options.l2_cache_size = TARGET_L2_CACHE;
     options.policy = args->source.untrusted ? LAM_POLICY_NONE
@@ -279,6 +280,7 @@ static int open_image(const struct cli *cli, const struct convert_args *args,
     /* A mounted volume is refused; qemu-img writes to it. */
     if (!cli->as_qemu && !args->force)
         options.flags |= LAM_OPEN_EXCLUSIVE;
+    warn_name(cli, args->target, args->target_image_opts);
     int rc = lam_image_open(args->target, &options, &target->image, &err);
     if (rc < 0)
         cli_report(cli, &err);
@@ -329,7 +331,17 @@ int convert_target_open(const struct cli *cli, const struct convert_args *args,
         return rc;
     if (args->no_create)
         return open_image(cli, args, target, FOR_WRITING);
+    rc = lam_image_create_check(args->target, &err);
+    if (rc < 0) {
+        cli_report(cli, &err);
+        return rc;
+    }
     rc = lam_image_create(args->target, &target->create, &err);
+    /* qemu-img makes the image and fails when it opens it; we do neither. */
+    if (rc < 0 && !strncmp(err.message, "Could not open backing file", 27)) {
+        cli_error(cli, "Could not open '%s': %s", args->target, err.message);
+        return rc;
+    }
     if (rc < 0) {
         cannot_make(cli, args, err.message);
         return rc;

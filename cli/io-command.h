@@ -29,7 +29,7 @@ struct io_open_spec {
     bool native_aio;            /* asked for: needs a direct cache mode */
     bool discard;
     enum lam_cache_mode cache;
-    const struct lam_keyring *keyring;  /* borrowed */
+    const struct cli *cli;      /* borrowed: objects, and who warns */
 };
 
 #define IO_OPEN_SPEC_INIT { NULL, NULL, NULL, false, false, false, false,   \

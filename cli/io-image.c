@@ -17,7 +17,8 @@ default_options(const struct io_open_spec *spec)
 {
     struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
 
-    options.keyring = spec->keyring;
+    options.keyring = spec->cli->keyring;
+    options.throttles = spec->cli->throttles;
     options.policy = LAM_POLICY_TRUST;
     return options;
 }
@@ -138,13 +139,16 @@ static int open_spec(const struct io_open_spec *spec, struct lam_image **out,
     options.flags = (spec->read_only ? 0 : LAM_OPEN_WRITE) |
                     (spec->force_share ? LAM_OPEN_FORCE_SHARE : 0) |
                     (spec->discard ? LAM_OPEN_UNMAP : 0);
-    if (!spec->options)
+    if (!spec->options) {
+        warn_name(spec->cli, spec->name, false);
         return lam_image_open(spec->name, &options, out, err);
+    }
 
     char *joined = join_options(spec->options, spec->name);
     if (!joined)
         return option_fail(err, ENOMEM, "no memory for the options");
     options.flags |= LAM_OPEN_IMAGE_OPTS;
+    warn_name(spec->cli, joined, true);
     int rc = lam_image_open(joined, &options, out, err);
     free(joined);
     return rc;

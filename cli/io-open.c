@@ -62,7 +62,7 @@ int io_cmd_open(struct io_session *session, const struct io_command *command,
     int letter, rc = 0;
 
     spec.discard = true;
-    spec.keyring = session->cli->keyring;
+    spec.cli = session->cli;
     while (rc == 0 &&
            (letter = getopt(argc, argv, "rsCnkUt:d:i:o:")) != -1)
         rc = letter == '?' ? io_usage(command)

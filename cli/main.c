@@ -131,9 +131,10 @@ int main(int argc, char **argv)
     raise_file_limit();
     const char *slash = strrchr(argv[0], '/');
     const char *name = slash ? slash + 1 : argv[0];
-    struct cli cli = { "lamella", argv[0], false, NULL };
+    struct cli cli = { .program = "lamella", .command = argv[0] };
 
-    if (lam_keyring_new(&cli.keyring, NULL) < 0) {
+    if (lam_keyring_new(&cli.keyring, NULL) < 0 ||
+        lam_throttles_new(&cli.throttles, NULL) < 0) {
         cli_error(&cli, "no memory");
         return 1;
     }
@@ -147,5 +148,6 @@ int main(int argc, char **argv)
     int status = !strcmp(name, "qemu-io") ? command_io.run(&cli, argc, argv)
                                           : run_main(&cli, argc, argv);
     lam_keyring_free(cli.keyring);
+    lam_throttles_free(cli.throttles);
     return status;
 }

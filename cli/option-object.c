@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * option-object.c - --object: secrets, by which encrypted images are opened.
+ * option-object.c - --object: secrets, by which encrypted images are opened,
+ * and groups that share limits.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -86,9 +87,11 @@ static int add_object(const struct cli *cli, const struct keyvals *kv,
         return option_fail(err, EINVAL, "Parameter 'qom-type' is missing");
     if (!strcmp(type, "secret"))
         return add_secret(cli, kv, err);
+    if (!strcmp(type, "throttle-group"))
+        return throttle_option(cli, kv, err);
     if (is_known(type))
         return option_fail(err, ENOTSUP, "--object %s: not available yet; "
-                           "'secret' is", type);
+                           "'secret' and 'throttle-group' are", type);
     return option_fail(err, EINVAL, "Parameter 'qom-type' does not accept "
                        "value '%s'", type);
 }

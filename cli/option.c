@@ -281,6 +281,7 @@ int source_open(const struct cli *cli, const char *name,
 
     open_options.format = options->format;
     open_options.keyring = cli->keyring;
+    open_options.throttles = cli->throttles;
     open_options.policy = options->untrusted ? LAM_POLICY_NONE
                                              : LAM_POLICY_TRUST;
     open_options.flags = flags;
@@ -295,6 +296,7 @@ int source_open(const struct cli *cli, const char *name,
         cli_error(cli, "Invalid source cache option: %s", options->cache);
         return -EINVAL;
     }
+    warn_name(cli, name, options->image_opts);
     int rc = lam_image_open(name, &open_options, out, &err);
     if (rc < 0)
         cli_report(cli, &err);
