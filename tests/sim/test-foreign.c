@@ -5,9 +5,12 @@
  * Sectors here and there, in blocks that are there and in new ones, with
  * flushes between.  After each event the power fails: the image opens, each
  * sector holds what it had at some moment since the last flush that had ended,
- * what was never written is zero, and writing goes on.
+ * what was never written is zero, and writing goes on.  And threads that write
+ * into the same new blocks.
  */
 #include "sim.h"
+
+#include <pthread.h>
 
 #include "format/vpc/footer.h"
 
@@ -310,9 +313,66 @@ static void test_power_cuts(void **state)
         }
 }
 
+/* ---------------------------------------------------------------- threads */
+
+enum { THREADS = 4 };
+
+struct writer {
+    const struct run *run;
+    struct lam_image *image;
+    unsigned first;             /* every fourth place from here on is its own */
+};
+
+static void *write_own(void *opaque)
+{
+    const struct writer *w = opaque;
+
+    for (unsigned place = w->first; place < PLACES; place += THREADS) {
+        put(w->run, w->image, place, 100 + place);
+        if (place % 7 == 0)
+            assert_int_equal(lam_image_flush(w->image, NULL), 0);
+    }
+    return NULL;
+}
+
+static void write_at_once(struct run *r)
+{
+    struct writer writers[THREADS];
+    pthread_t threads[THREADS];
+
+    assert_int_equal(lam_io_memory_new(NULL, 0, &r->inner, NULL), 0);
+    r->kind->create(r->inner, r->kind);
+    struct lam_io *copy = sim_copy(r->inner);
+    struct lam_image *image = open_on(r, copy, "new");
+    for (unsigned i = 0; i < THREADS; i++) {
+        writers[i] = (struct writer){ r, image, i };
+        assert_int_equal(pthread_create(&threads[i], NULL, write_own,
+                                        &writers[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (unsigned place = 0; place < PLACES; place++)
+        assert_int_equal(get(r, image, place, "threads"), 100 + place);
+    assert_int_equal(lam_image_close(image, NULL), 0);
+    lam_io_close(r->inner);
+}
+
+/* The four places of a block are each another thread's. */
+static void test_threads(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < LAM_ARRAY_SIZE(kinds); k++)
+        for (unsigned turn = 0; turn < 20; turn++) {
+            struct run r = { .kind = &kinds[k], .seed = turn };
+            if (format_find(r.kind->format))
+                write_at_once(&r);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_power_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
