@@ -175,9 +175,9 @@ static int look_at_backing(const char *path, const struct format_ops *ops,
     o.format = options->backing_format;
     o.keyring = options->encryption.keyring;
     o.policy = options->policy;
-    int rc = lam_image_open(name, &o, &backing, err);
+    int rc = image_open(name, &o, &backing, err);
     if (rc < 0)
-        return rc;
+        return lam_error_prefix(err, rc, "Could not open backing file");
     rc = check_not_below(path, backing, err);
     if (rc == 0)
         rc = note_below(c, ops, backing, err);
