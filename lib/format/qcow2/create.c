@@ -45,60 +45,75 @@ struct layout {
 
 /* ----------------------------------------------------------------- options */
 
-int qcow2_check_widths(const struct lam_create_options *o,
-                       struct lam_error *err)
+/* A message for what only version 3 has. */
+static int need_version_3(const struct lam_create_options *o, bool used,
+                          const char *what, struct lam_error *err)
 {
-    if (o->version < 2 || o->version > 3)
-        return lam_fail(err, EINVAL, "Unsupported qcow2 version %u (limits: 2 "
-                        "and 3)", o->version);
+    if (!used || o->version >= 3)
+        return 0;
+    return lam_fail(err, EINVAL, "%s above (use version=v3 or greater)", what);
+}
+
+static int check_clusters(const struct lam_create_options *o,
+                          struct lam_error *err)
+{
     if (!is_power_of_two(o->cluster_size) || o->cluster_size < 512 ||
         o->cluster_size > 2 * LAM_MIB)
         return lam_fail(err, EINVAL, "Cluster size must be a power of two "
                         "between 512 and 2048k");
-    if (!is_power_of_two(o->refcount_bits) || o->refcount_bits > 64)
-        return lam_fail(err, EINVAL, "Refcount width must be a power of two "
-                        "and may not exceed 64 bits");
-    if (o->compression_type > QCOW2_ZSTD)
-        return lam_fail(err, EINVAL, "Unknown compression type %u (limit: %d)",
-                        o->compression_type, QCOW2_ZSTD);
     if (o->extended_l2 && o->cluster_size < 16384)
         return lam_fail(err, EINVAL, "Extended L2 entries are only supported "
                         "with cluster sizes of at least 16384 bytes");
     return 0;
 }
 
-static int check_version_2(const struct lam_create_options *o,
+static int check_refcounts(const struct lam_create_options *o,
                            struct lam_error *err)
 {
-    const char *what = o->refcount_bits != 16
-                           ? "Different refcount widths than 16 bits require"
-                     : o->lazy_refcounts ? "Lazy refcounts only supported with"
-                     : o->data_file
-                           ? "External data files are only supported with"
-                     : o->extended_l2
-                           ? "Extended L2 entries are only supported with"
-                     : o->compression_type
-                           ? "Non-zlib compression type is only supported with"
-                     : NULL;
-
-    if (o->version >= 3 || !what)
-        return 0;
-    return lam_fail(err, EINVAL, "%s compatibility level 1.1 %s above (use "
-                    "version=v3 or greater)", what,
-                    o->refcount_bits != 16 ? "or" : "and");
+    if (!is_power_of_two(o->refcount_bits) || o->refcount_bits > 64)
+        return lam_fail(err, EINVAL, "Refcount width must be a power of two "
+                        "and may not exceed 64 bits");
+    return 0;
 }
 
-static int check_files(const struct lam_create_options *o,
-                       const struct lam_io *data, struct lam_error *err)
+int qcow2_check_widths(const struct lam_create_options *o,
+                       struct lam_error *err)
+{
+    int rc = check_clusters(o, err);
+
+    return rc < 0 ? rc : check_refcounts(o, err);
+}
+
+static int check_compression(const struct lam_create_options *o,
+                             struct lam_error *err)
+{
+    if (o->compression_type > QCOW2_ZSTD)
+        return lam_fail(err, EINVAL, "Unknown compression type %u (limit: %d)",
+                        o->compression_type, QCOW2_ZSTD);
+    return need_version_3(o, o->compression_type, "Non-zlib compression type "
+                          "is only supported with compatibility level 1.1 and",
+                          err);
+}
+
+static int check_data_file(const struct lam_create_options *o,
+                           const struct lam_io *data, struct lam_error *err)
 {
     if (o->data_file_raw && !o->data_file)
         return lam_fail(err, EINVAL, "data-file-raw requires data-file");
     if (o->data_file_raw && o->backing_file)
         return lam_fail(err, EINVAL, "Backing file and data-file-raw cannot be "
                         "used at the same time");
-    if (o->data_file && !data)
+    int rc = need_version_3(o, o->data_file, "External data files are only "
+                            "supported with compatibility level 1.1 and", err);
+    if (rc == 0 && o->data_file && !data)
         return lam_fail(err, EINVAL, "The external data file '%s' is not open",
                         o->data_file);
+    return rc;
+}
+
+static int check_backing(const struct lam_create_options *o,
+                         struct lam_error *err)
+{
     if (o->backing_file && strlen(o->backing_file) > QCOW2_MAX_BACKING_NAME)
         return lam_fail(err, EINVAL, "Backing file name too long: %zu bytes "
                         "(limit: %d)", strlen(o->backing_file),
@@ -112,6 +127,34 @@ static int check_files(const struct lam_create_options *o,
         return lam_fail(err, EINVAL, "Backing file and preallocation can only "
                         "be used at the same time if extended_l2 is on");
     return 0;
+}
+
+/* In the order in which the genuine tool looks at them: of several mistakes it
+ * names the same one. */
+static int check_options(const struct lam_create_options *o,
+                         const struct lam_io *data, struct lam_error *err)
+{
+    if (o->version < 2 || o->version > 3)
+        return lam_fail(err, EINVAL, "Unsupported qcow2 version %u (limits: 2 "
+                        "and 3)", o->version);
+    int rc = need_version_3(o, o->extended_l2, "Extended L2 entries are only "
+                            "supported with compatibility level 1.1 and", err);
+    if (rc == 0)
+        rc = check_clusters(o, err);
+    if (rc == 0)
+        rc = check_backing(o, err);
+    if (rc == 0)
+        rc = need_version_3(o, o->lazy_refcounts, "Lazy refcounts only "
+                            "supported with compatibility level 1.1 and", err);
+    if (rc == 0)
+        rc = check_refcounts(o, err);
+    if (rc == 0)
+        rc = need_version_3(o, o->refcount_bits != 16, "Different refcount "
+                            "widths than 16 bits require compatibility level "
+                            "1.1 or", err);
+    if (rc == 0)
+        rc = check_data_file(o, data, err);
+    return rc < 0 ? rc : check_compression(o, err);
 }
 
 static int plan_encryption(const struct lam_create_options *o,
@@ -462,14 +505,10 @@ int qcow2_create(struct lam_io *io, struct lam_io *data,
                  struct lam_error *err)
 {
     struct layout l = { 0 };
-    int rc = qcow2_check_widths(options, err);
 
     if (!options->data_file)
         data = NULL;
-    if (rc == 0)
-        rc = check_version_2(options, err);
-    if (rc == 0)
-        rc = check_files(options, data, err);
+    int rc = check_options(options, data, err);
     if (rc == 0)
         rc = check_size(options, &l, err);
     if (rc == 0)
