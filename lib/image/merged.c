@@ -2,9 +2,8 @@
 /*
  * merged.c - one map for many layers that nobody writes to.
  *
- * The disk is divided into regions, about what an L2 table covers.  A region's
- * map is an array of packed extents; the end of one is the start of the next.
- * Who needs a region that is not there builds it, holding no lock, while others
+ * The disk is divided into regions, about what an L2 table covers, each with a
+ * map of its own (packed.h).  Who needs a region that is not there builds it, holding no lock, while others
  * who need it wait; whoever finds it copies what he wants under the shared
  * lock.  A clock chooses what goes when the budget is used up.
  */
@@ -14,24 +13,13 @@
 
 #include "base/cleanup.h"
 #include "image/descent.h"
+#include "image/packed.h"
 
-/* Offsets in a region count in sectors: no format has a smaller unit. */
-enum { SECTOR_BITS = 9, BUCKETS_MIN = 64 };
+enum { BUCKETS_MIN = 64 };
 
 static const uint64_t REGION_MIN = LAM_MIB, REGION_MAX = 512 * LAM_MIB;
 /* Entries of a slice that an L2 cache would load on its own. */
 static const uint64_t SMALL_SLICE = 512;
-
-struct packed {
-    uint32_t start;             /* sectors from the region's start */
-    uint16_t depth;
-    uint8_t state_flags;        /* state in the upper three bits */
-    uint8_t sectors_high;       /* of a compressed payload */
-    uint64_t host;              /* ... whose offset has 56 bits: the upper 8
-                                   are the lower ones of its sectors */
-};
-
-_Static_assert(sizeof(struct packed) == 16, "a packed extent has 16 bytes");
 
 enum region_state { REGION_BUILDING, REGION_READY };
 
@@ -42,8 +30,7 @@ struct region {
     bool reserved;
     size_t slot;
     struct region *next;        /* in its bucket */
-    uint32_t count;
-    struct packed *items;
+    struct packed_map map;
 };
 
 struct merged {
@@ -61,68 +48,6 @@ struct merged {
     pthread_mutex_t build_lock; /* innermost */
     pthread_cond_t end_of_build;
 };
-
-/* ------------------------------------------------------------------ packing */
-
-static const uint64_t HOST56 = (UINT64_C(1) << 56) - 1;
-
-static uint32_t payload_sectors(const struct lam_extent *e)
-{
-    return (uint32_t)((e->host_length + (e->host_offset & 511)) >> SECTOR_BITS);
-}
-
-/* False for what no honest image has: a payload that does not end with a
- * sector, or lies too far out. */
-static bool pack(const struct lam_extent *e, uint64_t region_start,
-                 struct packed *out)
-{
-    *out = (struct packed){
-        .start = (uint32_t)((e->offset - region_start) >> SECTOR_BITS),
-        .depth = e->depth,
-        .state_flags = (uint8_t)(e->state << 5 | (e->flags & 31)),
-        .host = e->host_offset,
-    };
-    if (e->flags > 31 || !is_aligned(e->offset, 1 << SECTOR_BITS))
-        return false;
-    if (e->state != LAM_EXTENT_COMPRESSED)
-        return true;
-    uint32_t sectors = payload_sectors(e);
-    if (e->host_offset > HOST56 || sectors > UINT16_MAX ||
-        ((e->host_offset + e->host_length) & 511))
-        return false;
-    out->host |= (uint64_t)(sectors & 255) << 56;
-    out->sectors_high = (uint8_t)(sectors >> 8);
-    return true;
-}
-
-static bool has_host(const struct lam_extent *e)
-{
-    return e->state == LAM_EXTENT_DATA || (e->flags & LAM_EXTENT_HAS_HOST);
-}
-
-/* The part of @p in @r, where @p begins at @start. */
-static struct lam_extent unpack(const struct packed *p, uint64_t start,
-                                struct range r, unsigned depth)
-{
-    struct lam_extent e = {
-        .offset = r.offset,
-        .length = r.length,
-        .host_offset = p->host,
-        .depth = (uint16_t)(p->depth + depth),
-        .state = p->state_flags >> 5,
-        .flags = p->state_flags & 31,
-    };
-
-    if (e.state == LAM_EXTENT_COMPRESSED) {
-        uint64_t sectors = p->host >> 56 | (uint64_t)p->sectors_high << 8;
-        e.host_offset = p->host & HOST56;
-        e.host_length = (uint32_t)((sectors << SECTOR_BITS) -
-                                   (e.host_offset & 511));
-    } else if (has_host(&e)) {
-        e.host_offset += r.offset - start;
-    }
-    return e;
-}
 
 /* -------------------------------------------------------------- the regions */
 
@@ -142,7 +67,7 @@ int merged_new(struct merged **out, struct lam_error *err)
 
 static void region_free(struct region *r)
 {
-    free(r->items);
+    packed_deinit(&r->map);
     free(r);
 }
 
@@ -218,7 +143,7 @@ static unsigned choose_region_bits(const struct merged *m,
         }
     }
     uint64_t region = largest * (largest / 8);
-    if (top->size / smallest > m->budget / sizeof(struct packed))
+    if (top->size / smallest > m->budget / PACKED_BYTES)
         region = min_u64(region, SMALL_SLICE * largest);
     region = max_u64(min_u64(region, REGION_MAX), REGION_MIN);
     while (UINT64_C(2) << bits <= region)
@@ -263,7 +188,7 @@ static void unlink_region(struct merged *m, struct region *r)
 
 static uint64_t bytes_of(const struct region *r)
 {
-    return sizeof *r + r->count * sizeof *r->items;
+    return sizeof *r + packed_bytes(&r->map);
 }
 
 static void evict(struct merged *m, struct region *r)
@@ -336,44 +261,13 @@ static int ask_layers(struct merged *m, struct lam_image *layer, struct range r,
     return rc < 0 ? rc : descent_end(d, nb_layers - 1, err);
 }
 
-static bool goes_on(const struct lam_extent *last, const struct lam_extent *e)
-{
-    return last->state == e->state && last->depth == e->depth &&
-           last->flags == e->flags && e->state != LAM_EXTENT_COMPRESSED &&
-           (!has_host(e) ||
-            last->host_offset + last->length == e->host_offset);
-}
-
-/* -ERANGE: something cannot be packed. */
-static int pack_all(const struct finds *finds, uint64_t start, struct region *r)
-{
-    size_t count = 0;
-
-    r->items = malloc(max_u64(finds->count, 1) * sizeof *r->items);
-    if (!r->items)
-        return -ENOMEM;
-    for (size_t i = 0; i < finds->count; i++) {
-        if (i && goes_on(&finds->items[i - 1], &finds->items[i]))
-            continue;
-        if (!pack(&finds->items[i], start, &r->items[count++]))
-            return -ERANGE;
-    }
-    r->count = (uint32_t)count;
-    struct packed *fit = realloc(r->items, max_u64(count, 1) * sizeof *fit);
-    r->items = fit ? fit : r->items;
-    return 0;
-}
-
 static int build(struct merged *m, struct lam_image *layer, struct region *r)
 {
     struct descent d lam_cleanup(descent_deinit) = DESCENT_INIT;
-    uint64_t start = r->number << m->region_bits;
-    int rc = ask_layers(m, layer, range_make(start,
-                                             UINT64_C(1) << m->region_bits),
-                        &d, NULL);
+    int rc = ask_layers(m, layer, r->map.region, &d, NULL);
 
     r->reserved = d.reserved;
-    return rc < 0 ? rc : pack_all(&d.finds, start, r);
+    return rc < 0 ? rc : packed_build(&r->map, d.finds.items, d.finds.count);
 }
 
 /* The end of a build: into the cache, or nowhere. */
@@ -415,6 +309,8 @@ static int claim(struct merged *m, uint64_t number, struct region **out)
         return -ENOMEM;
     }
     r->number = number;
+    r->map.region = range_make(number << m->region_bits,
+                               UINT64_C(1) << m->region_bits);
     r->used = true;
     r->next = m->buckets[bucket_of(m, number)];
     m->buckets[bucket_of(m, number)] = r;
@@ -449,44 +345,6 @@ static int provide(struct merged *m, struct lam_image *layer, uint64_t number)
 
 /* ------------------------------------------------------------------- asking */
 
-/* The last item that starts at or before @sector; there is one. */
-static size_t find_item(const struct region *r, uint32_t sector)
-{
-    size_t low = 0, high = r->count;
-
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (r->items[middle].start <= sector)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static int copy_items(const struct merged *m, const struct region *r,
-                      struct range wanted, unsigned depth,
-                      struct lam_extents *out, struct lam_error *err)
-{
-    uint64_t start = r->number << m->region_bits;
-    uint64_t region_end = start + (UINT64_C(1) << m->region_bits);
-    size_t i = find_item(r, (uint32_t)((wanted.offset - start) >> SECTOR_BITS));
-    int rc = 0;
-
-    for (; i < r->count && rc == 0; i++) {
-        uint64_t at = start + ((uint64_t)r->items[i].start << SECTOR_BITS);
-        uint64_t end = i + 1 < r->count
-            ? start + ((uint64_t)r->items[i + 1].start << SECTOR_BITS)
-            : region_end;
-        struct range part = range_intersect(range_make(at, end - at), wanted);
-        if (!part.length)
-            break;
-        struct lam_extent e = unpack(&r->items[i], at, part, depth);
-        rc = extents_append(out, &e, err);
-    }
-    return rc;
-}
-
 /* 1: it was there, and @out has it.  0: it is not there. */
 static int map_cached(struct merged *m, uint64_t number, struct range wanted,
                       unsigned depth, struct lam_extents *out, bool *reserved,
@@ -501,7 +359,7 @@ static int map_cached(struct merged *m, uint64_t number, struct range wanted,
     if (!atomic_load_explicit(&r->used, memory_order_relaxed))
         atomic_store_explicit(&r->used, true, memory_order_relaxed);
     *reserved |= r->reserved;
-    int rc = copy_items(m, r, wanted, depth, out, err);
+    int rc = packed_copy(&r->map, wanted, depth, out, err);
     return rc < 0 ? rc : 1;
 }
 
