@@ -54,6 +54,8 @@ VARIES = [
     (r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d', 'DATE'),
     (r'"date-(n?sec)": \d+', r'"date-\1": 0'),
     (r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', 'UUID'),
+    (r'("(?:parent-)?cid"): (?!4294967295)\d+', r'\1: 0'),
+    (r'( (?:parent )?cid): (?!4294967295)\d+', r'\1: 0'),
     (r'disk size: .*', 'disk size: N'),
     (r'"actual-size": \d+', '"actual-size": 0'),
     (r'(?m)^(.*), \d+ ops; .*', r'\1, TIME'),
@@ -203,7 +205,7 @@ def difference(line, texts, ours, stage, rooms):
             return '%s\n=== genuine: %s\n=== ours: %s' % (
                 shlex.join(words), a, b)
     layout = len(commands) == 1 and commands[0][:1] == ['create'] \
-        and 'luks' not in line
+        and not {'luks', 'vmdk'} & set(line.split())
     return compare_files(texts.img[0], stage, rooms, layout)
 
 

@@ -335,7 +335,7 @@ int vmdk_descriptor_parse(const char *text, size_t length, bool embedded,
         .room = embedded ? length : 0,
     };
     if (!vmdk_is_descriptor(text, span_length(rest)))
-        return lam_fail(err, EINVAL, "Image not in VMDK format");
+        return lam_fail(err, EINVAL, "invalid VMDK image descriptor");
     while (next_line(&rest, &line)) {
         int rc = parse_line(&p, line, err);
         if (rc < 0)
