@@ -111,6 +111,8 @@ static void take_tables(struct look *l)
     uint64_t bytes = t->table_entries * t->layout->entry_bytes;
     char text[128];
 
+    if (t->is_two_level && t->table_offset >= t->data_start)
+        take(l, t->table_offset, bytes, false);
     for (uint64_t i = 0; i < t->nb_l1; i++) {
         if (!t->l1[i])
             continue;
@@ -129,6 +131,9 @@ static void count_leaks(struct look *l)
     char text[128];
     uint64_t leaked = 0;
 
+    if (l->t->layout->leaks_at_end)
+        l->first = max_u64(l->first, div_up(l->out->image_end_offset -
+                                            l->t->align_base, l->t->cluster));
     for (uint64_t i = l->first; i < l->nb_places; i++)
         leaked += !(l->used[i / 8] & 1 << i % 8);
     if (!leaked)
@@ -158,7 +163,8 @@ int tables_check(struct tables *t, lam_finding_fn *finding, void *opaque,
                         " clusters", l.nb_places);
     l.used = used;
     out->total_clusters = tables_clusters(t);
-    out->image_end_offset = min_u64(t->data_start, l.length);
+    out->image_end_offset = max_u64(out->image_end_offset,
+                                    min_u64(t->data_start, l.length));
     take_tables(&l);
     rc = look_at_all(&l, err);
     if (rc == 0 && !t->layout->ignores_leaks)

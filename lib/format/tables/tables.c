@@ -5,6 +5,7 @@
 #include "format/tables/tables.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -64,6 +65,25 @@ static int check_l1_entry(const struct tables *t, uint64_t i, uint64_t length,
                     t->layout->name, i, bytes, t->l1[i], t->data_start, length);
 }
 
+static int read_l1(struct tables *t, uint64_t first, uint64_t length,
+                   struct lam_error *err)
+{
+    unsigned entry = t->layout->entry_bytes;
+    uint64_t bytes = (t->nb_l1 - first) * entry;
+    lam_autofree uint8_t *raw = malloc(bytes + 1);
+
+    if (!raw)
+        return lam_fail(err, ENOMEM, "no memory for an L1 table of %" PRIu64
+                        " bytes", bytes);
+    int rc = !bytes ? 0 : lam_io_read(t->io, raw, bytes, t->table_offset +
+                                      first * entry, err);
+    for (uint64_t i = first; i < t->nb_l1 && rc == 0; i++) {
+        t->l1[i] = tables_raw(t, raw + (i - first) * entry);
+        rc = check_l1_entry(t, i, length, err);
+    }
+    return rc;
+}
+
 static int load_l1(struct tables *t, uint64_t length, struct lam_error *err)
 {
     uint64_t bytes = t->nb_l1 * t->layout->entry_bytes;
@@ -76,16 +96,10 @@ static int load_l1(struct tables *t, uint64_t length, struct lam_error *err)
         return rc;
     t->l1 = calloc(t->nb_l1 + 1, sizeof *t->l1);
     t->l1_dirty = calloc(t->nb_l1 + 1, sizeof *t->l1_dirty);
-    lam_autofree uint8_t *raw = malloc(bytes + 1);
-    if (!t->l1 || !t->l1_dirty || !raw)
+    if (!t->l1 || !t->l1_dirty)
         return lam_fail(err, ENOMEM, "no memory for an L1 table of %" PRIu64
                         " bytes", bytes);
-    rc = bytes ? lam_io_read(t->io, raw, bytes, t->table_offset, err) : 0;
-    for (uint64_t i = 0; i < t->nb_l1 && rc == 0; i++) {
-        t->l1[i] = tables_raw(t, raw + i * t->layout->entry_bytes);
-        rc = check_l1_entry(t, i, length, err);
-    }
-    return rc;
+    return read_l1(t, 0, length, err);
 }
 
 static int plan_pages(struct tables *t, struct lam_error *err)
@@ -137,6 +151,59 @@ int tables_init(struct tables *t, struct lam_error *err)
                       err);
 }
 
+/* Larger copies of what counts tables; those of @from stay its own. */
+static int copy_larger(struct tables *to, const struct tables *from,
+                       struct lam_error *err)
+{
+    int rc = plan_pages(to, err);
+
+    if (rc < 0)
+        return rc;
+    to->l1 = calloc(to->nb_l1 + 1, sizeof *to->l1);
+    to->l1_dirty = calloc(to->nb_l1 + 1, sizeof *to->l1_dirty);
+    if (!to->l1 || !to->l1_dirty)
+        return lam_fail(err, ENOMEM, "no memory for an L1 table");
+    memcpy(to->pages, from->pages, from->nb_pages * sizeof *to->pages);
+    memcpy(to->l1, from->l1, from->nb_l1 * sizeof *to->l1);
+    memcpy(to->l1_dirty, from->l1_dirty, from->nb_l1 * sizeof *to->l1_dirty);
+    return 0;
+}
+
+static void free_arrays(struct tables *t)
+{
+    free(t->pages);
+    free(t->l1);
+    free(t->l1_dirty);
+}
+
+int tables_grow(struct tables *t, uint64_t size, struct lam_error *err)
+{
+    struct tables larger = {
+        .layout = t->layout, .io = t->io, .size = size, .cluster = t->cluster,
+        .is_two_level = true, .table_entries = t->table_entries,
+        .table_offset = t->table_offset, .data_start = t->data_start,
+    };
+
+    LAM_LOCKED(&t->flush_lock);
+    pthread_rwlock_wrlock(&t->lock);
+    int rc = copy_larger(&larger, t, err);
+    if (rc == 0)
+        rc = read_l1(&larger, t->nb_l1, t->io->size, err);
+    if (rc == 0) {
+        struct tables old = *t;
+        t->pages = larger.pages;
+        t->l1 = larger.l1;
+        t->l1_dirty = larger.l1_dirty;
+        t->nb_pages = larger.nb_pages;
+        t->nb_l1 = larger.nb_l1;
+        t->size = size;
+        larger = old;
+    }
+    pthread_rwlock_unlock(&t->lock);
+    free_arrays(&larger);
+    return rc;
+}
+
 static void page_free(struct page *page)
 {
     if (page)
@@ -148,9 +215,7 @@ void tables_deinit(struct tables *t)
 {
     for (uint64_t i = 0; t->pages && i < t->nb_pages; i++)
         page_free(t->pages[i]);
-    free(t->pages);
-    free(t->l1);
-    free(t->l1_dirty);
+    free_arrays(t);
     pthread_rwlock_destroy(&t->lock);
     pthread_mutex_destroy(&t->flush_lock);
     pthread_mutex_destroy(&t->alloc_lock);
@@ -367,6 +432,10 @@ int tables_allocate(struct tables *t, uint64_t bytes, bool aligned,
     if (bytes > INT64_MAX - place)
         return lam_fail(err, EFBIG, "%s: no room behind host offset %" PRIu64,
                         t->layout->name, place);
+    if (t->host_limit && place + bytes > t->host_limit)
+        return lam_fail(err, EFBIG, "%s: host offset %" PRIu64 " (limit of the "
+                        "format: %" PRIu64 ")", t->layout->name, place + bytes,
+                        t->host_limit);
     if (!t->io->limits.can_grow && place + bytes > t->io->size)
         return lam_fail(err, ENOSPC, "%s: no room for %" PRIu64 " bytes at host"
                         " offset %" PRIu64 ", the device ends at %" PRIu64,

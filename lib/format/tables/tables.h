@@ -41,6 +41,7 @@ struct tables_layout {
     bool has_zero;              /* there is an entry that says zero */
     bool holes_fragment;        /* check: a gap between clusters counts */
     bool ignores_leaks;         /* check: space that nobody uses is no matter */
+    bool leaks_at_end;          /* check: only behind the last cluster it is */
     uint64_t absent, zero;      /* those entries */
     struct entry (*decode)(const struct tables *t, uint64_t raw);
     /* Of a cluster at @host, where one may begin. */
@@ -66,6 +67,7 @@ struct tables {
     uint64_t cluster;           /* bytes; a multiple of 512 */
     uint64_t data_start;        /* host; in front of it no data can lie */
     uint64_t align_base;        /* clusters begin at multiples from here */
+    uint64_t host_limit;        /* entries reach no further; 0: no limit */
     bool is_two_level;
     uint64_t table_offset;      /* host; of the only or first-level table */
     uint64_t table_entries;     /* two levels: of a second-level table */
@@ -97,6 +99,13 @@ struct tables {
  * caller frees with tables_deinit() also after a failure. */
 int tables_init(struct tables *t, struct lam_error *err);
 void tables_deinit(struct tables *t);
+
+/* A larger disk from now on; two levels only, and the caller sees to the
+ * header.  No request may be under way behind the old end. */
+int tables_grow(struct tables *t, uint64_t size, struct lam_error *err);
+
+/* Claims the cluster at @offset whatever is stored for it. */
+void tables_claim(struct tables *t, uint64_t offset, struct claim *claim);
 
 /* Clusters of the disk. */
 uint64_t tables_clusters(const struct tables *t);

@@ -98,6 +98,21 @@ static int plan_until(struct tables *t, uint64_t offset, uint64_t length,
     return rc;
 }
 
+void tables_claim(struct tables *t, uint64_t offset, struct claim *claim)
+{
+    uint64_t start = offset - offset % t->cluster;
+    bool mine = false;
+
+    while (!mine) {
+        pthread_rwlock_rdlock(&t->lock);
+        claim->range = range_make(start, t->cluster);
+        mine = claim_try(&t->claims, claim);
+        pthread_rwlock_unlock(&t->lock);
+        if (!mine)
+            claim_wait(&t->claims, start);
+    }
+}
+
 /* Changed pages stay in memory until they are written. */
 static int make_room(struct tables *t, struct lam_error *err)
 {

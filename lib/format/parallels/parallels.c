@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * parallels.c - Parallels images: a header, a table of 4 bytes a cluster, and
+ * the clusters.
+ *
+ * Two magics.  Under the old one an entry counts sectors, under the new one
+ * clusters; 0 is absent in both.  While an image is being written to, the
+ * header says so.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "format/tables/tables.h"
+#include "format/values.h"
+
+enum {                          /* every field little-endian */
+    PH_MAGIC = 0,               /* 16 bytes */
+    PH_VERSION = 16,            /* u32  2 */
+    PH_HEADS = 20,              /* u32 */
+    PH_CYLINDERS = 24,          /* u32 */
+    PH_TRACKS = 28,             /* u32  sectors a cluster */
+    PH_ENTRIES = 32,            /* u32  of the table */
+    PH_SECTORS = 36,            /* u64  of the disk; u32 with the old magic */
+    PH_IN_USE = 44,             /* u32  PARALLELS_IN_USE while written to */
+    PH_DATA_OFFSET = 48,        /* u32  sectors; 0: behind the table */
+    PH_FLAGS = 52,              /* u32 */
+    PH_EXTENSION = 56,          /* u64  sectors; 0: none */
+    PH_BYTES = 64,
+};
+
+enum { HEADS = 16, SECTORS_PER_TRACK = 32, SECTOR = 512 };
+#define PARALLELS_IN_USE UINT32_C(0x746f6e59)
+static const char magic_old[] = "WithoutFreeSpace";
+static const char magic_new[] = "WithouFreSpacExt";
+static const uint64_t CLUSTER_MAX = LAM_GIB;
+static const uint64_t ENTRIES_MAX = UINT64_C(1) << 30;
+
+struct parallels {
+    struct tables t;            /* first: see tables.h */
+    bool counts_sectors;        /* the old magic */
+    uint64_t first_free;        /* new clusters are not in front of it */
+    bool in_use;                /* the header said so when it was opened */
+};
+
+static bool has_magic(const uint8_t *head, const char *magic)
+{
+    return !memcmp(head, magic, 16);
+}
+
+static int parallels_probe(const uint8_t *head, size_t length)
+{
+    return length >= PH_BYTES && le32_get(head + PH_VERSION) == 2 &&
+           (has_magic(head, magic_old) || has_magic(head, magic_new))
+        ? 100 : 0;
+}
+
+/* ------------------------------------------------------------ entries */
+
+static uint64_t unit_of(const struct tables *t)
+{
+    const struct parallels *p = (const struct parallels *)t;
+    return p->counts_sectors ? SECTOR : t->cluster;
+}
+
+static struct entry decode(const struct tables *t, uint64_t raw)
+{
+    return (struct entry){ .kind = raw ? ENTRY_DATA : ENTRY_ABSENT,
+                           .host = raw * unit_of(t) };
+}
+
+static uint64_t encode(const struct tables *t, uint64_t host)
+{
+    return host / unit_of(t);
+}
+
+static int mark(struct tables *t, uint32_t value, struct lam_error *err)
+{
+    uint8_t raw[4];
+
+    le32_put(raw, value);
+    int rc = lam_io_write(t->io, raw, sizeof raw, PH_IN_USE, err);
+    return rc < 0 ? rc : lam_io_flush(t->io, err);
+}
+
+static int begin_changes(struct tables *t, struct lam_error *err)
+{
+    return mark(t, PARALLELS_IN_USE, err);
+}
+
+static const struct tables_layout layout = {
+    .name = "parallels",
+    .entry_bytes = 4,
+    .leaks_at_end = true,
+    .decode = decode,
+    .encode = encode,
+    .begin_changes = begin_changes,
+};
+
+/* ------------------------------------------------------------ opening */
+
+static int check_header(struct parallels *p, const uint8_t *head,
+                        struct lam_error *err)
+{
+    struct tables *t = &p->t;
+    uint64_t entries = le32_get(head + PH_ENTRIES);
+    uint64_t sectors = le64_get(head + PH_SECTORS);
+    uint64_t data = le32_get(head + PH_DATA_OFFSET) * (uint64_t)SECTOR;
+    uint64_t behind = align_up(PH_BYTES + entries * 4, SECTOR);
+
+    if (!parallels_probe(head, PH_BYTES))
+        return lam_fail(err, EINVAL, "Image not in Parallels format");
+    p->counts_sectors = has_magic(head, magic_old);
+    if (p->counts_sectors)
+        sectors = (uint32_t)sectors;
+    t->cluster = le32_get(head + PH_TRACKS) * (uint64_t)SECTOR;
+    if (t->cluster == 0 || t->cluster > CLUSTER_MAX)
+        return lam_fail(err, EUCLEAN, "parallels: cluster of %" PRIu64 " bytes "
+                        "(limits: 512 and %" PRIu64 ")", t->cluster,
+                        CLUSTER_MAX);
+    if (entries > ENTRIES_MAX)
+        return lam_fail(err, EUCLEAN, "parallels: table of %" PRIu64 " entries "
+                        "(limit: %" PRIu64 ")", entries, ENTRIES_MAX);
+    if (sectors > entries * (t->cluster / SECTOR))
+        return lam_fail(err, EUCLEAN, "parallels: disk of %" PRIu64 " sectors, "
+                        "and %" PRIu64 " clusters of %" PRIu64 " bytes",
+                        sectors, entries, t->cluster);
+    if (data && data < PH_BYTES + entries * 4)
+        return lam_fail(err, EUCLEAN, "parallels: data offset %" PRIu64 " is "
+                        "inside the table, which ends at %" PRIu64, data,
+                        PH_BYTES + entries * 4);
+    t->size = sectors * SECTOR;
+    t->table_offset = PH_BYTES;
+    /* The genuine tool moves the data offset behind clusters that are there. */
+    t->data_start = PH_BYTES + entries * 4;
+    t->align_base = !p->counts_sectors ? 0 : data ? data : behind;
+    p->first_free = data ? data : behind;
+    t->host_limit = p->counts_sectors ? SECTOR * (uint64_t)UINT32_MAX
+                                      : t->cluster * UINT32_MAX;
+    p->in_use = le32_get(head + PH_IN_USE) == PARALLELS_IN_USE;
+    return 0;
+}
+
+static int check_use(const struct parallels *p, const uint8_t *head,
+                     const struct format_open *o, struct lam_error *err)
+{
+    if (!o->writable || o->for_check)
+        return 0;
+    if (p->in_use)
+        return lam_fail(err, EUCLEAN, "parallels: the image was not closed "
+                        "correctly: run a check that repairs it before "
+                        "writing");
+    if (le64_get(head + PH_EXTENSION))
+        return lam_fail(err, ENOTSUP, "parallels: the image has a format "
+                        "extension, and can be read only");
+    return 0;
+}
+
+static int read_header(struct parallels *p, const struct format_open *o,
+                       struct lam_error *err)
+{
+    uint8_t head[PH_BYTES];
+    uint64_t length;
+    int rc = lam_io_size(o->io, &length, err);
+
+    if (rc == 0 && length < PH_BYTES)
+        rc = lam_fail(err, EINVAL, "parallels: file length %" PRIu64 " (a "
+                      "header takes %d)", length, PH_BYTES);
+    if (rc == 0)
+        rc = lam_io_read(o->io, head, sizeof head, 0, err);
+    if (rc == 0)
+        rc = check_header(p, head, err);
+    return rc < 0 ? rc : check_use(p, head, o, err);
+}
+
+static int parallels_open(const struct format_open *o, void **format,
+                          struct lam_error *err)
+{
+    lam_autofree struct parallels *p = calloc(1, sizeof *p);
+
+    if (!p)
+        return lam_fail(err, ENOMEM, "no memory for a Parallels image");
+    if (o->snapshot)
+        return lam_fail(err, ENOTSUP, "Format driver 'parallels' does not "
+                        "support internal snapshots");
+    p->t.io = o->io;
+    p->t.layout = &layout;
+    p->t.writable = o->writable;
+    int rc = read_header(p, o, err);
+    if (rc < 0)
+        return rc;
+    rc = tables_init(&p->t, err);
+    p->t.next_free = max_u64(p->t.next_free, p->first_free);
+    if (rc < 0)
+        tables_deinit(&p->t);
+    else
+        *format = lam_take(&p);
+    return rc;
+}
+
+/* The mark goes when all else is on disk. */
+static int settle(struct parallels *p, struct lam_error *err)
+{
+    if (!p->t.changed)
+        return 0;
+    int rc = tables_flush(&p->t, err);
+    if (rc == 0)
+        rc = mark(&p->t, 0, err);
+    if (rc == 0)
+        p->t.changed = false;
+    return rc;
+}
+
+static int parallels_close(void *format, struct lam_error *err)
+{
+    struct parallels *p = format;
+    int rc = p->t.writable ? settle(p, err) : 0;
+
+    tables_deinit(&p->t);
+    free(p);
+    return rc;
+}
+
+static int parallels_set_writable(void *format, bool writable,
+                                  struct lam_error *err)
+{
+    struct parallels *p = format;
+
+    if (writable && p->in_use)
+        return lam_fail(err, EUCLEAN, "parallels: the image was not closed "
+                        "correctly");
+    int rc = writable ? 0 : settle(p, err);
+    p->t.writable = writable;
+    return rc;
+}
+
+/* ------------------------------------------------------------ the rest */
+
+static void parallels_links(void *format, struct format_links *links)
+{
+    (void)format;
+    *links = (struct format_links){ 0 };
+}
+
+static int parallels_info(void *format, struct lam_image_info *info,
+                          struct lam_error *err)
+{
+    (void)format, (void)info, (void)err;
+    return 0;
+}
+
+static int parallels_check(void *format, lam_finding_fn *finding, void *opaque,
+                           struct lam_check_result *out, struct lam_error *err)
+{
+    struct parallels *p = format;
+
+    if (p->in_use) {
+        out->corruptions++;
+        if (finding)
+            finding(opaque, LAM_FINDING_CORRUPTION,
+                    "ERROR image was not closed correctly");
+    }
+    out->image_end_offset = p->first_free;
+    return tables_check(&p->t, finding, opaque, out, err);
+}
+
+/* The mark, where nothing else is wrong, and clusters at the end that nobody
+ * uses. */
+static int parallels_repair(void *format, unsigned what,
+                            lam_finding_fn *finding, void *opaque,
+                            struct lam_check_result *out,
+                            struct lam_error *err)
+{
+    struct parallels *p = format;
+    int rc = parallels_check(format, finding, opaque, out, err);
+
+    if (rc == 0 && what & LAM_REPAIR_LEAKS && out->leaks &&
+        !(out->corruptions - p->in_use) &&
+        out->image_end_offset + out->leaks * p->t.cluster == p->t.io->size) {
+        rc = lam_io_truncate(p->t.io, out->image_end_offset, err);
+        if (rc == 0)
+            p->t.next_free = p->t.touched_end = out->image_end_offset;
+        out->leaks_fixed = rc == 0 ? out->leaks : 0;
+        out->leaks -= out->leaks_fixed;
+    }
+    if (rc < 0 || !(what & LAM_REPAIR_ERRORS) || !p->in_use ||
+        out->corruptions > 1)
+        return rc;
+    rc = mark(&p->t, 0, err);
+    if (rc == 0) {
+        p->in_use = false;
+        out->corruptions--;
+        out->corruptions_fixed++;
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------ creating */
+
+static int plan_new(const struct lam_create_options *options, uint64_t *size,
+                    uint64_t *cluster, struct lam_error *err)
+{
+    int rc = option_size(options, "cluster_size", LAM_MIB, cluster, err);
+
+    if (rc < 0)
+        return rc;
+    *size = align_up(options->size, SECTOR);
+    if (*cluster > CLUSTER_MAX)
+        return lam_fail(err, EINVAL, "Cluster size is too large");
+    if (*cluster == 0 || *size / *cluster > INT32_MAX - (PH_BYTES / 4))
+        return lam_fail(err, EINVAL, "Image size is too large for this cluster "
+                        "size");
+    *cluster = div_up(*cluster, SECTOR) * SECTOR;
+    return 0;
+}
+
+static int parallels_create(struct lam_io *io, struct lam_io *data,
+                            const struct lam_create_options *options,
+                            struct lam_error *err)
+{
+    uint8_t head[PH_BYTES] = { 0 };
+    uint64_t size, cluster;
+    int rc = plan_new(options, &size, &cluster, err);
+
+    (void)data;
+    if (rc < 0)
+        return rc;
+    uint64_t entries = div_up(size, cluster);
+    uint64_t start = div_up(PH_BYTES + entries * 4, cluster) * cluster;
+    memcpy(head, magic_new, 16);
+    le32_put(head + PH_VERSION, 2);
+    le32_put(head + PH_HEADS, HEADS);
+    le32_put(head + PH_CYLINDERS, (uint32_t)min_u64(UINT32_MAX, div_up(
+             size / SECTOR, HEADS * SECTORS_PER_TRACK)));
+    le32_put(head + PH_TRACKS, (uint32_t)(cluster / SECTOR));
+    le32_put(head + PH_ENTRIES, (uint32_t)entries);
+    le64_put(head + PH_SECTORS, size / SECTOR);
+    le32_put(head + PH_DATA_OFFSET, (uint32_t)(start / SECTOR));
+    rc = lam_io_truncate(io, start, err);
+    if (rc == 0 && io->limits.is_block_device)
+        rc = lam_io_zero(io, 0, start, 0, err);
+    return rc < 0 ? rc : lam_io_write(io, head, sizeof head, 0, err);
+}
+
+static const struct lam_option_info create_options[] = {
+    { "size", LAM_OPTION_SIZE, NULL, "Virtual disk size" },
+    { "cluster_size", LAM_OPTION_SIZE, "1048576",
+      "Parallels image cluster size" },
+};
+
+const struct format_ops format_parallels = {
+    .name = "parallels",
+    .no_details = true,
+    .options = create_options,
+    .nb_options = LAM_ARRAY_SIZE(create_options),
+    .probe = parallels_probe,
+    .open = parallels_open,
+    .close = parallels_close,
+    .set_writable = parallels_set_writable,
+    .links = parallels_links,
+    .size = tables_size,
+    .cluster_size = tables_cluster_size,
+    .zero_unit = tables_zero_unit,
+    .map = tables_map,
+    .write_begin = tables_write_begin,
+    .write_finish = tables_write_finish,
+    .write_cancel = tables_write_cancel,
+    .zero = tables_zero,
+    .flush = tables_flush,
+    .info = parallels_info,
+    .check = parallels_check,
+    .repair = parallels_repair,
+    .create = parallels_create,
+};

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""VDI, Parallels, QED and qcow: the genuine tools write and lamella reads, and
+the other way."""
+import re
+
+import pytest
+
+from harness import GENUINE, GiB, MiB, make_mixed_file, run
+
+# (format, options of create)
+KINDS = [('vdi', 'static=off'), ('vdi', 'static=on'),
+         ('parallels', 'cluster_size=1M'), ('parallels', 'cluster_size=64k'),
+         ('qed', 'cluster_size=64k'), ('qed', 'cluster_size=4k,table_size=2'),
+         ('qcow', '')]
+CASES = [(fmt, options, source) for fmt, options in KINDS
+         for source in ('mixed', 'empty', 'sparse')
+         if not (source == 'empty' and fmt == 'qcow')
+         and not (source == 'sparse' and options == 'static=on')]
+
+
+@pytest.fixture(scope='module')
+def sources(tmp_path_factory):
+    """Raw files: mixed and of odd size, empty, sparse beyond 2 GiB."""
+    top = tmp_path_factory.mktemp('raw')
+    mixed, empty, sparse = top / 'mixed', top / 'empty', top / 'sparse'
+    make_mixed_file(mixed, 5 * MiB + 5120, seed=12)
+    empty.write_bytes(b'')
+    with sparse.open('wb') as out:
+        out.truncate(2 * GiB + 3 * MiB)
+        out.seek(2 * GiB + MiB - 100)
+        out.write(b'behind two gigabytes' * 30)
+    return {'mixed': mixed, 'empty': empty, 'sparse': sparse}
+
+
+def convert(tools, source, image, fmt, options, *more):
+    extra = ['-o', options] if options else []
+    tools.run('convert', '-f', 'raw', '-O', fmt, *extra, *more, source, image)
+
+
+def same(tools, source, image, fmt):
+    tools.run('compare', '-f', 'raw', '-F', fmt, source, image)
+
+
+def write(tools, fmt, image, *lines):
+    out = tools.io_run(image, *lines, options=('-f', fmt))
+    assert 'failed' not in out and 'error' not in out, out
+
+
+def refusal(tools, *arguments):
+    return re.sub(r'^[^:]*: ', '', run(*tools.img, *arguments,
+                                       status=1).stderr)
+
+
+def said(tools, *arguments):
+    """But for what the file system may still change its mind about."""
+    return re.sub(r'(disk size|"actual-size"): .*', r'\1',
+                  tools.run(*arguments))
+
+
+@pytest.mark.parametrize('fmt,options,source', CASES)
+def test_reads_theirs(fmt, options, source, sources, reference, lamella,
+                      tmp_path):
+    image = tmp_path / 'theirs'
+    convert(reference, sources[source], image, fmt, options)
+    same(lamella, sources[source], image, fmt)
+    for form in ('human', 'json'):
+        # Not declared: the format is found out.
+        arguments = ['info', '--output', form, image]
+        assert said(lamella, *arguments) == said(reference, *arguments)
+    if fmt != 'qcow':
+        arguments = ['check', '--output=json', image]
+        assert said(lamella, *arguments) == said(reference, *arguments)
+    # There the genuine tool asks the host for holes.
+    if 'static=on' not in options and fmt != 'parallels':
+        arguments = ['map', '-f', fmt, '--output=json', image]
+        assert lamella.run(*arguments) == reference.run(*arguments)
+
+
+@pytest.mark.parametrize('fmt,options,source', CASES)
+def test_they_read_ours(fmt, options, source, sources, lamella, tmp_path):
+    if not GENUINE:
+        pytest.skip('no genuine qemu-img here')
+    image = tmp_path / 'ours'
+    convert(lamella, sources[source], image, fmt, options)
+    for tools in GENUINE:
+        same(tools, sources[source], image, fmt)
+        if fmt != 'qcow':
+            tools.run('check', '-f', fmt, image)
+    same(lamella, sources[source], image, fmt)
+
+
+WRITES = ['write -P 1 3M 1k', 'write -P 2 0 8k', 'write -P 3 1000k 900k',
+          'write -z 1100k 100k', 'write -P 4 1120k 512', 'read -P 0 1101k 18k',
+          'write -P 5 5242368 512', 'read -P 3 1000k 100k', 'flush',
+          'write -P 6 2560k 64k', 'write -z 0 4k', 'write -z 3M 1M']
+
+
+@pytest.mark.parametrize('fmt,options', KINDS)
+def test_writes(fmt, options, reference, lamella, tmp_path):
+    """The same requests to both, and then the other's turn."""
+    extra = ['-o', options] if options else []
+    ours, theirs = tmp_path / 'ours', tmp_path / 'theirs'
+    for tools, image in ((lamella, ours), (reference, theirs)):
+        tools.run('create', '-q', '-f', fmt, *extra, image, '5M')
+        write(tools, fmt, image, *WRITES)
+    for tools in (lamella, reference):
+        tools.run('compare', '-f', fmt, '-F', fmt, ours, theirs)
+    for tools, image in ((reference, ours), (lamella, theirs)):
+        write(tools, fmt, image, 'write -P 7 4M 300k', 'write -P 8 1M 700k')
+        if fmt != 'qcow':
+            tools.run('check', '-f', fmt, image)
+    for tools in (lamella, reference):
+        tools.run('compare', '-f', fmt, '-F', fmt, ours, theirs)
+
+
+@pytest.mark.parametrize('fmt', ['qed', 'qcow'])
+def test_backing_file(fmt, sources, reference, lamella, tmp_path):
+    """Copy-on-write over a base that ends inside a cluster."""
+    base = tmp_path / 'base.raw'
+    base.write_bytes(sources['mixed'].read_bytes())
+    images = []
+    for name, tools in (('ours', lamella), ('theirs', reference)):
+        image = tmp_path / name
+        said_so = tools.run('create', '-f', fmt, '-b', 'base.raw', '-F', 'raw',
+                            image, '7M')
+        images.append((image, said_so.replace(name, '')))
+        write(tools, fmt, image, 'write -P 1 100k 3k', 'write -z 1M 128k',
+              'write -P 2 6M 100')
+    assert images[0][1] == images[1][1]
+    for tools in (lamella, reference):
+        tools.run('compare', '-f', fmt, '-F', fmt, images[0][0], images[1][0])
+    info = ['info', '-f', fmt, '--output=json', '--backing-chain']
+    assert said(lamella, *info, images[1][0]) == \
+        said(reference, *info, images[1][0])
+
+
+def test_qed_grows_and_is_rebased(reference, lamella, tmp_path):
+    base, image = tmp_path / 'base.raw', tmp_path / 'image'
+    base.write_bytes(b'b' * (3 * MiB))
+    lamella.run('create', '-q', '-f', 'qed', '-o', 'cluster_size=4k,'
+                'table_size=2', '-b', 'base.raw', '-F', 'raw', image, '2M')
+    write(lamella, 'qed', image, 'write -P 1 2093056 4k')
+    lamella.run('resize', '-f', 'qed', image, '9M')
+    for tools in (lamella, reference):
+        write(tools, 'qed', image, 'read -P 98 0 2093056',
+              'read -P 1 2093056 4k', 'read -P 0 2M 7M')
+    write(lamella, 'qed', image, 'write -P 2 8M 1M')
+    lamella.run('rebase', '-f', 'qed', '-b', '', image)
+    assert 'backing' not in reference.run('info', '-f', 'qed', image)
+    write(reference, 'qed', image, 'read -P 98 0 2093056', 'read -P 2 8M 1M')
+    reference.run('check', '-f', 'qed', image)
+
+
+def test_clusters_of_three_sectors(sources, reference, lamella, tmp_path):
+    """Which the genuine tool makes and reads, and its check does not know."""
+    for name, tools in (('ours', lamella), ('theirs', reference)):
+        convert(tools, sources['mixed'], tmp_path / name, 'parallels',
+                'cluster_size=1536')
+        for other in (lamella, reference):
+            same(other, sources['mixed'], tmp_path / name, 'parallels')
+
+
+def test_options(reference, lamella, tmp_path):
+    """What -o help lists, and what is said of values that cannot be."""
+    for fmt in ('vdi', 'parallels', 'qed', 'qcow'):
+        assert lamella.run('create', '-f', fmt, '-o', 'help') == \
+            reference.run('create', '-f', fmt, '-o', 'help')
+    for fmt, options, size in (
+            ('qed', 'cluster_size=5', '1M'), ('qed', 'table_size=3', '1M'),
+            ('qed', 'cluster_size=128M', '1M'), ('vdi', 'static=x', '1M'),
+            ('vdi', 'foo=1', '1M'), ('parallels', 'cluster_size=4G', '1M'),
+            ('parallels', 'cluster_size=0', '1M'), ('qcow', '', '0'),
+            ('vdi', 'preallocation=metadata', '1M')):
+        lines = []
+        for tools in (lamella, reference):
+            image = tmp_path / tools.name
+            command = ['create', '-q', '-f', fmt, image, size]
+            if options:
+                command[1:1] = ['-o', options]
+            lines.append(refusal(tools, *command).replace(str(image), ''))
+        assert lines[0] == lines[1]
+        assert not (tmp_path / lamella.name).exists()
