@@ -223,13 +223,11 @@ static int write_table(struct qcow2 *q, const struct region *r,
     for (uint64_t i = 0; i < bytes / 8; i++)
         be64_put(buf + i * 8, table[i]);
     lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_WRITE_TABLE);
-    /* Everything that the table names, older blocks included. */
-    int rc = lam_io_flush(q->io, err);
-    if (rc == 0)
-        rc = lam_io_write(q->io, buf, bytes, region_others(q, r), err);
-    if (rc == 0)
-        rc = lam_io_flush(q->io, err);
-    return rc;
+    int rc = lam_io_write(q->io, buf, bytes, region_others(q, r), err);
+
+    /* With everything that the table names, older blocks included: nothing
+     * names the table yet. */
+    return rc < 0 ? rc : lam_io_flush(q->io, err);
 }
 
 int grow_table(struct qcow2 *q, uint64_t entries, struct lam_error *err)
