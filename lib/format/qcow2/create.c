@@ -11,8 +11,11 @@
  *
  * which is the genuine tool's layout byte for byte, as long as one cluster of
  * refcount table is enough (without preallocation it always is from 2 KiB
- * clusters up).  Preallocated data follow the L2 tables in one piece; there the
- * genuine tool mixes them, and only the length is the same.
+ * clusters up).  With preallocation=metadata each L2 table is followed by the
+ * clusters that it maps, and where a refcount block ends the next one comes
+ * behind these.  With falloc and full the genuine tool lengthens a small file:
+ * all further refcount blocks, a new refcount table, the data in one piece, the
+ * L2 tables, of which the first takes the old refcount table's place.
  */
 #include "format/qcow2/create.h"
 
@@ -30,17 +33,18 @@ struct layout {
     struct qcow2_geometry g;
     uint64_t size;              /* virtual size */
     uint64_t l1_size;           /* entries */
-    uint64_t reft_clusters;
+    uint64_t reft_clusters, reft_cluster;
     uint64_t l1_cluster;
     uint64_t nb_clusters;       /* all of them, each with refcount 1 */
     uint64_t *blocks;           /* cluster of refcount block i */
     uint64_t nb_blocks;
     uint64_t *l2;               /* cluster of L2 table i; NULL: none */
+    uint64_t *data;             /* first cluster that it maps; NULL: the data
+                                   lie in another file */
     bool encrypted;
     struct luks_volume luks;    /* its header and keys, if it is */
     const char *passphrase;     /* the keyring's */
     uint64_t luks_cluster;
-    uint64_t data_cluster;      /* preallocated data; 0: none in this file */
 };
 
 /* ----------------------------------------------------------------- options */
@@ -249,46 +253,119 @@ static uint64_t table_clusters(const struct qcow2_geometry *g,
     }
 }
 
-/* @with_l2: every guest cluster is mapped; @nb_data: and these lie here. */
-static int lay_out(struct layout *l, bool with_l2, uint64_t nb_data,
+/* What there is to find a place for. */
+struct demand {
+    enum lam_preallocation mode;
+    uint64_t l1, luks;          /* clusters */
+    uint64_t l2;                /* tables: all or none */
+    uint64_t data;              /* clusters, in this file */
+};
+
+static uint64_t mapped_by(const struct layout *l, const struct demand *d,
+                          uint64_t i)
+{
+    return min_u64(l->g.l2_entries, d->data - i * l->g.l2_entries);
+}
+
+/* Tables, then the data in one piece. */
+static void place_apart(struct layout *l, const struct demand *d)
+{
+    for (uint64_t i = 0; i < d->l2; i++)
+        l->l2[i] = take(l, 1);
+    uint64_t first = take(l, d->data);
+    for (uint64_t i = 0; l->data && i < d->l2; i++)
+        l->data[i] = first + i * l->g.l2_entries;
+}
+
+static void place_mixed(struct layout *l, const struct demand *d)
+{
+    for (uint64_t i = 0; i < d->l2; i++) {
+        l->l2[i] = take(l, 1);
+        l->data[i] = take(l, mapped_by(l, d, i));
+    }
+}
+
+/* As many blocks as the genuine tool makes for all that there is to be; it
+ * counts on one more than necessary. */
+static uint64_t blocks_for(const struct layout *l, const struct demand *d,
+                           uint64_t *table)
+{
+    uint64_t others = l->nb_clusters + d->data + d->l2 + 1;
+    uint64_t blocks = 1;
+
+    if (l->encrypted)
+        others += d->luks;
+    for (;; blocks++) {
+        *table = div_up(blocks * 8, l->g.cluster_size);
+        if (others + *table + blocks <= blocks * l->g.refblock_entries)
+            return blocks;
+    }
+}
+
+/* The file is lengthened: what is new goes behind it, and the old refcount
+ * table's cluster is free again. */
+static void place_behind(struct layout *l, const struct demand *d)
+{
+    uint64_t blocks = blocks_for(l, d, &l->reft_clusters);
+
+    for (uint64_t i = 0; i < blocks; i++)
+        if (!l->blocks[i])
+            l->blocks[i] = l->nb_clusters++;
+    l->nb_blocks = blocks;
+    l->reft_cluster = take(l, l->reft_clusters);
+    uint64_t first = take(l, d->data);
+    for (uint64_t i = 0; i < d->l2; i++) {
+        l->l2[i] = i == 0 ? 1 : take(l, 1);
+        l->data[i] = first + i * l->g.l2_entries;
+    }
+}
+
+static void place(struct layout *l, const struct demand *d, uint64_t nb_blocks)
+{
+    bool one = l->reft_clusters == 1;
+    bool behind = d->data && d->mode > LAM_PREALLOC_METADATA;
+
+    if (behind)
+        l->reft_clusters = 1;
+    l->nb_clusters = 1 + l->reft_clusters;
+    /* All in front of the data: a smaller disk is to be a shorter file. */
+    for (; d->data && !one && !behind && l->nb_blocks < nb_blocks;
+         l->nb_blocks++)
+        l->blocks[l->nb_blocks] = l->nb_clusters++;
+    cover(l, 0);
+    l->l1_cluster = take(l, d->l1);
+    if (behind)
+        place_behind(l, d);
+    else if (d->data && one)
+        place_mixed(l, d);
+    else
+        place_apart(l, d);
+    l->luks_cluster = take(l, d->luks);
+}
+
+static int lay_out(struct layout *l, const struct demand *d,
                    struct lam_error *err)
 {
-    uint64_t nb_l2 = with_l2 ? l->l1_size : 0;
-    uint64_t l1_clusters = div_up(l->l1_size * 8, l->g.cluster_size);
-
-    uint64_t nb_luks = l->encrypted ? div_up(luks_volume_bytes(&l->luks),
-                                             l->g.cluster_size) : 0;
-
     uint64_t nb_blocks;
 
-    l->reft_clusters = table_clusters(&l->g, 1 + l1_clusters + nb_luks +
-                                             nb_l2 + nb_data, &nb_blocks);
+    l->reft_cluster = 1;
+    l->reft_clusters = table_clusters(&l->g, 1 + d->l1 + d->luks + d->l2 +
+                                             d->data, &nb_blocks);
     if (l->reft_clusters << l->g.cluster_bits > QCOW2_MAX_REFCOUNT_TABLE)
         return lam_fail(err, EFBIG, "Refcount table of %" PRIu64 " bytes is "
                         "too large (limit: %d)",
                         l->reft_clusters << l->g.cluster_bits,
                         QCOW2_MAX_REFCOUNT_TABLE);
-    l->blocks = calloc(l->reft_clusters, l->g.cluster_size);
-    if (!l->blocks)
-        return lam_fail(err, ENOMEM, "no memory for a refcount table");
-    l->nb_clusters = 1 + l->reft_clusters;
-    /* All in front of the data: a smaller disk is to be a shorter file. */
-    for (; nb_data && l->nb_blocks < nb_blocks; l->nb_blocks++)
-        l->blocks[l->nb_blocks] = l->nb_clusters++;
-    cover(l, 0);
-    l->l1_cluster = take(l, l1_clusters);
-    l->luks_cluster = take(l, nb_luks);
-    if (!nb_l2)
-        return 0;
-
-    l->l2 = calloc(nb_l2, sizeof *l->l2);
-    if (!l->l2)
-        return lam_fail(err, ENOMEM, "no memory for %" PRIu64 " L2 tables",
-                        nb_l2);
-    for (uint64_t i = 0; i < nb_l2; i++)
-        l->l2[i] = take(l, 1);
-    if (nb_data)
-        l->data_cluster = take(l, nb_data);
+    /* Room for a table that gets a bit larger. */
+    l->blocks = calloc(l->reft_clusters + 1, l->g.cluster_size);
+    if (d->l2)
+        l->l2 = calloc(d->l2, sizeof *l->l2);
+    if (d->data)
+        l->data = calloc(d->l2, sizeof *l->data);
+    if (!l->blocks || (d->l2 && !l->l2) || (d->data && !l->data))
+        return lam_fail(err, ENOMEM, "no memory for a refcount table and %"
+                        PRIu64 " L2 tables", d->l2);
+    place(l, d, nb_blocks);
     return 0;
 }
 
@@ -297,6 +374,7 @@ static void layout_deinit(struct layout *l)
     luks_volume_deinit(&l->luks);
     free(l->blocks);
     free(l->l2);
+    free(l->data);
 }
 
 /* ----------------------------------------------------------------- writing */
@@ -337,8 +415,7 @@ static int write_table(struct lam_io *io, const struct layout *l,
     return lam_io_write(io, buf, bytes, at << l->g.cluster_bits, err);
 }
 
-/* All guest clusters in a row: from data_cluster on, or (0) in the data file,
- * each at its own guest offset.  An extended entry shows nothing yet. */
+/* All guest clusters; those in the data file each at its own guest offset.  An extended entry shows nothing yet. */
 static int write_l2_tables(struct lam_io *io, const struct layout *l,
                            uint8_t *cluster, struct lam_error *err)
 {
@@ -351,12 +428,12 @@ static int write_l2_tables(struct lam_io *io, const struct layout *l,
     for (uint64_t i = 0; i < l->l1_size; i++) {
         uint64_t first = i * l->g.l2_entries;
         uint64_t used = min_u64(l->g.l2_entries, nb_guest - first);
+        uint64_t host = l->data ? l->data[i] : first;
 
         memset(cluster, 0, l->g.cluster_size);
         for (uint64_t j = 0; j < used; j++)
             be64_put(cluster + j * l->g.l2_entry_size,
-                     (l->data_cluster + first + j) << l->g.cluster_bits |
-                     flags);
+                     (host + j) << l->g.cluster_bits | flags);
         int rc = lam_io_write(io, cluster, l->g.cluster_size,
                               l->l2[i] << l->g.cluster_bits, err);
         if (rc < 0)
@@ -386,7 +463,7 @@ static void fill_header(const struct layout *l,
         .size = l->size,
         .l1_size = (uint32_t)l->l1_size,
         .l1_offset = l->l1_size ? l->l1_cluster << l->g.cluster_bits : 0,
-        .reft_offset = l->g.cluster_size,
+        .reft_offset = l->reft_cluster << l->g.cluster_bits,
         .reft_clusters = (uint32_t)l->reft_clusters,
         .refcount_order = l->g.refcount_order,
         .compression_type = (uint8_t)o->compression_type,
@@ -444,8 +521,13 @@ static int preallocate_all(struct lam_io *io, struct lam_io *data,
         return 0;
     if (data)
         return preallocate(data, 0, l->size, mode, err);
-    return preallocate(io, l->data_cluster << l->g.cluster_bits,
-                       align_up(l->size, l->g.cluster_size), mode, err);
+    if (!l->l1_size)
+        return 0;
+    /* With the tables that lie between, which are written afterwards. */
+    uint64_t last = l->l1_size - 1, cs = l->g.cluster_size;
+    uint64_t end = l->data[last] + div_up(l->size - last * l->g.l2_cover, cs);
+    return preallocate(io, l->data[0] * cs, (end - l->data[0]) * cs, mode,
+                       err);
 }
 
 static int write_all(struct lam_io *io, struct layout *l, uint64_t iter_time,
@@ -459,11 +541,27 @@ static int write_all(struct lam_io *io, struct layout *l, uint64_t iter_time,
                                 l->passphrase, iter_time, err);
     if (rc == 0)
         rc = write_table(io, l, l->blocks, l->nb_blocks,
-                         l->reft_clusters << l->g.cluster_bits, 1, 0, err);
+                         l->reft_clusters << l->g.cluster_bits,
+                         l->reft_cluster, 0, err);
     if (rc < 0)
         return rc;
     return l->l2 ? write_l2_tables(io, l, cluster, err)
                  : write_empty_l1(io, l, err);
+}
+
+static struct demand plan_demand(const struct layout *l,
+                                 enum lam_preallocation mode, bool data_file)
+{
+    uint64_t cs = l->g.cluster_size;
+    bool mapped = mode != LAM_PREALLOC_OFF;
+
+    return (struct demand){
+        .mode = mode,
+        .l1 = div_up(l->l1_size * 8, cs),
+        .luks = l->encrypted ? div_up(luks_volume_bytes(&l->luks), cs) : 0,
+        .l2 = mapped ? l->l1_size : 0,
+        .data = mapped && !data_file ? div_up(l->size, cs) : 0,
+    };
 }
 
 static int create_image(struct lam_io *io, struct lam_io *data,
@@ -479,9 +577,8 @@ static int create_image(struct lam_io *io, struct lam_io *data,
     enum lam_preallocation mode = o->preallocation;
     if (o->data_file_raw && mode == LAM_PREALLOC_OFF)
         mode = LAM_PREALLOC_METADATA;       /* its L2 entries have to exist */
-    uint64_t nb_guest = div_up(l->size, l->g.cluster_size);
-    int rc = lay_out(l, mode != LAM_PREALLOC_OFF,
-                     mode != LAM_PREALLOC_OFF && !data ? nb_guest : 0, err);
+    struct demand demand = plan_demand(l, mode, data != NULL);
+    int rc = lay_out(l, &demand, err);
     if (rc < 0)
         return rc;
     fill_header(l, o, &header);
