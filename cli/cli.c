@@ -60,7 +60,13 @@ void cli_warning(const struct cli *cli, const char *fmt, ...)
 
 void cli_report(const struct cli *cli, const struct lam_error *err)
 {
-    cli_error(cli, "%s", err->message);
+    static const char number[] = "expects a non-negative number below 2^64";
+    size_t length = strlen(err->message), tail = sizeof number - 1;
+    bool hint = length > tail && !strcmp(err->message + length - tail, number);
+
+    cli_error(cli, "%s%s", err->message, hint ? "\nOptional suffix k, M, G, T, "
+              "P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, "
+              "respectively." : "");
 }
 
 int cli_try_help(const struct cli *cli)

@@ -523,9 +523,10 @@ LAM_API int lam_image_map(struct lam_image *image, uint64_t offset,
                           struct lam_extents *out, struct lam_error *err);
 
 /*
- * The file that the data of @extent, out of a map of @image's chain, lie in, if
- * that is not the image file of its layer: an external data file, or one of
- * several extents.  NULL if it is.  Lives as long as the layer.
+ * The file that the data of @extent, out of a map of @image's chain, lie in: the
+ * image file of its layer, an external data file, or one of several extents;
+ * a "json:" name if it is seen through a window.  NULL: an object without a
+ * name.  Lives as long as the layer.
  */
 LAM_API const char *lam_image_extent_file(struct lam_image *image,
                                           const struct lam_extent *extent);
@@ -1305,7 +1306,8 @@ struct lam_rebase_options {
  * copied that is not zero.  Unless @unsafe, the layers below @image are those
  * of the new chain when it returns 0.
  *
- * No request may write to @image meanwhile.  -ELOOP if the new backing file
+ * Requests may go on, and without @compress and @unsafe writes too: what the
+ * guest has written stays.  -ELOOP if the new backing file
  * has @image in its chain; as lam_image_open() for the new one; -ENOTSUP,
  * -EINVAL (a name that is too long), -ENOSPC, -EUCLEAN, -EIO, -ECANCELED.
  */

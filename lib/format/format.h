@@ -54,7 +54,8 @@ struct format_open {
     enum lam_setting lazy_refcounts;    /* while it is open; KEEP: as the
                                            header says */
     uint64_t raw_offset;        /* raw: where in the file the disk starts */
-    uint64_t raw_size;          /* raw: its size; 0: up to the file's end */
+    uint64_t raw_size;          /* raw: its size, if: */
+    bool raw_sized;             /* it was said; else up to the file's end */
     const struct lam_keyring *keyring;      /* or NULL */
     const char *key_secret;     /* in @keyring; NULL: not said */
     const char *encrypt_format; /* what it must be, "luks"; NULL: not said */
@@ -299,6 +300,10 @@ struct format_ops {
      * NULL: the format knows no backing files. */
     int (*set_backing)(void *format, const char *name,
                        const char *backing_format, struct lam_error *err);
+    /* From now on zeroes are stored as if there were a backing file, or (false)
+     * as the header has it: the image is about to get its first.  While no
+     * request is under way.  NULL as set_backing(). */
+    void (*expect_backing)(void *format, bool expected);
     /* All becomes unallocated, at once and durably.  As amend(). */
     int (*empty)(void *format, struct lam_error *err);
 

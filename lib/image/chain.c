@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "image/descent.h"
 #include "image/graph.h"
+#include "image/image-io.h"
 #include "image/merged.h"
 
 /*
@@ -335,6 +336,9 @@ int lam_image_map(struct lam_image *image, uint64_t offset, uint64_t length,
     int rc = image_check_range(image, offset, length, err);
     if (rc < 0)
         return rc;
+    struct lam_image *inner = image_through(image);
+    if (inner != image)
+        return lam_image_map(inner, offset, length, depth, flags, out, err);
 
     uint64_t token = image_enter(image);
     rc = chain_map(image, offset, length, depth, flags, out, err);

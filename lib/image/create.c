@@ -446,12 +446,28 @@ static int target_path(const char *name, const char **path,
     if (!driver)
         return lam_fail(err, ENOTSUP, "Unknown protocol '%.*s'",
                         (int)strcspn(name, ":"), name);
-    if (!driver->makes_files)
+    if (!driver->makes_files && !driver->uses_files)
         return lam_fail(err, ENOTSUP, "Protocol driver '%s' does not support "
                         "image creation", driver->name);
     size_t length = strlen(driver->prefix);
     *path = strncmp(name, driver->prefix, length) ? name : name + length;
     return 0;
+}
+
+/* A name that says that a device is meant does not make a file. */
+static int check_there(const char *name, const char *path,
+                       struct lam_error *err)
+{
+    const struct host_driver *driver = host_driver_of(name);
+    struct stat st;
+
+    if (driver->makes_files || stat(path, &st) == 0)
+        return 0;
+    return lam_fail_errno(err, errno, "Protocol driver '%s' does not support "
+                          "creating new images, so an existing image must be "
+                          "selected as the target; however, opening the given "
+                          "target as an existing image failed: Could not open "
+                          "'%s'", driver->name, path);
 }
 
 int lam_image_create_check(const char *name, struct lam_error *err)
@@ -467,5 +483,7 @@ int lam_image_create(const char *name, const struct lam_create_options *options,
     const char *path;
     int rc = target_path(name, &path, err);
 
+    if (rc == 0)
+        rc = check_there(name, path, err);
     return rc < 0 ? rc : create_at(path, options, err);
 }

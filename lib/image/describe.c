@@ -305,6 +305,8 @@ static int take_raw(struct node *node, struct format_open *o,
                     struct lam_error *err)
 {
     int rc = node_take_bytes(node, "offset", &o->raw_offset, err);
+
+    o->raw_sized = node_take_text(node, "size");
     return rc < 0 ? rc : node_take_bytes(node, "size", &o->raw_size, err);
 }
 

@@ -97,7 +97,7 @@ static int copy_on_read_open(struct host_node *n, struct lam_io **out,
     /* A file has nothing below it that could be copied. */
     if (image_io_image(inner))
         image_io_set_twist(inner, IMAGE_IO_COPY_ON_READ);
-    return lam_io_through_new(inner, out, err);
+    return lam_io_through_new(inner, 0, out, err);
 }
 
 const struct host_driver host_copy_on_read = {
@@ -119,7 +119,7 @@ static int compress_open(struct host_node *n, struct lam_io **out,
                         "underlying format: %s", n->view->below->driver);
     }
     image_io_set_twist(inner, IMAGE_IO_COMPRESS);
-    return lam_io_through_new(inner, out, err);
+    return lam_io_through_new(inner, 0, out, err);
 }
 
 const struct host_driver host_compress = {

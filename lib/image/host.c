@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "image/image-io.h"
@@ -60,6 +61,8 @@ static int parse_file(struct node *node, const char *name,
         name += 5;
     else if (!strncmp(name, "host_device:", 12))
         name += 12;
+    else if (!strncmp(name, "host_cdrom:", 11))
+        name += 11;
     return keylist_add(&node->keys, "filename", name, KEY_STRING, err);
 }
 
@@ -115,15 +118,24 @@ static int check_kind(const struct host_node *n, const struct lam_io *io,
                       struct lam_error *err)
 {
     bool device = io->limits.is_block_device;
-    bool wants_device = !strcmp(n->driver->name, "host_device");
+    bool wants_device = strcmp(n->driver->name, "file");
 
-    if (!n->driver_said || device == wants_device)
+    if (!n->driver_said || device || !wants_device)
         return 0;
-    return device
-        ? lam_fail(err, EINVAL, "'file' driver requires '%s' to be a regular "
-                   "file", n->plain)
-        : lam_fail(err, EINVAL, "'host_device' driver requires '%s' to be "
-                   "either a character or block device", n->plain);
+    return lam_fail(err, EINVAL, "'%s' driver requires '%s' to be either a "
+                    "character or block device", n->driver->name, n->plain);
+}
+
+/* Nor is it opened: a terminal or a tape may do something when it is. */
+static int check_regular(const struct host_node *n, struct lam_error *err)
+{
+    struct stat st;
+
+    if (!n->driver_said || strcmp(n->driver->name, "file")
+        || stat(n->plain, &st) < 0 || S_ISREG(st.st_mode))
+        return 0;
+    return lam_fail(err, EINVAL, "'file' driver requires '%s' to be a regular "
+                    "file", n->plain);
 }
 
 static bool may_not_write(int rc)
@@ -172,6 +184,8 @@ static int file_open(struct host_node *n, struct lam_io **out,
     }
     n->plain = name;
     int rc = take_file_options(n, o.cache, err);
+    if (rc == 0 && !o.beneath)
+        rc = check_regular(n, err);
     if (rc == 0)
         rc = open_path(n, o.beneath ? pass->path : name, &o, out, err);
     if (rc < 0)
@@ -179,7 +193,7 @@ static int file_open(struct host_node *n, struct lam_io **out,
     rc = check_kind(n, *out, err);
     if (rc < 0)
         lam_io_close(*out);
-    else if ((*out)->limits.is_block_device)
+    else if ((*out)->limits.is_block_device && !n->driver_said)
         n->driver = host_driver_find("host_device");
     return rc;
 }
@@ -214,7 +228,6 @@ static int null_open(struct host_node *n, struct lam_io **out,
         rc = node_take_number(n->node, "latency-ns", &o.latency_ns, err);
     if (rc < 0)
         return rc;
-    o.read_zeroes = zeroes == NODE_ON;
     o.writable = host_is_writable(n);
     o.cache = host_cache(n->opening->request->options, &n->traits);
     return io_null_new(n->driver->name, &o, out, err);
@@ -225,8 +238,7 @@ static int null_open(struct host_node *n, struct lam_io **out,
 static int raw_open(struct host_node *n, struct lam_io **out,
                     struct lam_error *err)
 {
-    bool window = node_take_text(n->node, "offset")
-        || node_take_text(n->node, "size");
+    bool sized = node_take_text(n->node, "size");
     uint64_t offset = 0, size = 0;
     struct lam_io *inner;
     int rc = host_open_child(n, "file", &inner, err);
@@ -242,8 +254,8 @@ static int raw_open(struct host_node *n, struct lam_io **out,
     }
     if (n->view->below->protocol && n->view->below->plain)
         n->plain = n->view->below->shown;
-    return window ? lam_io_window_new(inner, offset, size, out, err)
-                  : lam_io_through_new(inner, out, err);
+    return sized ? lam_io_window_new(inner, offset, size, out, err)
+                 : lam_io_through_new(inner, offset, out, err);
 }
 
 /* ----------------------------------------------------------------- drivers */
@@ -262,7 +274,12 @@ static const struct host_driver host_file = {
 };
 static const struct host_driver host_device = {
     .name = "host_device", .prefix = "host_device:", .protocol = true,
-    .makes_files = true, .shown = shown_file, .parse_name = parse_file,
+    .uses_files = true, .shown = shown_file, .parse_name = parse_file,
+    .open = file_open,
+};
+static const struct host_driver host_cdrom = {
+    .name = "host_cdrom", .prefix = "host_cdrom:", .protocol = true,
+    .uses_files = true, .shown = shown_file, .parse_name = parse_file,
     .open = file_open,
 };
 static const struct host_driver host_null_co = {
@@ -279,7 +296,7 @@ static const struct host_driver host_raw = {
 
 /* All but raw, which is a format where it stands at the top. */
 static const struct host_driver *const drivers[] = {
-    &host_file, &host_device, &host_null_co, &host_null_aio,
+    &host_file, &host_device, &host_cdrom, &host_null_co, &host_null_aio,
     &host_throttle, &host_preallocate, &host_copy_on_read, &host_compress,
     &host_blkdebug,
 };

@@ -44,7 +44,8 @@ struct host_driver {
     const char *prefix;         /* "null-co:": plain names that mean it, or
                                    NULL */
     bool protocol;              /* it reads something itself */
-    bool makes_files;           /* new images can be made on it */
+    bool makes_files;           /* new images can be made on it, */
+    bool uses_files;            /* ... if there is something already */
     const char *const *shown;   /* view_name()'s keys */
     /* The options that the plain name @name, prefix and all, stands for.
      * NULL: it has no plain name. */

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "image/graph.h"
+#include "image/image-io.h"
 #include "image/view.h"
 #include "image/write.h"
 
@@ -37,7 +38,8 @@ uint64_t lam_image_cluster_size(const struct lam_image *image)
 struct lam_image *lam_image_backing(const struct lam_image *image)
 {
     IMAGE_INSIDE(image);
-    return image->backing;
+    return image->driver ? image_through((struct lam_image *)image)->backing
+                         : image->backing;
 }
 
 struct lam_image *image_layer(struct lam_image *image, unsigned depth)
@@ -177,9 +179,16 @@ const char *lam_image_extent_file(struct lam_image *image,
                                   const struct lam_extent *extent)
 {
     IMAGE_INSIDE(image);
+    struct lam_image *inner = image_through(image);
+
+    if (inner != image)
+        return lam_image_extent_file(inner, extent);
+    struct lam_image *layer = image_layer(image, extent->depth);
     struct lam_io *io = image_extent_io(image, extent);
 
-    return io == image_layer(image, extent->depth)->io ? NULL : io->name;
+    if (io != layer->io)
+        return io->name;
+    return layer->view ? view_data_name(layer->view) : NULL;
 }
 
 int lam_image_key_slot(struct lam_image *image,

@@ -215,7 +215,8 @@ static int take_number(struct reader *r, const char *key)
     size_t length = number_length(r->at);
 
     if (!length)
-        return stray(r, strspn(r->at, "-+.0123456789eE}") ?: 1);
+        return stray(r, *r->at == '0' ? digits(r->at)
+                        : strspn(r->at, "-+.0123456789eE}"));
     lam_autofree char *text = strndup(r->at, length);
     if (!text)
         return no_memory(r);

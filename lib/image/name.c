@@ -214,9 +214,7 @@ int node_take_bytes(struct node *node, const char *key, uint64_t *out,
         return lam_fail(err, EINVAL, "Value '%s' is out of range for parameter "
                         "'%s'", value, key);
     return lam_fail(err, EINVAL, "Parameter '%s' expects a non-negative number "
-                    "below 2^64\nOptional suffix k, M, G, T, P or E means "
-                    "kilo-, mega-, giga-, tera-, peta-\nand exabytes, "
-                    "respectively.", key);
+                    "below 2^64", key);
 }
 
 int node_take_number(struct node *node, const char *key, uint64_t *out,

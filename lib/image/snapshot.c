@@ -7,6 +7,7 @@
  */
 #include "base/cleanup.h"
 #include "image/graph.h"
+#include "image/image-io.h"
 #include "image/write.h"
 
 typedef int change_fn(void *format, const char *name, struct lam_error *err);
@@ -25,6 +26,7 @@ static int change(struct lam_image *image, change_fn *fn, const char *name,
 int lam_image_snapshot_create(struct lam_image *image, const char *name,
                               struct lam_error *err)
 {
+    image = image_through(image);
     LAM_LOCKED(&image->resize_lock);
     IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
@@ -39,6 +41,7 @@ int lam_image_snapshot_create(struct lam_image *image, const char *name,
 int lam_image_snapshot_apply(struct lam_image *image, const char *id_or_name,
                              struct lam_error *err)
 {
+    image = image_through(image);
     LAM_LOCKED(&image->resize_lock);
     IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
@@ -54,6 +57,7 @@ int lam_image_snapshot_apply(struct lam_image *image, const char *id_or_name,
 int lam_image_snapshot_delete(struct lam_image *image, const char *name,
                               struct lam_error *err)
 {
+    image = image_through(image);
     LAM_LOCKED(&image->resize_lock);
     IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);

@@ -140,6 +140,9 @@ int lam_image_resize(struct lam_image *image, uint64_t size,
     LAM_LOCKED(&image->resize_lock);
     IMAGE_INSIDE(image);
     int rc = image_check_writable(image, err);
+    if (rc == 0 && image->driver && !image->io->ops->truncate)
+        rc = lam_fail(err, ENOTSUP, "Image format driver does not support "
+                      "resize");
     if (rc == 0)
         rc = image_resize(image, size, preallocation, flags, err);
     return rc < 0 ? rc : image_flush(image, err);

@@ -193,6 +193,22 @@ const char *view_path(const struct node_view *view)
         || strncmp(view->driver, "null", 4) == 0 ? NULL : view->shown;
 }
 
+static bool is_filter(const struct node_view *view)
+{
+    return !view->protocol && !view->image && view->io && view->below
+        && strcmp(view->driver, "raw");
+}
+
+const char *view_data_name(const struct node_view *view)
+{
+    /* An image's own view has no object but where it is that object. */
+    if (!view->io && find_below(view, "file"))
+        view = find_below(view, "file");
+    while (is_filter(view))
+        view = view->below;
+    return view->shown;
+}
+
 /* ----------------------------------------------------------------- telling */
 
 static int describe_io(const struct node_view *view,
@@ -231,7 +247,7 @@ static int add_child(struct lam_image_info *info, const char *name,
 static int add_backing(struct lam_image *image, struct lam_image_info *info,
                        struct lam_error *err)
 {
-    struct lam_image *below = lam_image_backing(image);
+    struct lam_image *below = image->backing;
     struct lam_image_info *told;
 
     if (!below)

@@ -55,6 +55,9 @@ int view_copy_name(struct node_view *view, const struct node_view *from,
 /* The file that the image stands on in the end; NULL: none. */
 const char *view_path(const struct node_view *view);
 
+/* How the object that an image's data lie in is called; not a filter on it. */
+const char *view_data_name(const struct node_view *view);
+
 /* Tells of the nodes below @view as children of @info. */
 int view_describe(const struct node_view *view, struct lam_image_info *info,
                   struct lam_error *err);

@@ -6,6 +6,7 @@
 #include "io/filter.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -233,12 +234,21 @@ static const struct lam_io_ops through_ops = {
     IO_FILTER_OPS,
 };
 
-int lam_io_through_new(struct lam_io *inner, struct lam_io **out,
-                       struct lam_error *err)
+int lam_io_through_new(struct lam_io *inner, uint64_t offset,
+                       struct lam_io **out, struct lam_error *err)
 {
     struct io_filter *f = calloc(1, sizeof *f);
-    int rc = f ? io_filter_init(f, &through_ops, inner, 0, IO_FILTER_WHOLE, err)
+    uint64_t size;
+    int rc = f ? lam_io_size(inner, &size, err)
                : lam_fail(err, ENOMEM, "no memory for a view of a file");
+
+    if (rc == 0 && offset > size)
+        rc = lam_fail(err, EINVAL, "Offset (%" PRIu64 ") cannot be greater "
+                      "than size of the containing file (%" PRIu64 ")", offset,
+                      size);
+    if (rc == 0)
+        rc = io_filter_init(f, &through_ops, inner, offset, IO_FILTER_WHOLE,
+                            err);
 
     if (rc < 0) {
         free(f);

@@ -74,9 +74,9 @@ void io_filter_close(struct lam_io *io);
     .descriptor = io_filter_descriptor, .inner = io_filter_inner,           \
     .event = io_filter_event, .close = io_filter_close
 
-/* A filter that changes nothing: the driver raw inside a tree of nodes.  Takes
- * @inner over, also on failure. */
-int lam_io_through_new(struct lam_io *inner, struct lam_io **out,
-                       struct lam_error *err);
+/* What is behind @offset, and may grow: the driver raw inside a tree of nodes.
+ * Takes @inner over, also on failure.  -EINVAL: it is behind the end. */
+int lam_io_through_new(struct lam_io *inner, uint64_t offset,
+                       struct lam_io **out, struct lam_error *err);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * null.c - a host object that stores nothing, for measuring what is above it.
  *
- * What is read is zero.  Whether it is promised to be (read_zeroes) makes the
- * difference between a hole and data that have to be read.
+ * What is read is zero, be it asked for or not: bytes of somebody's memory are
+ * nothing to hand out.
  */
 #include "io/null.h"
 
@@ -101,8 +101,9 @@ static int null_change(struct lam_io *io, uint64_t offset, uint64_t length)
 static int null_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                        enum lam_io_state *state, uint64_t *run)
 {
+    (void)io;
     (void)offset;
-    *state = null_of(io)->options.read_zeroes ? LAM_IO_HOLE : LAM_IO_DATA;
+    *state = LAM_IO_HOLE;
     *run = length;
     return 0;
 }

@@ -10,7 +10,6 @@
 struct io_null_options {
     uint64_t size;              /* bytes; cannot change */
     uint64_t latency_ns;        /* that each request takes */
-    bool read_zeroes;           /* zeroes are promised: it is a hole */
     bool writable;
     enum lam_cache_mode cache;
 };

@@ -18,7 +18,10 @@ static const struct lam_io_ops window_ops = {
 
 bool lam_io_is_window(const struct lam_io *io)
 {
-    return io->ops == &window_ops;
+    const struct io_filter *f = io_filter_of(io);
+
+    return io->ops->inner == io_filter_inner
+        && (f->offset || f->length != IO_FILTER_WHOLE);
 }
 
 static int window_fit(struct lam_io *inner, uint64_t offset, uint64_t *size,

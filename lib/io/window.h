@@ -13,6 +13,7 @@
 int lam_io_window_new(struct lam_io *inner, uint64_t offset, uint64_t size,
                       struct lam_io **out, struct lam_error *err);
 
+/* True if other bytes are seen than those of the object below. */
 bool lam_io_is_window(const struct lam_io *io);
 
 #endif

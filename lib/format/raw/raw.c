@@ -33,7 +33,7 @@ static int raw_probe(const uint8_t *head, size_t length)
 static int raw_window(struct raw *r, const struct format_open *options,
                       uint64_t length, struct lam_error *err)
 {
-    r->window = options->raw_offset || options->raw_size;
+    r->window = options->raw_offset || options->raw_sized;
     if (!r->window) {
         if (length > INT64_MAX - SECTOR)
             return lam_fail(err, EFBIG, "file length %" PRIu64
@@ -56,7 +56,7 @@ static int raw_window(struct raw *r, const struct format_open *options,
         return lam_fail(err, EINVAL, "Specified size (%" PRIu64 ") is not a "
                         "multiple of %d", options->raw_size, SECTOR);
     r->offset = options->raw_offset;
-    r->size = options->raw_size ? options->raw_size : align_up(room, SECTOR);
+    r->size = options->raw_sized ? options->raw_size : align_up(room, SECTOR);
     return 0;
 }
 
