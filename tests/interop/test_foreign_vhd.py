@@ -42,7 +42,8 @@ def same(tools, source, image):
 
 def said(tools, arguments):
     """But for what the file system may still change its mind about."""
-    return re.sub(r'(disk size|"actual-size"): .*', r'\1', tools.run(*arguments))
+    return re.sub(r'(disk size|"actual-size"): .*', r'\1',
+                  tools.run(*arguments))
 
 
 @pytest.mark.parametrize('source,options', CASES)

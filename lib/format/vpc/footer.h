@@ -68,7 +68,7 @@ uint32_t vpc_checksum(const uint8_t *bytes, uint32_t length, uint32_t at);
 
 bool vpc_is_footer(const uint8_t *bytes);
 
-/* -EINVAL unless @bytes begin with the cookie; -EUCLEAN for a wrong checksum. */
+/* -EINVAL unless @bytes begin with the cookie; -EUCLEAN for a wrong sum. */
 int vpc_footer_decode(const uint8_t *bytes, struct vpc_footer *out,
                       struct lam_error *err);
 void vpc_footer_encode(const struct vpc_footer *footer, uint8_t *bytes);

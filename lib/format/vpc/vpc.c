@@ -226,7 +226,7 @@ static int vpc_set_writable(void *format, bool writable, struct lam_error *err)
     return is_dirty(v) ? vpc_flush(v, err) : 0;
 }
 
-/* ------------------------------------------------------------------- the ops */
+/* ------------------------------------------------------------------ the ops */
 
 static void vpc_links(void *format, struct format_links *links)
 {

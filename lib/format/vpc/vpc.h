@@ -32,7 +32,7 @@
 struct vpc {
     struct lam_io *io;          /* borrowed */
     struct vpc_footer footer;
-    uint8_t footer_bytes[VPC_FOOTER_BYTES];     /* as they are in the file */
+    uint8_t footer_bytes[VPC_FOOTER_BYTES];     /* as it is in the file */
     uint64_t size;
     bool fixed, differencing;
     char *parent;               /* its name as a path, or NULL */
@@ -46,7 +46,7 @@ struct vpc {
     uint32_t dirty_from, dirty_to;  /* entries to write */
     uint8_t *whole;             /* bit a block: its bitmap names all sectors */
     pthread_mutex_t tail_lock;  /* guards end */
-    uint64_t end;               /* behind the last block: the next one's place */
+    uint64_t end;               /* of the last block, where the next goes */
     pthread_mutex_t flush_lock; /* one flush at a time */
     struct inflight inflight;
 };
