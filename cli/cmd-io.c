@@ -244,6 +244,7 @@ static int run_session(const struct cli *cli, struct io_arguments *args)
     if (good) {
         good = args->nb_commands ? run_given(&session, args)
                                  : run_typed(&session);
+        session.failed = !good;
         good &= io_session_close(&session) == 0;
     }
     io_aio_free(session.aio);

@@ -53,6 +53,7 @@ struct io_session {
     pthread_mutex_t serial;     /* one transfer at a time, with copy-on-read */
     bool misalign;              /* -m: buffers at odd addresses */
     bool quit;
+    bool failed;                /* some command did */
 };
 
 /* Opens into @session->image and leaves its spec alone; -1 after a message. */

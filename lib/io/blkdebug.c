@@ -430,21 +430,28 @@ static int blkdebug_zero_range(struct lam_io *io, uint64_t offset,
     return rc;
 }
 
-/* The odd ends of what may be discarded stay. */
+/* The odd ends of what is discarded are requests of their own. */
 static int blkdebug_discard(struct lam_io *io, uint64_t offset,
                             uint64_t length)
 {
     struct blkdebug *b = blkdebug_of(io);
+    range_fn *call = b->inner->ops->discard;
     struct shape shape = {
         .kind = BLKDEBUG_DISCARD,
         .unit = max_u64(b->options.opt_discard,
                         io->limits.request_alignment),
         .max = b->options.max_discard,
     };
-    struct range body = split_units(offset, length, shape.unit).body;
+    struct range all = split_units(offset, length,
+                                   io->limits.request_alignment).body;
+    struct range_split split = split_units(all.offset, all.length, shape.unit);
 
-    return b->inner->ops->discard
-        ? call_pieces(b, b->inner->ops->discard, body, &shape) : -EOPNOTSUPP;
+    if (!call)
+        return -EOPNOTSUPP;
+    int rc = call_pieces(b, call, split.head, &shape);
+    if (rc == 0)
+        rc = call_pieces(b, call, split.body, &shape);
+    return rc < 0 ? rc : call_pieces(b, call, split.tail, &shape);
 }
 
 static int blkdebug_allocate(struct lam_io *io, uint64_t offset,

@@ -13,6 +13,37 @@ BELOW = {
     'long.qcow2': ['half.qcow2'], 'data.qcow2': ['data.raw'],
     'rawdata.qcow2': ['data2.raw'], 'sub': ['raw.img', 'q.qcow2'],
 }
+# Rules for blkdebug.
+RULES = {
+    'read.conf': '[inject-error]\nevent = "read_aio"\n',
+    'once.conf': '[inject-error]\nevent = "read_aio"\nonce = "on"\n'
+                 'errno = "28"\n',
+    'sector.conf': '# The second cluster of data.\n[inject-error]\n'
+                   '  event = "read_aio"\n  sector = "768"\n',
+    'write.conf': '[inject-error "name"]\nevent = "write_aio"\n'
+                  'errno = "28"\nimmediately = "on"\nonce = "on"\n',
+    'load.conf': '[inject-error]\nevent = "l2_load"\nonce = "on"\n',
+    'kind.conf': '[inject-error]\nevent = "none"\niotype = "write"\n'
+                 'sector = "640"\n',
+    'steps.conf': '[set-state]\nevent = "read_aio"\nstate = "1"\n'
+                  'new_state = "2"\n[set-state]\nevent = "read_aio"\n'
+                  'state = "2"\nnew_state = "3"\n[inject-error]\n'
+                  'event = "read_aio"\nstate = "3"\nonce = "on"\n',
+    'two.conf': '[inject-error]\nevent = "read_aio"\nerrno = "28"\n'
+                'once = "on"\n[inject-error]\nevent = "read_aio"\n'
+                'errno = "5"\nonce = "yes"\n',
+    'state.conf': '[inject-error]\nevent = "vmstate_load"\nonce = "on"\n'
+                  '[inject-error]\nevent = "vmstate_save"\nonce = "on"\n',
+    'bad-group.conf': '[nonsense]\n',
+    'bad-line.conf': 'event = "read_aio"\n',
+    'bad-key.conf': '[inject-error]\nevent = "read_aio"\nnew_state = "1"\n',
+    'bad-event.conf': '[inject-error]\nevent = "nonsense"\n',
+    'bad-number.conf': '[inject-error]\nevent = "read_aio"\nsector = "x"\n',
+    'bad-bool.conf': '[inject-error]\nevent = "read_aio"\nonce = "x"\n',
+    'bad-kind.conf': '[inject-error]\nevent = "read_aio"\niotype = "x"\n',
+    'no-event.conf': '[set-state]\nnew_state = "2"\n',
+    'no-quotes.conf': '[inject-error]\nevent = read_aio\n',
+}
 SECRETS = {'secret.txt': b'swordfish', 'other.txt': b'other passphrase'}
 
 
@@ -29,6 +60,8 @@ def write_raw(folder):
         image.truncate(MiB)
     (folder / 'noise.raw').write_bytes(noise)
     (folder / 'text.txt').write_bytes(b'not an image\n')
+    for name, text in RULES.items():
+        (folder / name).write_text(text)
 
 
 def poke(path, offset, form, value):
