@@ -136,7 +136,9 @@ static int merge(struct lam_image *image, const char *name,
 
     if (!image->ops->bitmaps)
         return not_found(name, err);
-    int rc = next(source, source_name, 0, &unused, err);
+    int rc = next(image, name, 0, &unused, err);
+    if (rc == 0 || rc == 1)
+        rc = next(source, source_name, 0, &unused, err);
     if (rc < 0)
         return rc;
     if (source->size != image->size)

@@ -298,3 +298,13 @@ def test_killed(lamella, texts, stock, tmp_path):
     texts.run('check', '-q', image)
     lamella.run('bitmap', '--remove', image, 'there')
     assert bits(image) == {'quiet': before['quiet']}
+
+
+def test_empty_disk(texts, lamella, tmp_path):
+    """The genuine tool loses such a bitmap, and opens no image that has one
+    stored."""
+    image = tmp_path / 'empty.qcow2'
+    lamella.run('create', '-q', '-f', 'qcow2', image, '0')
+    failed = run(*lamella.img, 'bitmap', '--add', image, 'new', status=1)
+    assert 'A disk of 0 bytes cannot have dirty bitmaps' in failed.stderr
+    texts.run('check', '-q', image)

@@ -84,6 +84,10 @@ static int check_granularity(const struct qcow2 *q, uint64_t granularity,
         granularity >> BITMAP_MAX_GRANULARITY_BITS > 1)
         return lam_fail(err, EINVAL, "Granularity must be power of 2 and at "
                         "least 512");
+    /* Its table would have no entry, which nobody reads. */
+    if (!q->size)
+        return lam_fail(err, EINVAL, "A disk of 0 bytes cannot have dirty "
+                        "bitmaps");
     unsigned bits = (unsigned)__builtin_ctzll(granularity);
     if (bitmap_bytes(q->size, bits) > BITMAP_MAX_BYTES)
         return lam_fail(err, EFBIG, "Too much space will be occupied by the "
