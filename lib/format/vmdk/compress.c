@@ -12,11 +12,12 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/workers.h"
 #include "format/vmdk/grain.h"
 #include "format/vmdk/vmdk.h"
 
 /* That of zlib's default. */
-enum { LEVEL = 6 };
+enum { LEVEL = 4 };
 
 static void compressor_deinit(struct libdeflate_compressor **c)
 {
@@ -98,27 +99,70 @@ static int write_grain(struct vmdk *v, struct vmdk_extent *e, uint64_t offset,
     return rc;
 }
 
+/* Grains of one call, deflated by several threads; they are stored one after
+ * the other, so that they lie in the order of the disk. */
+struct batch {
+    const uint8_t *data;
+    uint64_t grain_size;
+    size_t count, stride;       /* bytes of @payloads a grain */
+    uint8_t *payloads;
+    size_t *lengths;
+    atomic_size_t next;
+};
+
+static void batch_deinit(struct batch *b)
+{
+    free(b->payloads);
+    free(b->lengths);
+}
+
+static int batch_init(struct batch *b, const uint8_t *data, uint64_t length,
+                      uint64_t grain_size, struct lam_error *err)
+{
+    b->data = data;
+    b->grain_size = grain_size;
+    b->count = length / grain_size;
+    b->stride = VMDK_MARKER_SIZE + grain_bound(grain_size) + VMDK_SECTOR;
+    b->payloads = calloc(b->count, b->stride);
+    b->lengths = calloc(b->count, sizeof *b->lengths);
+    return b->payloads && b->lengths ? 0
+        : lam_fail(err, ENOMEM, "no memory for %zu grains", b->count);
+}
+
+/* A worker takes grains until there are none. */
+static int deflate_some(void *job, unsigned worker, struct lam_error *err)
+{
+    struct batch *b = job;
+    struct libdeflate_compressor *c lam_cleanup(compressor_deinit) =
+        libdeflate_alloc_compressor(LEVEL);
+    size_t i;
+
+    (void)worker;
+    if (!c)
+        return lam_fail(err, ENOMEM, "no memory for a compressor");
+    while ((i = atomic_fetch_add(&b->next, 1)) < b->count)
+        b->lengths[i] = grain_deflate(c, b->data + i * b->grain_size,
+                                      b->grain_size, b->payloads +
+                                      i * b->stride + VMDK_MARKER_SIZE);
+    return 0;
+}
+
 static int write_grains(struct vmdk *v, struct vmdk_extent *e, uint64_t offset,
                         const uint8_t *data, uint64_t length,
                         struct lam_error *err)
 {
     const uint64_t size = e->sparse->grain_size;
-    struct libdeflate_compressor *c lam_cleanup(compressor_deinit) =
-        libdeflate_alloc_compressor(LEVEL);
-    lam_autofree uint8_t *payload = malloc(VMDK_MARKER_SIZE +
-                                           grain_bound(size) + VMDK_SECTOR);
+    struct batch b lam_cleanup(batch_deinit) = { 0 };
 
-    if (!c || !payload)
-        return lam_fail(err, ENOMEM, "no memory for a compressor");
     assert(is_aligned(offset, size) && is_aligned(length, size));
-    for (uint64_t done = 0; done < length; done += size) {
-        size_t n = grain_deflate(c, data + done, size,
-                                 payload + VMDK_MARKER_SIZE);
-        int rc = write_grain(v, e, offset + done, payload, n, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    int rc = batch_init(&b, data, length, size, err);
+    if (rc == 0)
+        rc = workers_run((unsigned)min_u64(workers_default(), b.count),
+                         deflate_some, &b, err);
+    for (size_t i = 0; i < b.count && rc == 0; i++)
+        rc = write_grain(v, e, offset + i * size, b.payloads + i * b.stride,
+                         b.lengths[i], err);
+    return rc;
 }
 
 int vmdk_write_compressed(void *format, uint64_t offset, const uint8_t *data,
