@@ -405,7 +405,7 @@ const struct command command_convert = {
         "[--digest NAME] [--verify] ... SOURCE [SOURCE ...] TARGET",
     .about =
         "Copy the guest contents of SOURCE (several: one after another) to "
-        "TARGET. What is known to be zero is not read, and is given as "
+        "TARGET.  What is known to be zero is not read, and is given as "
         "little space as the target allows.  Exit status 0 means that the "
         "target is on disk.",
     .options = convert_options,

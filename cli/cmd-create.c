@@ -12,6 +12,7 @@ struct create_args {
     const char *format;
     const char *filename;
     const char *size;           /* the positional argument, or NULL */
+    uint64_t bytes;             /* the same */
     const char *help;           /* the -o list that asked for help */
     struct keyvals options;     /* -o */
     struct keyvals own;         /* -b and -F */
@@ -102,6 +103,7 @@ static int take_option(const struct cli *cli, int key, void *opaque)
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct create_args *args)
 {
+    struct lam_error err = LAM_ERROR_INIT;
     int status = command_parse(cli, &command_create, argc, argv, take_option,
                                args);
 
@@ -111,6 +113,13 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
         args->filename = argv[optind++];
     if (optind < argc)
         args->size = argv[optind++];
+    if (args->help)
+        return -1;              /* whatever else there is */
+    if (args->size && parse_size_named(args->size, "image size", &args->bytes,
+                                       &err) < 0) {
+        cli_report(cli, &err);
+        return 1;
+    }
     if (optind < argc)
         return cli_usage(cli, "Unexpected argument: %s", argv[optind]);
     return -1;
@@ -236,14 +245,8 @@ static int check_backing(const struct cli *cli, struct create_args *args)
 static int add_size(const struct cli *cli, struct create_args *args)
 {
     struct lam_error err = LAM_ERROR_INIT;
-    uint64_t bytes = 0;
     char size[32];
 
-    if (args->size &&
-        parse_size_named(args->size, "image size", &bytes, &err) < 0) {
-        cli_report(cli, &err);
-        return -EINVAL;
-    }
     if (create_options_check(args->format, &args->options, &err) < 0)
         return fail(cli, args, &err);
     if (!args->size)
@@ -251,7 +254,7 @@ static int add_size(const struct cli *cli, struct create_args *args)
     if (keyvals_get(&args->options, "size"))
         return fail_text(cli, args,
                          "The image size must be specified only once");
-    snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+    snprintf(size, sizeof size, "%llu", (unsigned long long)args->bytes);
     if (keyvals_set(&args->options, "size", size, &err) < 0)
         return fail(cli, args, &err);
     return 0;

@@ -278,8 +278,9 @@ const struct command command_io = {
         "[-f FMT | --image-opts] [-rsnmCkU] [-t CACHE] [-d MODE] [-i AIO] "
         " [-c COMMAND]... [FILE]",
     .about =
-        "Commands come from -c or, without it, from standard input, after a "
-        "prompt.  All are run whatever fails.",
+        "Read, write and exercise an image by commands, which come from -c or, "
+        "without it, from standard input, after a prompt.  All are run "
+        "whatever fails.",
     .options = option_rows,
     .notes =
         "-c help lists the commands.",

@@ -148,10 +148,11 @@ int command_help(const struct cli *cli, const struct command *command)
     printf("Usage:\n\n");
     unsigned at = print_name(cli, command);
     command_print_text(stdout, command->synopsis, at, 8);
-    printf("\n%s.\n", command->summary);
     if (command->about) {
         putchar('\n');
         command_print_text(stdout, command->about, 0, 0);
+    } else {
+        printf("\n%s.\n", command->summary);
     }
     print_options(command);
     if (command->print_more)

@@ -36,7 +36,7 @@ struct command {
     int (*run)(const struct cli *cli, int argc, char **argv);
     const char *summary;        /* no more than 55 characters */
     const char *synopsis;       /* what stands behind the name */
-    const char *about;          /* NULL: nothing more than the summary */
+    const char *about;          /* instead of the summary in help; or NULL */
     const struct command_option *options;   /* the last one is zero */
     const char *notes;          /* behind the options; or NULL */
     const char *status;         /* exit status; NULL: 0 done, 1 failed */
