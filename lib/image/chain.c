@@ -328,20 +328,25 @@ int chain_reads_zero(struct lam_image *image, uint64_t offset, uint64_t length,
     return rc;
 }
 
-int lam_image_map(struct lam_image *image, uint64_t offset, uint64_t length,
-                  uint32_t depth, unsigned flags, struct lam_extents *out,
-                  struct lam_error *err)
+int image_map(struct lam_image *image, uint64_t offset, uint64_t length,
+              uint32_t depth, unsigned flags, struct lam_extents *out,
+              struct lam_error *err)
 {
     IMAGE_INSIDE(image);
     int rc = image_check_range(image, offset, length, err);
     if (rc < 0)
         return rc;
-    struct lam_image *inner = image_through(image);
-    if (inner != image)
-        return lam_image_map(inner, offset, length, depth, flags, out, err);
 
     uint64_t token = image_enter(image);
     rc = chain_map(image, offset, length, depth, flags, out, err);
     image_leave(image, token);
     return rc;
+}
+
+int lam_image_map(struct lam_image *image, uint64_t offset, uint64_t length,
+                  uint32_t depth, unsigned flags, struct lam_extents *out,
+                  struct lam_error *err)
+{
+    return image_map(image_through(image), offset, length, depth, flags, out,
+                     err);
 }

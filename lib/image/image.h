@@ -136,6 +136,12 @@ int image_read_extents(struct lam_image *image,
                        uint64_t length, uint64_t offset,
                        struct lam_error *err);
 
+/* lam_image_map() of @image itself, whose extents can be read from it: that one
+ * tells of the image behind where @image is only a filter. */
+int image_map(struct lam_image *image, uint64_t offset, uint64_t length,
+              uint32_t depth, unsigned flags, struct lam_extents *out,
+              struct lam_error *err);
+
 /* The calls of the same name with lam_ in front, inside the gate. */
 int image_read(struct lam_image *image, void *buf, uint64_t length,
                uint64_t offset, struct lam_error *err);

@@ -28,7 +28,7 @@ static int device_offset(struct lam_image *target, uint64_t *offset,
 
     *offset = 0;
     if (lam_image_size(target) > 0)
-        rc = lam_image_map(target, 0, 1, 1, 0, &map, err);
+        rc = image_map(target, 0, 1, 1, 0, &map, err);
     if (rc == 0 && map.count > 0)
         *offset = map.items[0].host_offset;
     lam_extents_deinit(&map);

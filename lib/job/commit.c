@@ -53,7 +53,7 @@ static int commit_zeroes(struct commit *c, struct range r,
                          struct lam_error *err)
 {
     struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
-    int rc = lam_image_map(c->base, r.offset, r.length, LAM_DEPTH_ALL, 0, &map,
+    int rc = image_map(c->base, r.offset, r.length, LAM_DEPTH_ALL, 0, &map,
                            err);
 
     for (size_t i = 0; i < map.count && rc == 0; i++) {
@@ -208,7 +208,7 @@ static int commit_extent(struct commit *c, const struct lam_extent *e,
 static int commit_range(struct commit *c, struct range r, struct lam_error *err)
 {
     struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
-    int rc = lam_image_map(c->source, r.offset, r.length, c->depth - c->from, 0,
+    int rc = image_map(c->source, r.offset, r.length, c->depth - c->from, 0,
                            &map, err);
 
     for (size_t i = 0; i < map.count && rc == 0; i++)

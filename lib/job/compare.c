@@ -106,7 +106,7 @@ static int map_side(struct side *side, uint64_t offset, uint64_t end,
     side->map.count = 0;
     side->next = 0;
     if (offset < side->size)
-        rc = lam_image_map(side->image, offset,
+        rc = image_map(side->image, offset,
                            min_u64(end, side->size) - offset, LAM_DEPTH_ALL,
                            LAM_MAP_HOST_HOLES, &side->map, err);
     return rc < 0 ? rc : append_padding(side, offset, end, err);

@@ -44,7 +44,7 @@ static bool *sparse_layers(struct lam_image *source)
     bool *sparse = calloc(image_depth(source), sizeof *sparse);
     unsigned i = 0;
 
-    for (struct lam_image *l = source; l && sparse; l = lam_image_backing(l))
+    for (struct lam_image *l = source; l && sparse; l = l->backing)
         sparse[i++] = is_sparse(l);
     return sparse;
 }
@@ -90,7 +90,7 @@ static int source_data(struct lam_image *source, uint64_t cluster,
         struct lam_extents extents lam_cleanup(lam_extents_deinit) =
             LAM_EXTENTS_INIT;
         uint64_t length = min_u64(window, size - at);
-        int rc = lam_image_map(source, at, length, LAM_DEPTH_ALL,
+        int rc = image_map(source, at, length, LAM_DEPTH_ALL,
                                LAM_MAP_HOST_HOLES, &extents, err);
 
         if (rc < 0)

@@ -57,7 +57,7 @@ static int map_side(struct track *t, const struct pull_side *side,
     if (side->image && !side->depth)
         return append_bare(t, r, LAM_EXTENT_UNALLOCATED, err);
     if (inside.length)
-        rc = lam_image_map(side->image, inside.offset, inside.length,
+        rc = image_map(side->image, inside.offset, inside.length,
                            side->depth, 0, &t->map, err);
     uint64_t start = inside.length ? range_end(inside) : r.offset;
     return rc < 0 ? rc : append_bare(t, range_make(start, range_end(r) - start),
@@ -67,7 +67,7 @@ static int map_side(struct track *t, const struct pull_side *side,
 static int map_window(const struct pull *p, struct tracks *t, struct range r,
                       struct lam_error *err)
 {
-    int rc = lam_image_map(p->image, r.offset, r.length, 1, 0, &t->own.map,
+    int rc = image_map(p->image, r.offset, r.length, 1, 0, &t->own.map,
                            err);
 
     if (rc == 0)

@@ -88,7 +88,7 @@ static int put_zeroes(const struct pulling *s, struct range r,
     uint64_t size = p->new.image ? lam_image_size(p->new.image) : 0;
     struct range inside = range_intersect(r, range_make(0, size));
     struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
-    int rc = inside.length ? lam_image_map(p->new.image, inside.offset,
+    int rc = inside.length ? image_map(p->new.image, inside.offset,
                                            inside.length, LAM_DEPTH_ALL, 0,
                                            &map, err) : 0;
 

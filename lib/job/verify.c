@@ -98,7 +98,7 @@ static int verify_zero(struct verify *v, struct verify_worker *w,
                        struct lam_error *err)
 {
     w->map.count = 0;
-    int rc = lam_image_map(v->target, w->chunk.offset, w->chunk.length,
+    int rc = image_map(v->target, w->chunk.offset, w->chunk.length,
                            LAM_DEPTH_ALL, LAM_MAP_HOST_HOLES, &w->map, err);
     if (rc < 0)
         return lam_error_prefix(err, rc, "verification failed: '%s'",

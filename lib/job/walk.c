@@ -13,6 +13,7 @@
 
 #include "base/arith.h"
 #include "base/cleanup.h"
+#include "image/image.h"
 #include "extent/extent.h"
 
 #define WINDOW_FIRST  (64 * LAM_MIB)
@@ -143,7 +144,7 @@ static int push_long(struct walk *walk, const struct walk_source *source,
 {
     struct lam_extents map = LAM_EXTENTS_INIT;
 
-    int rc = lam_image_map(source->image, e->offset, e->length,
+    int rc = image_map(source->image, e->offset, e->length,
                            whole_chain ? LAM_DEPTH_ALL : source->depth,
                            LAM_MAP_HOST_HOLES, &map, err);
     for (size_t i = 0; i < map.count && rc >= 0; i++)
@@ -205,7 +206,7 @@ static int map_window(struct walk *walk, struct lam_error *err)
     uint64_t length = min_u64(end - offset, walk->window);
     struct lam_extents map = LAM_EXTENTS_INIT;
 
-    int rc = lam_image_map(s->image, offset, length,
+    int rc = image_map(s->image, offset, length,
                            whole_chain ? LAM_DEPTH_ALL : s->depth, 0, &map,
                            err);
     size_t before = walk->count;

@@ -393,7 +393,7 @@ static int zero_in_metadata(struct zeroing *z, uint64_t offset,
                             uint64_t length, struct lam_error *err)
 {
     struct lam_extents map = LAM_EXTENTS_INIT;
-    int rc = lam_image_map(z->target, offset, length, LAM_DEPTH_ALL, 0, &map,
+    int rc = image_map(z->target, offset, length, LAM_DEPTH_ALL, 0, &map,
                            err);
     for (size_t i = 0; i < map.count && rc == 0; i++) {
         const struct lam_extent *e = &map.items[i];
