@@ -5,6 +5,7 @@
 #include "unit.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "io/blkdebug.h"
