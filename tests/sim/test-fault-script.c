@@ -298,9 +298,60 @@ static void test_script(void **state)
     }
 }
 
+/* -------------------------------------------------------------- given back */
+
+/* How many operations there were.  What was taken for a larger disk goes back
+ * when that fails before the size is written: the file is hardly longer than it
+ * was. */
+static uint64_t grow_in_vain(uint64_t n)
+{
+    static const struct sim_kind kind = { "4k", 4096, 3, 16, false, false,
+                                          false };
+    struct trouble trouble = { .mode = &bad_modes[2], .fail_at = UINT64_MAX };
+    struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
+    struct lam_io *file = sim_create(&kind, 40 * 4096, false);
+    struct lam_image *image = NULL;
+    uint64_t before, after;
+
+    o.flags = LAM_OPEN_WRITE;
+    assert_int_equal(image_open_io(bad_disk_new(file, &trouble), "qcow2", &o,
+                                   NULL, &image, NULL), 0);
+    assert_int_equal(lam_image_write(image, "x", 1, 5000, 0, NULL), 0);
+    assert_int_equal(lam_image_flush(image, NULL), 0);
+    assert_int_equal(lam_io_size(file, &before, NULL), 0);
+    trouble.count = 0;
+    trouble.fail_at = n;
+    int rc = lam_image_resize(image, 900 * 4096, LAM_PREALLOC_FULL, 0, NULL);
+    uint64_t count = trouble.count;
+    trouble.fail_at = UINT64_MAX;
+    /* A sync that failed is the end: nothing can be changed any more. */
+    bool over = lam_image_write(image, "y", 1, 5000, 0, NULL) < 0;
+    lam_image_close(image, NULL);
+    assert_int_equal(lam_io_size(file, &after, NULL), 0);
+    if (rc < 0 && !over && after > before + 4 * 4096)
+        fail_msg("operation %llu: %llu bytes, and %llu before",
+                 (unsigned long long)n, (unsigned long long)after,
+                 (unsigned long long)before);
+    lam_io_close(file);
+    return count;
+}
+
+static void test_given_back(void **state)
+{
+    uint64_t count = grow_in_vain(UINT64_MAX);
+
+    (void)state;
+    for (uint64_t n = 0; n + 5 < count; n++)
+        grow_in_vain(n);
+    assert_true(count > 8);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_script) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_script),
+        cmocka_unit_test(test_given_back),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

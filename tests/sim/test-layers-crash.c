@@ -65,22 +65,31 @@ static void record(struct crash *t)
     layers_close(&t->j.c, image);
 }
 
+static void crash_around(struct crash *t, size_t n)
+{
+    uint64_t last = n ? n - 1 : 0;
+
+    crash_at(t, n, (struct record_pick){ RECORD_ALL, 0 });
+    crash_at(t, n, (struct record_pick){ RECORD_SEEDED,
+                                         sim_random(&t->j.c.random) | 1 });
+    crash_at(t, n, (struct record_pick){ RECORD_ONLY, last });
+    crash_at(t, n, (struct record_pick){ RECORD_ALL_BUT,
+                                         last - min_u64(last, n % 5) });
+}
+
+/* Here and there; and each of the last events, where the job is decided. */
 static void cut_power(struct crash *t)
 {
     size_t count;
 
     lam_io_record_events(t->records[0], &count);
-    size_t step = count / sim_setting("LAM_CUTS", 40) + 1;
-    for (size_t n = sim_below(&t->j.c.random, step); n <= count; n += step) {
-        uint64_t last = n ? n - 1 : 0;
+    size_t step = count / sim_setting("LAM_CUTS", 30) + 1;
+    size_t end = count - min_u64(count, 16);
 
-        crash_at(t, n, (struct record_pick){ RECORD_ALL, 0 });
-        crash_at(t, n, (struct record_pick){ RECORD_SEEDED,
-                                             sim_random(&t->j.c.random) | 1 });
-        crash_at(t, n, (struct record_pick){ RECORD_ONLY, last });
-        crash_at(t, n, (struct record_pick){ RECORD_ALL_BUT,
-                                             last - min_u64(last, n % 5) });
-    }
+    for (size_t n = sim_below(&t->j.c.random, step); n < end; n += step)
+        crash_around(t, n);
+    for (size_t n = end; n <= count; n++)
+        crash_around(t, n);
 }
 
 static void run_seed(uint64_t seed)

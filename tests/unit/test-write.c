@@ -306,10 +306,10 @@ static void test_past_the_end(void **state)
     static const uint8_t zeroes[512];
     uint8_t past[512];
     static const uint64_t sizes[] = { SIZE, 3 * CLUSTER - 512 };
-
-    /* The buffer that is taken next is not zero. */
-    write_byte(4 * CLUSTER + 2000, 100, 0xcc);
     for (size_t i = 0; i < LAM_ARRAY_SIZE(sizes); i++) {
+        /* The buffer that is taken next is not zero. */
+        image->size = SIZE;
+        write_byte((3 + i) * CLUSTER + 2000, 100, 0xcc);
         image->size = sizes[i];
         write_byte(sizes[i] - 600, 100, 0xaa);
         uint64_t host = (uint64_t)toy->table[sizes[i] / CLUSTER] * CLUSTER;
