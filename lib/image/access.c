@@ -152,3 +152,12 @@ int image_record_backing(struct lam_image *image, const char *name,
     image_graph_end_change(image->layers[0]);
     return rc;
 }
+
+void image_expect_backing(struct lam_image *image, bool expected)
+{
+    if (!image->ops->expect_backing)
+        return;
+    image_graph_begin_change(image->layers[0]);
+    image->ops->expect_backing(image->format, expected);
+    image_graph_end_change(image->layers[0]);
+}

@@ -33,4 +33,8 @@ int image_empty(struct lam_image *image, struct lam_error *err);
 int image_record_backing(struct lam_image *image, const char *name,
                          const char *format, struct lam_error *err);
 
+/* What reads as zero is stored so that it does over a backing file, too, which
+ * the top layer is to get; or no longer. */
+void image_expect_backing(struct lam_image *image, bool expected);
+
 #endif

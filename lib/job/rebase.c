@@ -184,21 +184,39 @@ static int relink(struct lam_image *image, struct lam_image **below,
     return 0;
 }
 
-int rebase_onto(struct lam_image *image, struct lam_image **below,
-                const struct lam_rebase_options *o, struct lam_error *err)
+static int pull_for(struct lam_image *image, struct lam_image *below,
+                    const struct lam_rebase_options *o, struct lam_error *err)
 {
     struct job job;
     struct pull pull = {
         .job = &job, .image = image, .compare = true, .compress = o->compress,
     };
 
-    set_sides(&pull, image->backing, *below);
+    set_sides(&pull, image->backing, below);
     job_init(&job, "rebase", lam_image_size(image), &o->job);
     int rc = pull_run(&pull, err);
     job_deinit(&job);
+    return rc;
+}
+
+/*
+ * The guest may go on: what it writes meanwhile is the image's own, and what is
+ * still absent in the end reads the same on both sides.  Nothing becomes absent
+ * again as long as the image has a backing file, or expects one: so it expects
+ * one from the beginning, and the header is the last to change.
+ */
+int rebase_onto(struct lam_image *image, struct lam_image **below,
+                const struct lam_rebase_options *o, struct lam_error *err)
+{
+    image_expect_backing(image, true);
+    int rc = pull_for(image, *below, o, err);
+    if (rc == 0)
+        rc = relink(image, below, err);
     if (rc == 0)
         rc = record(image, o->backing_file, o->backing_format, err);
-    return rc < 0 ? rc : relink(image, below, err);
+    if (rc < 0)
+        image_expect_backing(image, false);
+    return rc;
 }
 
 static int rebase_safely(struct lam_image *image,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test-layers-threads.c - threads write, zero and read while the layers below
- * them are committed and streamed away.
+ * them are committed and streamed away, and others put in their place.
  *
  * The disk is cut into small blocks, dealt out to the threads in turn, so that
  * clusters have several owners.  Each knows what its blocks hold.
@@ -11,13 +11,19 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "image/graph.h"
+#include "job/rebase.h"
+
 enum { THREADS = 4, BLOCK = 3 * LAYER_SECTOR, LAYERS = 6 };
+
+/* Blocks at the end that nobody touches, and that are zero from the start. */
+enum { ZEROES = 24 };
 
 struct crew {
     struct layer_chain c;
     struct lam_image *image;
     uint8_t *bytes;                 /* what the disk holds */
-    uint64_t blocks;
+    uint64_t blocks;                /* without those */
     atomic_bool stop;
     atomic_uint rounds;
 };
@@ -127,6 +133,44 @@ static void stream(struct crew *w, unsigned depth)
     remove_disks(&w->c, depth == LAM_DEPTH_ALL ? 0 : count - depth, count - 1);
 }
 
+/* Onto a chain of its own, or (NULL) nothing. */
+static void rebase(struct crew *w, struct layer_chain *onto)
+{
+    struct lam_rebase_options o = LAM_REBASE_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image *below = NULL;
+    struct layer_chain *c = &w->c;
+
+    if (onto) {
+        below = layers_open(onto, onto->count, false, NULL);
+        o.backing_file = layers_top(onto)->name;
+        o.backing_format = layers_top(onto)->kind ? "qcow2" : "raw";
+    }
+    o.job.workers = 2;
+    image_graph_lock(w->image);
+    int rc = rebase_onto(w->image, &below, &o, &err);
+    image_graph_unlock(w->image);
+    SIM_CHECK(rc == 0, c->seed, "rebase: %s", err.message);
+    remove_disks(c, 0, c->count - 1);
+    if (!onto)
+        return;
+    c->disks[onto->count] = c->disks[0];
+    memcpy(c->disks, onto->disks, onto->count * sizeof c->disks[0]);
+    c->count += onto->count;
+}
+
+/* A raw file full of noise, and an overlay above it, as large as it likes. */
+static void rebase_onto_others(struct crew *w)
+{
+    struct layer_chain other = { .seed = w->c.seed, .random = w->c.random,
+                                 .names = w->c.names };
+
+    layers_add_raw(&other);
+    layers_add_overlay(&other);
+    rebase(w, &other);
+    w->c.names = other.names;
+}
+
 static void run_jobs(struct crew *w, const struct hand *hands)
 {
     let_them_work(w, hands);
@@ -143,6 +187,24 @@ static void run_jobs(struct crew *w, const struct hand *hands)
     if (w->c.seed % 2)
         stream(w, LAM_DEPTH_ALL);
     let_them_work(w, hands);
+    rebase_onto_others(w);          /* from two layers, or from none */
+    let_them_work(w, hands);
+    rebase(w, NULL);
+    let_them_work(w, hands);
+    rebase_onto_others(w);
+    let_them_work(w, hands);
+}
+
+/* In every third chain the top one is of version 2, where what reads as zero
+ * without a backing file does not over one. */
+static void add_layer(struct layer_chain *c, bool top)
+{
+    layers_add_overlay(c);
+    while (top && c->seed % 3 == 0 && layers_top(c)->kind->version != 2) {
+        layer_disk_free(layers_top(c));
+        c->count--;
+        layers_add_overlay(c);
+    }
 }
 
 /* Sizes are one, so that every layer may drop out. */
@@ -152,7 +214,7 @@ static void make_chain(struct crew *w, uint64_t size)
     struct lam_error err = LAM_ERROR_INIT;
 
     for (unsigned i = 0; i < LAYERS; i++) {
-        layers_add_overlay(c);
+        add_layer(c, i == LAYERS - 1);
         struct lam_image *image = layers_open(c, c->count, true, NULL);
         int rc = lam_image_resize(image, size, LAM_PREALLOC_OFF,
                                   LAM_TRUNCATE_SHRINK, &err);
@@ -170,11 +232,14 @@ static void run_seed(uint64_t seed)
     struct hand hands[THREADS] = { 0 };
 
     w.blocks = 20 * THREADS + 1;
-    make_chain(&w, w.blocks * BLOCK);
-    w.bytes = malloc(w.blocks * BLOCK);
+    const uint64_t size = (w.blocks + ZEROES) * BLOCK;
+    make_chain(&w, size);
+    w.bytes = calloc(1, size);
     assert_non_null(w.bytes);
     memcpy(w.bytes, layers_top(&w.c)->bytes, w.blocks * BLOCK);
     w.image = layers_open(&w.c, LAYERS, true, NULL);
+    assert_int_equal(lam_image_zero(w.image, w.blocks * BLOCK, ZEROES * BLOCK,
+                                    LAM_ZERO_UNMAP, NULL), 0);
     for (unsigned i = 0; i < THREADS; i++) {
         hands[i] = (struct hand){ .crew = &w, .number = i,
                                   .random = seed * 100 + i };
@@ -188,7 +253,7 @@ static void run_seed(uint64_t seed)
     for (unsigned i = 0; i < THREADS; i++)
         SIM_CHECK(!*hands[i].failure, seed, "%s", hands[i].failure);
     layers_close(&w.c, w.image);
-    memcpy(layers_top(&w.c)->bytes, w.bytes, w.blocks * BLOCK);
+    memcpy(layers_top(&w.c)->bytes, w.bytes, size);
     layers_verify(&w.c, w.c.count, "at the end");
     layers_check(&w.c, true, "at the end");
     layers_free(&w.c);

@@ -31,11 +31,18 @@ static int check_name(const struct qcow2 *q, const char *name,
 }
 
 /* Zeroes and discards look at this, under a claim or the lock. */
-static void note_backing(struct qcow2 *q)
+static void note_backing(struct qcow2 *q, bool has_backing)
 {
     pthread_rwlock_wrlock(&q->lock);
-    q->has_backing = q->header.backing_file != NULL;
+    q->has_backing = has_backing;
     pthread_rwlock_unlock(&q->lock);
+}
+
+void qcow2_expect_backing(void *format, bool expected)
+{
+    struct qcow2 *q = format;
+
+    note_backing(q, expected || q->header.backing_file);
 }
 
 /* Takes the new strings over, or leaves them. */
@@ -55,7 +62,7 @@ static int change_header(struct qcow2 *q, char **name, char **format,
     }
     *name = old_name;
     *format = old_format;
-    note_backing(q);
+    note_backing(q, h->backing_file != NULL);
     return 0;
 }
 

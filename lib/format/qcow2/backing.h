@@ -7,9 +7,10 @@
 
 #include "base/error.h"
 
-/* format_ops.set_backing, format_ops.empty */
+/* As in format_ops. */
 int qcow2_set_backing(void *format, const char *name,
                       const char *backing_format, struct lam_error *err);
+void qcow2_expect_backing(void *format, bool expected);
 int qcow2_empty(void *format, struct lam_error *err);
 
 #endif

@@ -398,6 +398,13 @@ static int qed_set_backing(void *format, const char *name,
     return 0;
 }
 
+static void qed_expect_backing(void *format, bool expected)
+{
+    struct qed *q = format;
+
+    q->t.has_backing = expected || q->backing;
+}
+
 /* ------------------------------------------------------------ creating */
 
 static int plan_new(const struct lam_create_options *options, uint8_t *head,
@@ -479,6 +486,7 @@ const struct format_ops format_qed = {
     .flush = tables_flush,
     .truncate = qed_truncate,
     .set_backing = qed_set_backing,
+    .expect_backing = qed_expect_backing,
     .info = qed_info,
     .check = qed_check,
     .repair = qed_repair,
