@@ -201,7 +201,12 @@ int convert_target_init(const struct cli *cli, struct convert_args *args,
         .name = args->target,
         .create = LAM_CREATE_OPTIONS_INIT,
     };
-    if (args->format && create_format_check(args->format, &err) < 0) {
+    if (args->format)
+        rc = create_format_check(args->format, &err);
+    /* What is there already is opened, whatever cannot be made. */
+    if (rc == -ENOTSUP && args->no_create)
+        rc = 0;
+    if (rc < 0) {
         cli_report(cli, &err);
         return -EINVAL;
     }

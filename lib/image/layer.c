@@ -277,8 +277,7 @@ static int attach_format(const struct layer *l, struct lam_image *image,
     };
 
     if (image->writable && !image->ops->write_begin)
-        return lam_fail(err, EROFS, "Image is read-only: format '%s' is only "
-                        "read", image->ops->name);
+        return lam_fail(err, EROFS, "Image is read-only");
     return layer_attach_format(image, l->request->options, &layer, err);
 }
 

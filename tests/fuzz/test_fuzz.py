@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from foreign_files import bochs, cloop, dmg
 from harness import GENUINE, build_dir, our_tools, pytest_fail
 
 SECONDS = int(os.environ.get('FUZZ_SECONDS', '6'))
@@ -37,6 +38,10 @@ IMAGES = {
 }
 
 
+# As fuzz-formats.c has them.
+FORMATS = ['vdi', 'parallels', 'qed', 'qcow', 'bochs', 'cloop', 'dmg', 'vmdk']
+
+
 def call(*argv):
     subprocess.run([str(arg) for arg in argv], check=True,
                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -62,7 +67,8 @@ def corpus(tmp_path_factory):
     """A folder a target."""
     top = tmp_path_factory.mktemp('corpus')
     tools = GENUINE[-1] if GENUINE else our_tools(build_dir())
-    for target in ('image', 'header', 'l2', 'tables', 'luks'):
+    for target in ('image', 'header', 'l2', 'tables', 'luks', 'vhd',
+                   'formats'):
         (top / target).mkdir()
     for name, (options, commands) in IMAGES.items():
         path = top / 'image' / name
@@ -78,7 +84,46 @@ def corpus(tmp_path_factory):
                 (top / 'tables' / ('%s-%d' % (name, field))).write_bytes(
                     b'\x02\x01' + content[at:at + 2048])
     make_luks(tools, top / 'luks')
+    make_vhd(top / 'vhd')
+    make_formats(top / 'formats')
     return top
+
+
+def make_formats(folder):
+    """Small images; the first byte says which format, and whether to write."""
+    tools = our_tools(build_dir())
+    disk = bytes(range(256)) * 8 + bytes(30000)
+    made = {'bochs': bochs(disk, 4096), 'cloop': cloop(disk, 4096),
+            'dmg': dmg(disk, ('zlib', 'raw', 'adc'), 4096)}
+    for fmt, options in (('vdi', []), ('parallels', ['cluster_size=4k']),
+                         ('qed', ['cluster_size=4k,table_size=1']),
+                         ('qcow', []), ('vmdk', ['subformat=streamOptimized'])):
+        source, path = folder / 'source', folder / 'image'
+        source.write_bytes(disk)
+        done = subprocess.run(
+            [*tools.img, 'convert', '-f', 'raw', '-O', fmt,
+             *(word for o in options for word in ('-o', o)), source, path],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if done.returncode == 0:        # the build may lack it
+            made[fmt] = path.read_bytes()[:65000]
+            path.unlink()
+        source.unlink()
+    for fmt, content in made.items():
+        for flag in (0, 0x80):
+            (folder / ('%s-%d' % (fmt, flag))).write_bytes(
+                bytes([FORMATS.index(fmt) | flag]) + content)
+
+
+def make_vhd(folder):
+    """Changes of a sound file: kind, then where, how many bytes, and these."""
+    places = {1: (16, 24, 48, 64, 528, 544, 1536, 1540),
+              0: (8, 72, 96, 216, 232, 288, 16784, 16880, 17104),
+              2: (344, 356, 376, 408, 4440, 8536, 8600)}
+    for kind, offsets in places.items():
+        for at in offsets:
+            change = at.to_bytes(2, 'little') + b'\x08' + bytes(8)
+            (folder / ('%d-%d' % (kind, at))).write_bytes(
+                bytes([kind]) + change)
 
 
 def make_luks(tools, folder):
@@ -104,7 +149,8 @@ def binary(target):
     return os.path.join(folder, 'tests', 'fuzz', 'fuzz-' + target)
 
 
-@pytest.mark.parametrize('target', ['header', 'l2', 'image', 'tables', 'luks'])
+@pytest.mark.parametrize('target', ['header', 'l2', 'image', 'tables', 'luks',
+                                    'vhd', 'formats'])
 def test_fuzz(target, corpus, tmp_path):
     env = dict(os.environ)
     # A hostile file must not get far with a request for gigabytes.

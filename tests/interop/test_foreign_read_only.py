@@ -11,10 +11,11 @@ RECIPES = {
     'cloop': cloop,
     'dmg': dmg,
     'dmg-resources': lambda disk: dmg(disk, resources=True),
+    'dmg-zlib': lambda disk: dmg(disk, ('zlib', 'raw')),
     'dmg-adc': lambda disk: dmg(disk, ('adc', 'zlib')),
 }
-# What the genuine tool of Debian does not read: in another package, or never.
-THEIRS = ['bochs', 'bochs-v1', 'cloop']
+# The genuine tool has bzip2 in another package, and ADC not at all.
+THEIRS = ['bochs', 'bochs-v1', 'cloop', 'dmg-zlib']
 
 
 @pytest.fixture(scope='module')
