@@ -52,8 +52,8 @@ static const struct io_command commands[] = {
       " its backing file aside.\n" },
     { "break", NULL, io_cmd_break, 2, 2, IO_NEEDS_IMAGE, "event tag",
       "sets a breakpoint on event and tags the stopped request as tag",
-      " For images opened through blkdebug.  Stop requests of aio_read and\n"
-      " aio_write only: nobody could resume one that the session waits for.\n" },
+      " For images opened through blkdebug.  Meant for aio_read, aio_write:\n"
+      " nobody could resume a request that the session waits for.\n" },
     { "close", "c", io_cmd_close, 0, 0, IO_NEEDS_IMAGE, NULL,
       "close the current open file", NULL },
     { "discard", "d", io_cmd_discard, 2, -1, IO_NEEDS_IMAGE | IO_WRITES,

@@ -560,7 +560,7 @@ static const struct lam_io_ops blkdebug_ops = {
     .close = blkdebug_close,
 };
 
-/* --------------------------------------------------------------------- birth */
+/* -------------------------------------------------------------------- birth */
 
 /* -EINVAL unless each size is a multiple of what it has to be. */
 static int check_sizes(const struct blkdebug_options *o, uint64_t inner,

@@ -43,7 +43,7 @@ static void takes_rules(void **state)
 
     assert_works(blkdebug_parse(&o, "# one\n\n[inject-error \"x\"]\r\n"
                                 "  event = \"write_aio\"  # what for\n"
-                                "errno = \"0x1c\"\nsector=\t\"7\"\n"
+                                "errno = \"0x1c\"\nsector =\t\"7\"\n"
                                 "[set-state]\nevent = \"none\"\n"
                                 "state = \"2\"\nnew_state = \"3\"\n", &err),
                  &err);
