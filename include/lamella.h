@@ -523,10 +523,10 @@ LAM_API int lam_image_map(struct lam_image *image, uint64_t offset,
                           struct lam_extents *out, struct lam_error *err);
 
 /*
- * The file that the data of @extent, out of a map of @image's chain, lie in: the
- * image file of its layer, an external data file, or one of several extents;
- * a "json:" name if it is seen through a window.  NULL: an object without a
- * name.  Lives as long as the layer.
+ * The file that the data of @extent, out of a map of @image's chain, lie in:
+ * the image file of its layer, an external data file, or one of several
+ * extents; a "json:" name if it is seen through a window.  NULL: an object
+ * without a name.  Lives as long as the layer.
  */
 LAM_API const char *lam_image_extent_file(struct lam_image *image,
                                           const struct lam_extent *extent);

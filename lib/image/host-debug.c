@@ -163,7 +163,7 @@ static int take_options(struct node *node, struct blkdebug_options *o,
     return rc < 0 ? rc : take_sizes(node, o, err);
 }
 
-/* -------------------------------------------------------------------- opening */
+/* ----------------------------------------------------------------- opening */
 
 /* The image of a plain name has a plain name, too. */
 static int open_image(struct host_node *n, struct lam_io **out,
@@ -228,7 +228,8 @@ static const char *const shown_debug[] = {
     "inject-error.0.iotype", "inject-error.1.iotype", "set-state.0.new_state",
     "inject-error.0.event", "inject-error.0.errno", "inject-error.1.event",
     "inject-error.1.errno", "opt-discard", "set-state.0.state",
-    "inject-error.0.sector", "inject-error.1.sector", "max-discard", "align", NULL
+    "inject-error.0.sector", "inject-error.1.sector", "max-discard", "align",
+    NULL
 };
 
 const struct host_driver host_blkdebug = {

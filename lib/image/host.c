@@ -23,7 +23,7 @@ static int no_memory(struct lam_error *err)
     return lam_fail(err, ENOMEM, "no memory for the name of an image");
 }
 
-/* ----------------------------------------------------------- for all drivers */
+/* --------------------------------------------------------- for all drivers */
 
 bool host_is_writable(const struct host_node *n)
 {

@@ -12,8 +12,8 @@
 int image_io_new(struct lam_image *image, struct lam_io **out,
                  struct lam_error *err);
 
-/* The image behind @io, through filters but no window; NULL: it stands on a host
- * object. */
+/* The image behind @io, through filters but no window; NULL: it stands on a
+ * host object. */
 struct lam_image *image_io_image(const struct lam_io *io);
 
 /* What changes on the way: data that are read are copied into the top layer;

@@ -123,7 +123,10 @@ static bool write_value(FILE *out, const struct node_view *view,
 
     if (backing ? !view->backing : !driver && !below && !item)
         return false;
-    fprintf(out, "%s\"%s\": ", *separator, key);
+    fputs(*separator, out);
+    fputc('"', out);
+    fputs(key, out);
+    fputs("\": ", out);
     *separator = ", ";
     if (driver)
         write_string(out, view->driver);
