@@ -59,7 +59,7 @@ struct format_open {
     const struct lam_keyring *keyring;      /* or NULL */
     const char *key_secret;     /* in @keyring; NULL: not said */
     const char *encrypt_format; /* what it must be, "luks"; NULL: not said */
-    const struct format_files *files;   /* for open() only; NULL: it gets none */
+    const struct format_files *files;   /* for open() only; NULL: no others */
 };
 
 /* Other files that the header names.  Strings belong to the format. */

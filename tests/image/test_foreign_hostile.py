@@ -11,8 +11,8 @@ from test_hostile import call, judge
 
 DISK = (bytes(range(256)) * 300 + bytes(100 * KiB)).ljust(512 * KiB, b'\0')
 
-# format: how numbers are written, then (place, bytes, value) that are wrong, and
-# whether opening sees it.
+# format: how numbers are written, then (place, bytes, value) that are wrong,
+# and whether opening sees it.
 LIES = {
     'vdi': ('<', [(0x44, 4, 2, True), (0x4c, 4, 4, True), (0x154, 4, 1, True),
                   (0x154, 4, 0xfffffe00, True), (0x158, 4, 0x200, True),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""bochs, cloop and DMG, made by recipe: read by lamella and the genuine tool."""
+"""bochs, cloop and DMG, made by recipe: lamella and the genuine tool read."""
 import pytest
 
 from foreign_files import bochs, cloop, dmg

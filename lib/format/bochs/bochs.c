@@ -43,7 +43,8 @@ static int bochs_probe(const uint8_t *head, size_t length)
 {
     uint32_t version;
 
-    if (length < BH_BYTES || strcmp((const char *)head, "Bochs Virtual HD Image"))
+    if (length < BH_BYTES ||
+        strcmp((const char *)head, "Bochs Virtual HD Image"))
         return 0;
     version = le32_get(head + BH_VERSION);
     return !strncmp((const char *)head + BH_TYPE, "Redolog", 16) &&

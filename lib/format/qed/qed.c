@@ -30,7 +30,8 @@ enum {                          /* every field little-endian */
     EH_BYTES = 64,
 };
 
-enum { QED_BACKING = 1, QED_NEED_CHECK = 2, QED_RAW_BACKING = 4, QED_KNOWN = 7 };
+enum { QED_BACKING = 1, QED_NEED_CHECK = 2, QED_RAW_BACKING = 4 };
+enum { QED_KNOWN = QED_BACKING | QED_NEED_CHECK | QED_RAW_BACKING };
 enum { ENTRY_IS_ZERO = 1, NAME_MAX_BYTES = 1023, TABLE_MAX = 16 };
 static const uint64_t CLUSTER_MIN = 4096, CLUSTER_MAX = 64 * LAM_MIB;
 static const uint64_t SIZE_MAX_BYTES = 64 * LAM_TIB;

@@ -179,8 +179,8 @@ static int take_dirty(struct tables *t, struct batch *b, bool *header,
     return rc;
 }
 
-/* A page that is being written may be loaded again only when it is on disk: none
- * is evicted meanwhile. */
+/* A page that is being written may be loaded again only when it is on disk:
+ * none is evicted meanwhile. */
 static int write_dirty(struct tables *t, const struct batch *b, bool header,
                        struct lam_error *err)
 {

@@ -89,8 +89,8 @@ static int load_l1(struct tables *t, uint64_t length, struct lam_error *err)
     uint64_t bytes = t->nb_l1 * t->layout->entry_bytes;
 
     if (bytes > MAX_L1_BYTES)
-        return lam_fail(err, EFBIG, "%s: L1 table of %" PRIu64 " bytes (limit: %"
-                        PRIu64 ")", t->layout->name, bytes, MAX_L1_BYTES);
+        return lam_fail(err, EFBIG, "%s: L1 table of %" PRIu64 " bytes (limit: "
+                        "%" PRIu64 ")", t->layout->name, bytes, MAX_L1_BYTES);
     int rc = check_table(t, bytes, length, err);
     if (rc < 0)
         return rc;

@@ -287,7 +287,8 @@ static void put_uuid(uint8_t *uuid)
 {
     if (getrandom(uuid, 16, 0) != 16)
         memset(uuid, 0x5a, 16);
-    uuid[7] = (uint8_t)((uuid[7] & 0x0f) | 0x40);   /* version 4, mixed endian */
+    /* Version 4, its first parts little-endian. */
+    uuid[7] = (uint8_t)((uuid[7] & 0x0f) | 0x40);
     uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
 }
 
