@@ -243,3 +243,26 @@ def test_interrupted_and_run_again(command, our_lamella, reference, tmp_path):
     run(our_lamella, command, '-q', top)
     reference.run('compare', '-q', '-f', 'qcow2', '-F', 'raw', top, expected)
     reference.run('check', '-q', top)
+
+
+@pytest.mark.parametrize('create', [
+    ['-f', 'qcow2', '-o', 'compat=0.10'], ['-f', 'qcow2'],
+    ['-f', 'qcow2', '-o', 'extended_l2=on'], ['-f', 'qed']],
+    ids=['v2', 'v3', 'extended', 'qed'])
+def test_first_backing_file(create, our_lamella, reference, tmp_path):
+    """What read as zero without one goes on reading as zero."""
+    def run(*args):
+        return subprocess.run([our_lamella, *args], cwd=tmp_path, check=True,
+                              capture_output=True, text=True, timeout=60)
+    run('create', '-f', 'qcow2', 'below', '4M')
+    run('io', '-c', 'write -P 5 0 3M', 'below')
+    run('create', *create, 'image', '4M')
+    run('io', '-f', create[1], '-c', 'write -P 9 64k 64k', '-c',
+        'write -P 8 1M 64k', '-c', 'write -z -u 1M 64k', 'image')
+    run('convert', '-f', create[1], '-O', 'raw', 'image', 'before')
+    run('rebase', '-f', create[1], '-b', 'below', '-F', 'qcow2', 'image')
+    reference.run('compare', '-f', create[1], '-F', 'raw', tmp_path / 'image',
+                  tmp_path / 'before')
+    run('rebase', '-f', create[1], '-b', '', 'image')
+    reference.run('compare', '-f', create[1], '-F', 'raw', tmp_path / 'image',
+                  tmp_path / 'before')
