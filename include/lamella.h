@@ -410,8 +410,8 @@ LAM_API int lam_image_flush(struct lam_image *image, struct lam_error *err);
  * snapshots to take along.
  *
  * @offset and @length are bytes of the state, of any alignment.  What was never
- * written reads as zeroes, and nothing of a backing file shows.  A change of the
- * disk's size drops it.  -ENOTSUP for formats that keep none; -EFBIG if the
+ * written reads as zeroes, and nothing of a backing file shows.  A change of
+ * the disk's size drops it.  -ENOTSUP for formats that keep none; -EFBIG if the
  * format cannot address so much; -EROFS; otherwise as reads and writes.  Safe
  * from any thread, one at a time.
  */

@@ -1,257 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * blkdebug.c - the object that fails and waits.
- *
- * Invariants, under the lock:
- *  1. A rule is active at most once, and one that was used up (once) never
- *     again.
- *  2. A breakpoint is in one of two lists: set, or with somebody who waits at
- *     it.  Whoever waits owns those in the second.
+ * blkdebug.c - the object that fails and waits: its requests.
  */
-#include "io/blkdebug.h"
+#include "io/blkdebug-internal.h"
 
 #include <inttypes.h>
 #include <limits.h>
-#include <string.h>
 
 #include "base/arith.h"
 #include "base/cleanup.h"
 #include "io/transfer.h"
 
-enum { SECTOR = 512, MAX_SEGMENTS = 64 };
-
-struct breakpoint {
-    struct breakpoint *next;
-    enum io_event event;
-    char *tag;
-    lam_stopped_fn *told;
-    void *opaque;
-    bool resumed;               /* by whoever took it off the list */
-};
-
-/* What of a rule changes. */
-struct rule_state { bool active, used_up; };
-
-struct blkdebug {
-    struct lam_io io;
-    struct lam_io *inner;
-    struct blkdebug_options options;
-
-    pthread_mutex_t lock;
-    pthread_cond_t resumed;
-    uint32_t state;
-    struct rule_state *rules;   /* one for each of options.rules */
-    struct breakpoint *set, *waiting;       /* the latest first */
-};
-
-static struct blkdebug *blkdebug_of(const struct lam_io *io)
-{
-    return (struct blkdebug *)io;
-}
-
-/* ------------------------------------------------------------------- events */
-
-static bool rule_applies(const struct blkdebug *b, size_t i,
-                         enum io_event event)
-{
-    const struct blkdebug_rule *rule = &b->options.rules[i];
-
-    return rule->event == event && !b->rules[i].used_up &&
-           (!rule->state || rule->state == b->state);
-}
-
-static void deactivate_all(struct blkdebug *b)
-{
-    for (size_t i = 0; i < b->options.nb_rules; i++)
-        b->rules[i].active = false;
-}
-
-/* All rules see the state that was before. */
-static void apply_rules(struct blkdebug *b, enum io_event event)
-{
-    uint32_t state = b->state;
-    bool first = true;
-
-    for (size_t i = 0; i < b->options.nb_rules; i++) {
-        const struct blkdebug_rule *rule = &b->options.rules[i];
-
-        if (!rule_applies(b, i, event))
-            continue;
-        if (rule->action == BLKDEBUG_SET_STATE) {
-            state = rule->new_state;
-            continue;
-        }
-        if (first)
-            deactivate_all(b);
-        first = false;
-        b->rules[i].active = true;
-    }
-    b->state = state;
-}
-
-static void breakpoint_free(struct breakpoint *p)
-{
-    free(p->tag);
-    free(p);
-}
-
-/* Each breakpoint of @event stops the thread, which goes on when all have been
- * resumed. */
-static void wait_at_breakpoints(struct blkdebug *b, enum io_event event)
-{
-    struct breakpoint *mine[IO_BREAKS_MAX], **p = &b->set;
-    const char *tags[IO_BREAKS_MAX];
-    unsigned count = 0;
-
-    while (*p && count < IO_BREAKS_MAX) {
-        struct breakpoint *found = *p;
-        if (found->event != event) {
-            p = &found->next;
-            continue;
-        }
-        *p = found->next;
-        found->next = b->waiting;
-        b->waiting = found;
-        tags[count] = found->tag;
-        mine[count++] = found;
-    }
-    if (count)
-        mine[0]->told(mine[0]->opaque, tags, count);
-    for (unsigned i = 0; i < count; i++) {
-        while (!mine[i]->resumed)
-            pthread_cond_wait(&b->resumed, &b->lock);
-        breakpoint_free(mine[i]);
-    }
-}
-
-static void blkdebug_event(struct lam_io *io, enum io_event event)
-{
-    struct blkdebug *b = blkdebug_of(io);
-
-    LAM_LOCKED(&b->lock);
-    apply_rules(b, event);
-    if (b->set)
-        wait_at_breakpoints(b, event);
-}
-
-/* -------------------------------------------------------------- breakpoints */
-
-struct lam_io *lam_io_blkdebug_find(struct lam_io *io)
-{
-    while (io && io->ops->event != blkdebug_event)
-        io = io->ops->inner ? io->ops->inner(io) : NULL;
-    return io;
-}
-
-static unsigned count_breakpoints(const struct blkdebug *b)
-{
-    unsigned count = 0;
-
-    for (const struct breakpoint *p = b->set; p; p = p->next)
-        count++;
-    return count;
-}
-
-int blkdebug_break(struct lam_io *io, enum io_event event, const char *tag,
-                   lam_stopped_fn *told, void *opaque,
-                   struct lam_error *err)
-{
-    struct blkdebug *b = blkdebug_of(io);
-    struct breakpoint *p = calloc(1, sizeof *p);
-
-    if (p)
-        p->tag = strdup(tag);
-    if (!p || !p->tag) {
-        free(p);
-        return lam_fail(err, ENOMEM, "no memory for a breakpoint");
-    }
-    p->event = event;
-    p->told = told;
-    p->opaque = opaque;
-    LAM_LOCKED(&b->lock);
-    if (count_breakpoints(b) == IO_BREAKS_MAX) {
-        breakpoint_free(p);
-        return lam_fail(err, E2BIG, "more than %d breakpoints", IO_BREAKS_MAX);
-    }
-    p->next = b->set;
-    b->set = p;
-    return 0;
-}
-
-unsigned blkdebug_remove_break(struct lam_io *io, const char *tag)
-{
-    struct blkdebug *b = blkdebug_of(io);
-    unsigned count = 0;
-
-    LAM_LOCKED(&b->lock);
-    for (struct breakpoint **p = &b->set; *p; ) {
-        struct breakpoint *found = *p;
-        if (strcmp(found->tag, tag)) {
-            p = &found->next;
-            continue;
-        }
-        *p = found->next;
-        breakpoint_free(found);
-        count++;
-    }
-    return count;
-}
-
-/* The latest one of @tag that somebody waits at, or NULL. */
-static struct breakpoint **find_waiting(struct blkdebug *b, const char *tag)
-{
-    for (struct breakpoint **p = &b->waiting; *p; p = &(*p)->next)
-        if (!strcmp((*p)->tag, tag))
-            return p;
-    return NULL;
-}
-
-bool blkdebug_resume(struct lam_io *io, const char *tag)
-{
-    struct blkdebug *b = blkdebug_of(io);
-
-    LAM_LOCKED(&b->lock);
-    struct breakpoint **p = find_waiting(b, tag);
-    if (!p)
-        return false;
-    struct breakpoint *found = *p;
-    *p = found->next;
-    found->resumed = true;
-    pthread_cond_broadcast(&b->resumed);
-    return true;
-}
-
-/* ----------------------------------------------------------------- failures */
-
-static bool rule_fits(const struct blkdebug_rule *rule, unsigned kind,
-                      uint64_t offset, uint64_t length)
-{
-    if (!(rule->kinds & kind))
-        return false;
-    if (rule->sector == -1)
-        return true;
-    uint64_t at;
-    return rule->sector >= 0 &&
-           !mul_overflows((uint64_t)rule->sector, SECTOR, &at) &&
-           at >= offset && at - offset < length;
-}
-
-/* What the request has to answer, or 0. */
-static int judge(struct blkdebug *b, unsigned kind, uint64_t offset,
-                 uint64_t length)
-{
-    LAM_LOCKED(&b->lock);
-    for (size_t i = 0; i < b->options.nb_rules; i++) {
-        const struct blkdebug_rule *rule = &b->options.rules[i];
-
-        if (!b->rules[i].active || !rule_fits(rule, kind, offset, length))
-            continue;
-        if (rule->once)
-            b->rules[i] = (struct rule_state){ .used_up = true };
-        return rule->errnum > 0 ? -rule->errnum : 0;
-    }
-    return 0;
-}
+enum { MAX_SEGMENTS = 64 };     /* what the front end passes at a time */
 
 /* ----------------------------------------------------------------- requests */
 
@@ -280,7 +40,7 @@ static ssize_t blkdebug_readv(struct lam_io *io, const struct iovec *iov,
     struct iovec part[MAX_SEGMENTS];
     uint64_t length;
     int count = clip(b, iov, iovcnt, part, &length);
-    int rc = judge(b, BLKDEBUG_READ, offset, length);
+    int rc = blkdebug_judge(b, BLKDEBUG_READ, offset, length);
 
     return rc < 0 ? rc : b->inner->ops->readv(b->inner, part, count, offset);
 }
@@ -302,7 +62,7 @@ static ssize_t blkdebug_writev(struct lam_io *io, const struct iovec *iov,
     struct iovec part[MAX_SEGMENTS];
     uint64_t length;
     int count = clip(b, iov, iovcnt, part, &length);
-    int rc = judge(b, BLKDEBUG_WRITE, offset, length);
+    int rc = blkdebug_judge(b, BLKDEBUG_WRITE, offset, length);
 
     return rc < 0 ? rc : write_inner(b, part, count, offset);
 }
@@ -310,7 +70,7 @@ static ssize_t blkdebug_writev(struct lam_io *io, const struct iovec *iov,
 static int blkdebug_flush(struct lam_io *io)
 {
     struct blkdebug *b = blkdebug_of(io);
-    int rc = judge(b, BLKDEBUG_FLUSH, 0, 0);
+    int rc = blkdebug_judge(b, BLKDEBUG_FLUSH, 0, 0);
 
     return rc < 0 ? rc : b->inner->ops->flush(b->inner);
 }
@@ -371,7 +131,7 @@ static int call_pieces(struct blkdebug *b, range_fn *call, struct range body,
 
     while (body.length > 0) {
         uint64_t piece = min_u64(body.length, max);
-        int rc = judge(b, shape->kind, body.offset, piece);
+        int rc = blkdebug_judge(b, shape->kind, body.offset, piece);
 
         if (rc == 0)
             rc = call(b->inner, body.offset, piece);
@@ -389,7 +149,7 @@ static int write_zeroes(struct blkdebug *b, struct range r)
 
     while (r.length > 0) {
         struct iovec iov = { zeroes, min_u64(r.length, sizeof zeroes) };
-        int rc = judge(b, BLKDEBUG_WRITE, r.offset, iov.iov_len);
+        int rc = blkdebug_judge(b, BLKDEBUG_WRITE, r.offset, iov.iov_len);
 
         if (rc < 0)
             return rc;
@@ -470,7 +230,7 @@ static int blkdebug_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                            enum lam_io_state *state, uint64_t *run)
 {
     struct blkdebug *b = blkdebug_of(io);
-    int rc = judge(b, BLKDEBUG_BLOCK_STATUS, offset, length);
+    int rc = blkdebug_judge(b, BLKDEBUG_BLOCK_STATUS, offset, length);
 
     return rc < 0 ? rc : lam_io_extent(b->inner, offset, length, state, run,
                                        NULL);
@@ -530,12 +290,7 @@ static void blkdebug_close(struct lam_io *io)
 {
     struct blkdebug *b = blkdebug_of(io);
 
-    assert(!b->waiting);        /* nobody closes what is in use */
-    while (b->set) {
-        struct breakpoint *p = b->set;
-        b->set = p->next;
-        breakpoint_free(p);
-    }
+    blkdebug_drop_breakpoints(b);
     lam_io_close(b->inner);
     lam_io_deinit(io);
     blkdebug_free(b);
@@ -605,7 +360,7 @@ static int fill(struct blkdebug *b, struct lam_io *inner,
     b->inner = inner;
     copy_limits(b);
     atomic_store(&b->io.size, atomic_load(&inner->size));
-    apply_rules(b, IO_EVENT_NONE);
+    blkdebug_event(&b->io, IO_EVENT_NONE);
     return 0;
 }
 
