@@ -227,73 +227,93 @@ int vmdk_other_file(const struct lam_create_options *options, const char *path,
 
 /* -------------------------------------------------------------- descriptor */
 
-static int print_extents(FILE *out, const struct plan *p, const char *path,
-                         struct lam_error *err)
+/* Text that grows; @failed sticks. */
+struct text {
+    char *bytes;
+    size_t length;
+    bool failed;
+};
+
+static void text_deinit(struct text *t)
+{
+    free(t->bytes);
+}
+
+static void __attribute__((format(printf, 2, 3)))
+add(struct text *t, const char *format, ...)
+{
+    lam_autofree char *more = NULL;
+    va_list args;
+
+    va_start(args, format);
+    int n = vasprintf(&more, format, args);
+    va_end(args);
+    if (n < 0)
+        more = NULL;
+    char *bytes = n < 0 ? NULL : realloc(t->bytes, t->length + (size_t)n + 1);
+    if (!bytes) {
+        t->failed = true;
+        return;
+    }
+    memcpy(bytes + t->length, more, (size_t)n + 1);
+    t->bytes = bytes;
+    t->length += (size_t)n;
+}
+
+static void add_extents(struct text *t, const struct plan *p, const char *path)
 {
     if (is_single(p)) {
-        fprintf(out, "RW %" PRIu64 " SPARSE \"%s\"\n", p->size / VMDK_SECTOR,
-                last_part(path));
-        return 0;
+        add(t, "RW %" PRIu64 " SPARSE \"%s\"\n", p->size / VMDK_SECTOR,
+            last_part(path));
+        return;
     }
     for (uint64_t i = 0; i < nb_extents(p); i++) {
         lam_autofree char *name = extent_name(p, path, i);
-        if (!name)
-            return lam_fail(err, ENOMEM, "no memory for a file name");
-        fprintf(out, "RW %" PRIu64 " %s \"%s\"%s\n",
-                extent_size(p, i) / VMDK_SECTOR,
-                p->kind->flat ? "FLAT" : "SPARSE", last_part(name),
-                p->kind->flat ? " 0" : "");
+        if (!name) {
+            t->failed = true;
+            return;
+        }
+        add(t, "RW %" PRIu64 " %s \"%s\"%s\n",
+            extent_size(p, i) / VMDK_SECTOR,
+            p->kind->flat ? "FLAT" : "SPARSE", last_part(name),
+            p->kind->flat ? " 0" : "");
     }
-    return 0;
 }
 
-static void print_geometry(FILE *out, const struct plan *p)
+static void add_geometry(struct text *t, const struct plan *p)
 {
     uint64_t heads = strcmp(p->adapter, "ide") ? 255 : 16;
 
-    fprintf(out, "ddb.virtualHWVersion = \"%s\"\n"
-            "ddb.geometry.cylinders = \"%" PRIu64 "\"\n"
-            "ddb.geometry.heads = \"%" PRIu64 "\"\n"
-            "ddb.geometry.sectors = \"63\"\n"
-            "ddb.adapterType = \"%s\"\n"
-            "ddb.toolsVersion = \"%s\"\n", p->hardware,
-            p->size / VMDK_SECTOR / (heads * 63), heads, p->adapter, p->tools);
+    add(t, "ddb.virtualHWVersion = \"%s\"\n"
+        "ddb.geometry.cylinders = \"%" PRIu64 "\"\n"
+        "ddb.geometry.heads = \"%" PRIu64 "\"\n"
+        "ddb.geometry.sectors = \"63\"\n"
+        "ddb.adapterType = \"%s\"\n"
+        "ddb.toolsVersion = \"%s\"\n", p->hardware,
+        p->size / VMDK_SECTOR / (heads * 63), heads, p->adapter, p->tools);
 }
 
-static int print_all(FILE *out, const struct plan *p, const char *path,
+static int make_text(const struct plan *p, const char *path, struct text *t,
                      struct lam_error *err)
 {
-    fprintf(out, "# Disk DescriptorFile\n"
-            "version=1\n"
-            "CID=%08" PRIx32 "\n"
-            "parentCID=%08" PRIx32 "\n"
-            "createType=\"%s\"\n", p->cid, p->parent_cid, p->kind->name);
+    add(t, "# Disk DescriptorFile\n"
+        "version=1\n"
+        "CID=%08" PRIx32 "\n"
+        "parentCID=%08" PRIx32 "\n"
+        "createType=\"%s\"\n", p->cid, p->parent_cid, p->kind->name);
     if (p->parent)
-        fprintf(out, "parentFileNameHint=\"%s\"", p->parent);
-    fprintf(out, "\n# Extent description\n");
-    int rc = print_extents(out, p, path, err);
-    fprintf(out, "\n# The Disk Data Base\n#DDB\n\n");
-    print_geometry(out, p);
-    return rc;
-}
-
-static int make_text(const struct plan *p, const char *path, char **text,
-                     size_t *length, struct lam_error *err)
-{
-    FILE *out = open_memstream(text, length);
-
-    if (!out)
+        add(t, "parentFileNameHint=\"%s\"", p->parent);
+    add(t, "\n# Extent description\n");
+    add_extents(t, p, path);
+    add(t, "\n# The Disk Data Base\n#DDB\n\n");
+    add_geometry(t, p);
+    if (t->failed)
         return lam_fail(err, ENOMEM, "no memory for a descriptor");
-    int rc = print_all(out, p, path, err);
-    bool failed = ferror(out);
-    if ((fclose(out) != 0 || failed) && rc == 0)
-        rc = lam_fail(err, ENOMEM, "no memory for a descriptor");
-    if (rc == 0 && is_single(p) &&
-        *length > DESCRIPTOR_SECTORS * VMDK_SECTOR)
-        rc = lam_fail(err, EINVAL, "the descriptor of %zu bytes is beyond the "
-                      "limit of %d: a name or a version is too long", *length,
-                      DESCRIPTOR_SECTORS * VMDK_SECTOR);
-    return rc;
+    if (is_single(p) && t->length > DESCRIPTOR_SECTORS * VMDK_SECTOR)
+        return lam_fail(err, EINVAL, "the descriptor of %zu bytes is beyond the"
+                        " limit of %d: a name or a version is too long",
+                        t->length, DESCRIPTOR_SECTORS * VMDK_SECTOR);
+    return 0;
 }
 
 /* ---------------------------------------------------------- sparse extents */
@@ -339,15 +359,15 @@ static int write_directory(struct lam_io *io, uint64_t sector, uint64_t tables,
 
 /* The header last: before it the file is nothing. */
 static int write_sparse(const struct plan *p, struct lam_io *io, uint64_t size,
-                        const char *text, size_t length, struct lam_error *err)
+                        const struct text *text, struct lam_error *err)
 {
     const struct vmdk_header h = header_for(p, size);
     uint8_t head[VMDK_HEADER_SIZE];
     int rc = lam_io_truncate(io, h.overhead * VMDK_SECTOR, err);
 
-    if (rc == 0 && length)
-        rc = lam_io_write(io, text, length, DESCRIPTOR_SECTOR * VMDK_SECTOR,
-                          err);
+    if (rc == 0 && text)
+        rc = lam_io_write(io, text->bytes, text->length,
+                          DESCRIPTOR_SECTOR * VMDK_SECTOR, err);
     if (rc == 0)
         rc = write_directory(io, h.rgd_offset, vmdk_nb_tables(&h), err);
     if (rc == 0)
@@ -396,8 +416,7 @@ static int write_extents(const struct plan *p, const struct format_new *files,
     for (size_t i = 0; i < files->nb_files && rc == 0; i++)
         rc = p->kind->flat
             ? write_flat(p, files->files[i], extent_size(p, i), err)
-            : write_sparse(p, files->files[i], extent_size(p, i), NULL, 0,
-                           err);
+            : write_sparse(p, files->files[i], extent_size(p, i), NULL, err);
     return rc;
 }
 
@@ -406,8 +425,7 @@ int vmdk_create_set(const struct format_new *files,
                     struct lam_error *err)
 {
     struct plan p = { 0 };
-    lam_autofree char *text = NULL;
-    size_t length;
+    struct text text lam_cleanup(text_deinit) = { 0 };
     int rc = plan_options(options, &p, err);
 
     if (rc == 0)
@@ -419,13 +437,14 @@ int vmdk_create_set(const struct format_new *files,
     if (rc < 0)
         return rc;
     p.parent_cid = p.parent ? files->below_id : VMDK_NO_CID;
-    rc = make_text(&p, files->path, &text, &length, err);
+    rc = make_text(&p, files->path, &text, err);
     if (rc < 0)
         return rc;
     if (is_single(&p))
-        return write_sparse(&p, files->io, p.size, text, length, err);
+        return write_sparse(&p, files->io, p.size, &text, err);
     rc = write_extents(&p, files, err);
     if (rc == 0)
         rc = lam_io_truncate(files->io, 0, err);
-    return rc < 0 ? rc : lam_io_write(files->io, text, length, 0, err);
+    return rc < 0 ? rc : lam_io_write(files->io, text.bytes, text.length, 0,
+                                      err);
 }
