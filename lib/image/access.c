@@ -67,6 +67,8 @@ static void note_writable(struct lam_image *layer, bool writable)
 
 static int begin_writing(struct lam_image *layer, struct lam_error *err)
 {
+    if (!layer->ops->write_begin)
+        return lam_fail(err, EROFS, "'%s': Image is read-only", layer->name);
     int rc = files_set_writable(layer, true, err);
 
     if (rc < 0)

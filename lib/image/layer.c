@@ -141,6 +141,8 @@ int layer_attach_format(struct lam_image *image,
         return rc;
     if (options->flags & LAM_OPEN_TRUST_EOF)
         image->io->eof_unit = UINT64_MAX;
+    if (image->writable && !image->ops->write_begin)
+        return lam_fail(err, EROFS, "Image is read-only");
     image->for_check = o.for_check;
     rc = image->ops->open(&o, &image->format, err);
     if (rc < 0)
@@ -276,8 +278,6 @@ static int attach_format(const struct layer *l, struct lam_image *image,
         l->driver ? NULL : l->request->node, &f.files, l->request->top,
     };
 
-    if (image->writable && !image->ops->write_begin)
-        return lam_fail(err, EROFS, "Image is read-only");
     return layer_attach_format(image, l->request->options, &layer, err);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test-foreign.c - a power cut while VHD, VHDX and VMDK images are written.
+ * test-foreign.c - a power cut while images of other formats are written.
  *
  * Sectors here and there, in blocks that are there and in new ones, with
  * flushes between.  After each event the power fails: the image opens, each
@@ -88,7 +88,26 @@ static void create_vmdk_late(struct lam_io *io, const struct kind *kind)
     assert_int_equal(lam_io_write(io, nothing, SECTOR, 26 * SECTOR, NULL), 0);
 }
 
+/* Those that keep tables by format/tables. */
+static void create_tables(struct lam_io *io, const struct kind *kind)
+{
+    const struct lam_named_option cluster = {
+        "cluster_size", kind->block_size == 65536 ? "64k" : "4k",
+    };
+    struct lam_create_options o = LAM_CREATE_OPTIONS_INIT;
+
+    o.format = kind->format;
+    o.size = BLOCKS * kind->block_size;
+    o.named = &cluster;
+    o.nb_named = 1;
+    assert_int_equal(format_find(kind->format)->create(io, NULL, &o, NULL), 0);
+}
+
 static const struct kind kinds[] = {
+    { "vdi", 1024 * 1024, create_tables },
+    { "parallels", 65536, create_tables },
+    { "qed", 4096, create_tables },
+    { "qcow", 4096, create_tables },
     { "vmdk", 64 * 1024, create_vmdk },
     { "vmdk", 64 * 1024, create_vmdk_late },
     { "vpc", 16 * 1024, create_vpc },

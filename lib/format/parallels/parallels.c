@@ -143,15 +143,11 @@ static int check_header(struct parallels *p, const uint8_t *head,
     return 0;
 }
 
-static int check_use(const struct parallels *p, const uint8_t *head,
-                     const struct format_open *o, struct lam_error *err)
+static int check_use(const uint8_t *head, const struct format_open *o,
+                     struct lam_error *err)
 {
     if (!o->writable || o->for_check)
         return 0;
-    if (p->in_use)
-        return lam_fail(err, EUCLEAN, "parallels: the image was not closed "
-                        "correctly: run a check that repairs it before "
-                        "writing");
     if (le64_get(head + PH_EXTENSION))
         return lam_fail(err, ENOTSUP, "parallels: the image has a format "
                         "extension, and can be read only");
@@ -172,7 +168,25 @@ static int read_header(struct parallels *p, const struct format_open *o,
         rc = lam_io_read(o->io, head, sizeof head, 0, err);
     if (rc == 0)
         rc = check_header(p, head, err);
-    return rc < 0 ? rc : check_use(p, head, o, err);
+    return rc < 0 ? rc : check_use(head, o, err);
+}
+
+/* Who was interrupted may have left entries that point anywhere.  If none does,
+ * the mark that is there becomes ours. */
+static int take_over(struct parallels *p, struct lam_error *err)
+{
+    struct lam_check_result result = { 0 };
+    int rc = tables_check(&p->t, NULL, NULL, &result, err);
+
+    if (rc == 0 && result.corruptions)
+        rc = lam_fail(err, EUCLEAN, "parallels: the image was not closed "
+                      "correctly, and %" PRIu64 " entries are wrong",
+                      result.corruptions);
+    if (rc == 0) {
+        p->in_use = false;
+        p->t.changed = true;
+    }
+    return rc;
 }
 
 static int parallels_open(const struct format_open *o, void **format,
@@ -193,6 +207,8 @@ static int parallels_open(const struct format_open *o, void **format,
         return rc;
     rc = tables_init(&p->t, err);
     p->t.next_free = max_u64(p->t.next_free, p->first_free);
+    if (rc == 0 && p->in_use && o->writable && !o->for_check)
+        rc = take_over(p, err);
     if (rc < 0)
         tables_deinit(&p->t);
     else
@@ -227,12 +243,10 @@ static int parallels_set_writable(void *format, bool writable,
                                   struct lam_error *err)
 {
     struct parallels *p = format;
+    int rc = !writable ? settle(p, err) : p->in_use ? take_over(p, err) : 0;
 
-    if (writable && p->in_use)
-        return lam_fail(err, EUCLEAN, "parallels: the image was not closed "
-                        "correctly");
-    int rc = writable ? 0 : settle(p, err);
-    p->t.writable = writable;
+    if (rc == 0)
+        p->t.writable = writable;
     return rc;
 }
 

@@ -26,7 +26,8 @@ static void batch_deinit(struct batch *b)
     free(b->items);
 }
 
-/* The last cluster is there as a whole, and so is a new table. */
+/* The last cluster is there as a whole, and so is a new table.  Whoever writes
+ * meanwhile stays in front of next_free, so nothing is cut off. */
 static int extend(struct tables *t, struct lam_error *err)
 {
     LAM_LOCKED(&t->alloc_lock);
@@ -34,8 +35,7 @@ static int extend(struct tables *t, struct lam_error *err)
 
     if (!t->io->limits.can_grow || size >= t->next_free || !t->changed)
         return 0;
-    return lam_io_preallocate(t->io, size, t->next_free - size,
-                              LAM_PREALLOC_OFF, err);
+    return lam_io_truncate(t->io, t->next_free, err);
 }
 
 /* Host space for a second-level table, all zero. */
