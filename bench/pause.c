@@ -9,9 +9,9 @@
  * second.  RESULT gets, as JSON and in seconds: "gate", how long requests were
  * kept out; "still", the longest time in which no write at all ended between
  * the beginning of a snapshot and its end; "else", the same for the tenth of a
- * second before it; each by median and greatest.  One more thread flushes twenty
- * times a second, as guests do: while a flush runs the host lets no write end
- * now and then.
+ * second before it; each by median and greatest.  One more thread flushes
+ * twenty times a second, as guests do: while a flush runs the host lets no
+ * write end now and then.
  */
 #include <inttypes.h>
 #include <pthread.h>

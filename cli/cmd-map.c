@@ -348,7 +348,8 @@ static int map_range(struct lam_image *image, uint64_t offset, uint64_t end,
 static int map(const struct cli *cli, const struct map_args *args,
                struct lam_image *image)
 {
-    struct map_out out = { .cli = cli, .image = image, .json = args->json, .first = true };
+    struct map_out out = { .cli = cli, .image = image, .json = args->json,
+                           .first = true };
     uint64_t size = lam_image_size(image);
     uint64_t end = args->start >= size || args->length > size - args->start
                        ? size : args->start + args->length;

@@ -11,8 +11,8 @@
 
 /*
  * For info(): each appends one to @info's values.  @name is static, in the
- * words of the JSON form ("create-type"), and NULL for the items of a list.  What
- * values_begin() begins, a list or an object, values_end() ends.
+ * words of the JSON form ("create-type"), and NULL for the items of a list.
+ * What values_begin() begins, a list or an object, values_end() ends.
  */
 int values_text(struct lam_image_info *info, const char *name,
                 const char *text, struct lam_error *err);

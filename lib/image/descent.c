@@ -98,7 +98,8 @@ static const struct range *seek(const struct taking *t, uint64_t offset)
     const struct range *low = t->open + 1;
     size_t step = 1;
 
-    while ((size_t)(t->end - low) > step && range_end(low[step - 1]) <= offset) {
+    while ((size_t)(t->end - low) > step &&
+           range_end(low[step - 1]) <= offset) {
         low += step;
         step *= 2;
     }

@@ -15,7 +15,8 @@ int external_create(struct lam_image *image, const char *overlay,
 
 /* The rest of lam_image_snapshot_external(): @overlay is an empty overlay of
  * @image, open without a backing file, and @image's resize_lock is held.  Takes
- * @overlay over.  *@changed: @image is the overlay now, also after a failure. */
+ * @overlay over.  *@changed: @image is the overlay now, also after a
+ * failure. */
 int external_put_above(struct lam_image *image, struct lam_image *overlay,
                        bool *changed, struct lam_error *err);
 

@@ -3,9 +3,10 @@
  * merged.c - one map for many layers that nobody writes to.
  *
  * The disk is divided into regions, about what an L2 table covers, each with a
- * map of its own (packed.h).  Who needs a region that is not there builds it, holding no lock, while others
- * who need it wait; whoever finds it copies what he wants under the shared
- * lock.  A clock chooses what goes when the budget is used up.
+ * map of its own (packed.h).  Who needs a region that is not there builds it,
+ * holding no lock, while others who need it wait; whoever finds it copies what
+ * he wants under the shared lock.  A clock chooses what goes when the budget is
+ * used up.
  */
 #include "image/merged.h"
 

@@ -41,8 +41,8 @@ void view_add(struct node_view *view, struct node_view *below);
 /*
  * (Re)makes the name of @view, once the nodes below it have theirs.  @keys,
  * which ends with NULL, are those that belong into a name, in the genuine
- * order: "driver", nodes below it, and options.  @plain: how it is called if no option of those
- * was given; NULL: it always takes a "json:" name.
+ * order: "driver", nodes below it, and options.  @plain: how it is called if no
+ * option of those was given; NULL: it always takes a "json:" name.
  */
 int view_name(struct node_view *view, const struct node *node,
               const char *const *keys, const char *plain,

@@ -309,7 +309,8 @@ static void model_size(const struct order *t, struct order_state *s,
         mark(s, old - 1, unit + 1 - old % unit, false);
     s->disk.sectors = sectors;
     set_values(&s->disk, (uint32_t)min_u64(sectors, old),
-               (uint32_t)max_u64(sectors, old) - (uint32_t)min_u64(sectors, old), 0);
+               (uint32_t)max_u64(sectors, old) -
+                   (uint32_t)min_u64(sectors, old), 0);
     cut_bitmaps(s);
     s->written = true;
 }

@@ -37,7 +37,8 @@ static bool same_disk(const struct order *t, struct sim_files *disk,
     if (disk->data)
         assert_int_equal(lam_io_record_new(disk->data, &data, NULL), 0);
     struct lam_image *image = order_open(t, io, data, false, snapshot, when);
-    bool same = order_read_disk(image, value, &sectors) && sectors == d->sectors &&
+    bool same = order_read_disk(image, value, &sectors) &&
+                sectors == d->sectors &&
                 !memcmp(value, d->value, sectors * sizeof *value);
     lam_image_close(image, NULL);
     return same;

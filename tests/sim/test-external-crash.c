@@ -185,7 +185,7 @@ static int open_image(struct lam_io *io, bool writable,
     return image_open_io(io, "qcow2", &o, backing, out, err);
 }
 
-/* -------------------------------------------------------------- the snapshot */
+/* ------------------------------------------------------------- the snapshot */
 
 static int make_overlay(struct run *r, struct lam_image **out,
                         struct lam_error *err)
@@ -252,7 +252,7 @@ static void workload(struct run *r, const char *when)
         durable(r, r->nb_states - 1);
 }
 
-/* ------------------------------------------------------------- what is there */
+/* ------------------------------------------------------------ what is there */
 
 static void verify(struct run *r, struct lam_image *image, size_t n,
                    const char *when)

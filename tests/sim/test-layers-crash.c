@@ -59,7 +59,8 @@ static void record(struct crash *t)
                    : lam_io_record_new(io, &t->records[0], NULL);
         assert_int_equal(rc, 0);
     }
-    struct lam_image *image = layers_open(&t->j.c, t->j.layers, true, t->records);
+    struct lam_image *image = layers_open(&t->j.c, t->j.layers, true,
+                                          t->records);
     int rc = job_run(&t->j, image, t->records[t->j.layers], &err);
     SIM_CHECK(rc == 0, t->j.c.seed, "job %d: %s", (int)t->j.job, err.message);
     layers_close(&t->j.c, image);

@@ -415,7 +415,8 @@ static int write_table(struct lam_io *io, const struct layout *l,
     return lam_io_write(io, buf, bytes, at << l->g.cluster_bits, err);
 }
 
-/* All guest clusters; those in the data file each at its own guest offset.  An extended entry shows nothing yet. */
+/* All guest clusters; those in the data file each at its own guest offset.  An
+ * extended entry shows nothing yet. */
 static int write_l2_tables(struct lam_io *io, const struct layout *l,
                            uint8_t *cluster, struct lam_error *err)
 {

@@ -225,7 +225,8 @@ static int decode_extension(uint32_t type, const uint8_t *data, uint32_t length,
     }
 }
 
-/* @cluster is the first cluster, of which what is looked at is there; the area is [@at, @end). */
+/* @cluster is the first cluster, of which what is looked at is there; the area
+ * is [@at, @end). */
 static int decode_extensions(const uint8_t *cluster, uint64_t at, uint64_t end,
                              struct qcow2_header *out, struct lam_error *err)
 {

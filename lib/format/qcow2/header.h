@@ -105,8 +105,9 @@ struct qcow2_header {
 
 /*
  * Decode @buf, the first @length bytes of the file, of which the first cluster
- * counts: all of it that the file has, or what header_is_within().  Checks what must hold to parse on: magic, version, cluster_bits,
- * header_length, bounds of extensions and names (format document 2.4, 2.5).
+ * counts: all of it that the file has, or what header_is_within().  Checks what
+ * must hold to parse on: magic, version, cluster_bits, header_length, bounds of
+ * extensions and names (format document 2.4, 2.5).
  * -EINVAL: not a qcow2 file; -EUCLEAN; -ENOTSUP: version; -ENOMEM.  @out is to
  * be freed with header_deinit() also after a failure.
  */
