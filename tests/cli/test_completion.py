@@ -22,6 +22,43 @@ done
 '''
 
 
+# The same by an interactive zsh, into the file $2: after each line an "=".
+ZSH = r'''
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "PROMPT=; fpath=($1 \$fpath)
+autoload -Uz compinit; compinit -u -D; unsetopt auto_list beep
+compadd() {
+    if [[ \${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then
+        builtin compadd \"\$@\"
+        return \$?
+    fi
+    typeset -a hits
+    builtin compadd -A hits \"\$@\"
+    [[ -n \$hits ]] && print -rl -- \$hits >> $2
+    builtin compadd \"\$@\"
+}
+end-line() { print -r -- = >> $2; zle kill-whole-line }
+zle -N end-line
+bindkey '^I' complete-word '^G' end-line
+print -r -- = >> $2"
+wait_for() {
+    repeat 600; do
+        [[ $(grep -c '^=$' $2 2>/dev/null) -ge $1 ]] && return
+        sleep 0.05
+    done
+    exit 1
+}
+wait_for 1 $2
+n=1
+while IFS= read -r line; do
+    zpty -w -n shell "$line"$'\t\x07'
+    wait_for $((++n)) $2
+done
+zpty -d shell
+'''
+
+
 @pytest.fixture(scope='module')
 def data(our_lamella):
     return json.loads(run(our_lamella, '--help=json').stdout)
@@ -118,16 +155,15 @@ def test_fish_offers_every_option(data, tmp_path):
 
 
 def test_zsh_offers_every_option(data, tmp_path):
-    """_arguments takes all of it, and lists the options."""
     if not shutil.which('zsh'):
         pytest.skip('zsh is not here')
-    run('zsh', '-n', script('_lamella'))
-    with open(script('_lamella'), encoding='utf-8') as source:
-        text = source.read()
-    for command in data['commands']:
-        start = text.index('_lamella_%s()' % command['name'])
-        body = text[start:text.index('\n}\n', start)]
-        for option in command['options']:
-            for word in names_of(option):
-                assert any("'*%s%s[" % (word, sign) in body
-                           for sign in ('', '=', '+', '=-')), word
+    pairs = [(line, words) for line, words in wanted(data)
+             if not line.endswith('--') and not line.startswith('/')]
+    run('zsh', '-f', '-c', ZSH, 'zsh', os.path.dirname(script('_lamella')),
+        tmp_path / 'offered', cwd=tmp_path,
+        input=''.join(line + '\n' for line, _ in pairs))
+    answers = (tmp_path / 'offered').read_text().split('=\n')[1:]
+    for (line, words), answer in zip(pairs, answers):
+        if set(answer.split()) != words:
+            pytest_fail('%s\noffered: %s\nwanted:  %s' % (
+                line, sorted(set(answer.split())), sorted(words)))
