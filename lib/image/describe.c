@@ -283,15 +283,21 @@ static int take_lazy_refcounts(struct node *node, struct format_open *o,
     return rc;
 }
 
-static int take_qcow2(struct node *node, struct format_open *o,
-                      struct lam_error *err)
+static void take_encryption(struct node *node, struct format_open *o)
 {
     const char *secret = node_take_text(node, "encrypt.key-secret");
-    int rc = take_lazy_refcounts(node, o, err);
 
     if (secret)
         o->key_secret = secret;
     o->encrypt_format = node_take_text(node, "encrypt.format");
+}
+
+static int take_qcow2(struct node *node, struct format_open *o,
+                      struct lam_error *err)
+{
+    int rc = take_lazy_refcounts(node, o, err);
+
+    take_encryption(node, o);
     if (rc == 0)
         rc = take_caches(node, o, err);
     if (rc == 0)
@@ -317,6 +323,9 @@ int describe_format(struct node *node, const struct format_ops *ops,
         return take_raw(node, o, err);
     if (ops == &format_qcow2)
         return take_qcow2(node, o, err);
+    /* The one that is all encrypted has no prefix. */
+    if (ops->crypt && ops != &format_luks)
+        take_encryption(node, o);
     const char *secret = ops == &format_luks
         ? node_take_text(node, "key-secret") : NULL;
     if (secret)

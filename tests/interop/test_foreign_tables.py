@@ -151,6 +151,50 @@ def test_qed_grows_and_is_rebased(reference, lamella, tmp_path):
     reference.run('check', '-f', 'qed', image)
 
 
+def test_qcow_with_aes(reference, lamella, tmp_path):
+    """Is read, with the passphrase, and not written."""
+    if 'aes' not in run(*lamella.img, 'create', '-f', 'qcow', '-o',
+                        'encrypt.format=aes', tmp_path / 'x', '1M',
+                        status=1).stderr.lower():
+        pytest.fail('creating is not refused by name')
+    secret = ['--object', 'secret,id=s,data=hello']
+    image, name = tmp_path / 'image', \
+        'driver=qcow,file.filename=%s,encrypt.key-secret=s' % \
+        (tmp_path / 'image')
+    reference.run('create', '-q', '-f', 'qcow', *secret, '-o', 'encrypt.format='
+                  'aes,encrypt.key-secret=s', image, '1M')
+    run(*reference.io, *secret, '--image-opts', '-c', 'write -P 7 5k 60k', '-c',
+        'write -P 8 1000k 3k', name)
+    out = [tmp_path / 'ours', tmp_path / 'theirs']
+    for tools, path in zip((lamella, reference), out):
+        done = run(*tools.img, 'convert', *secret, '--image-opts', '-O', 'raw',
+                   name, path, status=None)
+        if 'built without' in done.stderr:
+            pytest.skip('a build without encryption')
+        assert done.returncode == 0, done.stderr
+    assert out[0].read_bytes() == out[1].read_bytes()
+    assert said(lamella, 'info', image) == said(reference, 'info', image)
+    refused = run(*lamella.io, *secret, '--image-opts', '-c', 'write 0 512',
+                  name, status=1)
+    assert 'read only' in refused.stderr
+
+
+def test_compressed(sources, reference, lamella, tmp_path):
+    """qcow: either packs, and either unpacks; overwritten, too."""
+    source = tmp_path / 'source'
+    # The genuine tool cannot pack the last cluster if it is cut.
+    source.write_bytes(sources['mixed'].read_bytes()[:5 * MiB])
+    for name, tools in (('ours', lamella), ('theirs', reference)):
+        image = tmp_path / name
+        convert(tools, source, image, 'qcow', '', '-c')
+        assert image.stat().st_size < source.stat().st_size
+        for other in (lamella, reference):
+            same(other, source, image, 'qcow')
+        write(lamella, 'qcow', image, 'write -P 5 1M 10k', 'write -P 6 77 1000',
+              'read -P 5 1M 10k')
+        write(reference, 'qcow', image, 'read -P 5 1M 10k', 'read -P 6 77 1000')
+
+
 def test_clusters_of_three_sectors(sources, reference, lamella, tmp_path):
     """Which the genuine tool makes and reads, and its check does not know."""
     for name, tools in (('ours', lamella), ('theirs', reference)):
