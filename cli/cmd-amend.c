@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "interrupt.h"
 #include "progress.h"
 #include "source-option.h"
 
@@ -394,6 +395,8 @@ static int run(const struct cli *cli, const struct amend_args *args)
         lam_image_close(image, NULL);
         return status;
     }
+    interrupt_explain(cli, "'%s' is sound, and may be amended in part; ask for "
+                      "it again", args->filename);
     struct progress *progress = progress_begin(args->progress && !args->quiet);
     int rc = amend(cli, image, args, progress, &err);
     if (rc == 0)

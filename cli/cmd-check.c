@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "interrupt.h"
 #include "print.h"
 #include "source-option.h"
 
@@ -198,8 +199,11 @@ static int check(const struct cli *cli, const struct check_args *args,
 {
     struct lam_check_result result = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
-    int rc = run(args, image, &result, &err);
 
+    interrupt_explain(cli, args->repair ? "'%s' is repaired in part; check it "
+                      "again" : "'%s' was not checked to the end",
+                      args->filename);
+    int rc = run(args, image, &result, &err);
     if (rc == -ENOTSUP) {
         cli_error(cli, "This image format does not support checks");
         return STATUS_NO_CHECK;

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "interrupt.h"
 #include "progress.h"
 #include "source-option.h"
 
@@ -149,6 +150,8 @@ static int compare(const struct cli *cli, const struct compare_args *args,
 {
     struct lam_compare_result result;
     struct lam_error err = LAM_ERROR_INIT;
+
+    interrupt_explain(cli, "the images were not compared to the end");
     struct progress *progress = progress_begin(args->progress && !args->quiet);
     int rc = lam_image_compare(a, b, args->strict ? LAM_COMPARE_STRICT : 0,
                                progress_update, progress, &result, &err);

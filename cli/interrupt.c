@@ -8,6 +8,9 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 static volatile int seen;
 
@@ -16,10 +19,16 @@ static void on_signal(int signo)
     seen = signo;
 }
 
-const volatile int *interrupt_catch(void)
+static const char *signal_name(int signo)
+{
+    return signo == SIGINT ? "SIGINT" : signo == SIGTERM ? "SIGTERM"
+                                                         : "SIGHUP";
+}
+
+static void catch_with(void (*handler)(int))
 {
     static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-    struct sigaction action = { .sa_handler = on_signal,
+    struct sigaction action = { .sa_handler = handler,
                                 .sa_flags = (int)SA_RESETHAND };
 
     sigemptyset(&action.sa_mask);
@@ -32,6 +41,11 @@ const volatile int *interrupt_catch(void)
             continue;
         sigaction(signals[i], &action, NULL);
     }
+}
+
+const volatile int *interrupt_catch(void)
+{
+    catch_with(on_signal);
     return &seen;
 }
 
@@ -58,9 +72,42 @@ int interrupt_end(const struct cli *cli, int rc, const char *fmt, ...)
         text = NULL;
     va_end(ap);
     cli_error(cli, "interrupted by %s: %s",
-              seen == SIGINT ? "SIGINT" : seen == SIGTERM ? "SIGTERM"
-                                                          : "SIGHUP",
-              text ? text : "out of memory");
+              signal_name(seen), text ? text : "out of memory");
     free(text);
     return interrupt_status(rc);
+}
+
+/* ------------------------------------------------------------- at any moment */
+
+/* Made before: a handler of signals can do little more than write. */
+static char explanation[1024];
+
+static void explain_and_end(int signo)
+{
+    const char *name = signal_name(signo);
+    const struct iovec parts[] = {
+        { (void *)"lamella: interrupted by ", 24 },
+        { (void *)name, strlen(name) },
+        { explanation, strlen(explanation) },
+    };
+    ssize_t ignored = writev(STDERR_FILENO, parts, 3);
+
+    (void)ignored;
+    _exit(128 + signo);
+}
+
+void interrupt_explain(const struct cli *cli, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (cli->as_qemu)
+        return;
+    memcpy(explanation, ": ", 2);
+    va_start(ap, fmt);
+    int length = vsnprintf(explanation + 2, sizeof explanation - 3, fmt, ap);
+    va_end(ap);
+    if (length < 0)
+        return;
+    strcat(explanation, "\n");
+    catch_with(explain_and_end);
 }

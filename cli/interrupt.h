@@ -25,4 +25,12 @@ int interrupt_status(int rc);
 int interrupt_end(const struct cli *cli, int rc, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/*
+ * For work that may be left at any moment: from now on a signal ends the
+ * process with "interrupted by SIGINT: " and the given words, and the status as
+ * above.  Called as qemu-img, the signal does what it does.
+ */
+void interrupt_explain(const struct cli *cli, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
 #endif

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Disks that fail by rule: what the commands say, and what is left behind."""
 import json
+import signal
+import subprocess
 
 import pytest
 
@@ -58,6 +60,40 @@ def test_salvage_loses_one_sector(lamella, folder):
     expected = bytearray((folder / 'a.raw').read_bytes())
     expected[700 * 512:701 * 512] = bytes(512)
     assert (folder / 'out.raw').read_bytes() == expected
+
+
+def test_the_host_does_not_copy_past_the_rules(lamella, folder):
+    run(*lamella.img, 'convert', '-C', '-O', 'raw',
+        failing('a.raw', iotype='read', sector=700), 'out.raw', cwd=folder,
+        status=1)
+    # The same goes for what shifts offsets.
+    part = 'json:' + json.dumps({'driver': 'raw', 'offset': 65536, 'file': {
+        'driver': 'file', 'filename': 'a.raw'}})
+    run(*lamella.img, 'convert', '-C', '-O', 'raw', part, 'out.raw',
+        cwd=folder)
+    assert (folder / 'out.raw').read_bytes() == \
+        (folder / 'a.raw').read_bytes()[65536:]
+
+
+@pytest.mark.parametrize('name', ['lamella', 'qemu-img'])
+def test_interrupted_comparison_says_so(lamella, our_img, folder, name):
+    (folder / 'b.raw').write_bytes((folder / 'a.raw').read_bytes())
+    slow = 'driver=raw,file.driver=throttle,file.throttle-group=t,' \
+        'file.file.filename=a.raw'
+    job = subprocess.Popen(
+        [*(lamella.img if name == 'lamella' else [our_img]), 'compare', '-p',
+         '--object', 'throttle-group,id=t,x-bps-total=65536', '--image-opts',
+         slow, 'driver=raw,file.filename=b.raw'], cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    job.stdout.read(1)                  # it has begun
+    job.send_signal(signal.SIGINT)
+    stderr = job.communicate(timeout=60)[1].decode()
+    if name == 'qemu-img':
+        assert (job.returncode, stderr) == (-signal.SIGINT, '')
+        return
+    assert job.returncode == 128 + signal.SIGINT
+    assert stderr == 'lamella: interrupted by SIGINT: the images were not ' \
+        'compared to the end\n'
 
 
 def test_target_that_fails(lamella, folder):
