@@ -1,21 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * create.c - a new image (format document 1, 7.11, 12).
- *
- * The clusters of a new image are all in use once, from 0 to the last one:
- *
- *     0  header, extensions, backing file name
- *     1  refcount table
- *     2  refcount block 0
- *     3  L1 table, then what it needs: further refcount blocks, L2 tables
- *
- * which is the genuine tool's layout byte for byte, as long as one cluster of
- * refcount table is enough (without preallocation it always is from 2 KiB
- * clusters up).  With preallocation=metadata each L2 table is followed by the
- * clusters that it maps, and where a refcount block ends the next one comes
- * behind these.  With falloc and full the genuine tool lengthens a small file:
- * all further refcount blocks, a new refcount table, the data in one piece, the
- * L2 tables, of which the first takes the old refcount table's place.
  */
 #include "format/qcow2/create.h"
 
@@ -24,28 +9,9 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "format/qcow2/create-layout.h"
 #include "format/qcow2/entry.h"
 #include "format/qcow2/refblock.h"
-#include "format/luks/volume.h"
-
-/* Where everything goes, in host clusters. */
-struct layout {
-    struct qcow2_geometry g;
-    uint64_t size;              /* virtual size */
-    uint64_t l1_size;           /* entries */
-    uint64_t reft_clusters, reft_cluster;
-    uint64_t l1_cluster;
-    uint64_t nb_clusters;       /* all of them, each with refcount 1 */
-    uint64_t *blocks;           /* cluster of refcount block i */
-    uint64_t nb_blocks;
-    uint64_t *l2;               /* cluster of L2 table i; NULL: none */
-    uint64_t *data;             /* first cluster that it maps; NULL: the data
-                                   lie in another file */
-    bool encrypted;
-    struct luks_volume luks;    /* its header and keys, if it is */
-    const char *passphrase;     /* the keyring's */
-    uint64_t luks_cluster;
-};
 
 /* ----------------------------------------------------------------- options */
 
@@ -201,180 +167,6 @@ static int check_size(const struct lam_create_options *o, struct layout *l,
                         ": %" PRIu64 ")", l->size, l->g.cluster_size,
                         QCOW2_MAX_L1_ENTRIES * l->g.l2_cover);
     return 0;
-}
-
-/* ------------------------------------------------------------------ layout */
-
-/*
- * The next cluster, for whatever.  A cluster that no block covers yet first
- * gets one, in the cluster behind it or wherever that one's own block comes to
- * lie: a block covers itself, or is covered by the next one taken.
- */
-static void cover(struct layout *l, uint64_t cluster)
-{
-    uint64_t i = reft_index(&l->g, cluster);
-
-    if (l->blocks[i])
-        return;
-    l->blocks[i] = l->nb_clusters++;
-    l->nb_blocks = max_u64(l->nb_blocks, i + 1);
-    cover(l, l->blocks[i]);
-}
-
-static uint64_t take(struct layout *l, uint64_t nb_clusters)
-{
-    uint64_t first = l->nb_clusters;
-
-    l->nb_clusters += nb_clusters;
-    for (uint64_t i = 0; i < nb_clusters; i += l->g.refblock_entries)
-        cover(l, first + i);
-    if (nb_clusters)
-        cover(l, first + nb_clusters - 1);
-    return first;
-}
-
-/* Clusters of refcount table, and *@nb_blocks blocks, for @nb_clusters others,
- * blocks and table. */
-static uint64_t table_clusters(const struct qcow2_geometry *g,
-                               uint64_t nb_clusters, uint64_t *nb_blocks)
-{
-    uint64_t table = 1, blocks = 1;
-
-    for (;;) {
-        uint64_t b = div_up(nb_clusters + table + blocks, g->refblock_entries);
-        uint64_t t = div_up(b * 8, g->cluster_size);
-
-        if (b <= blocks && t <= table) {
-            *nb_blocks = blocks;
-            return table;
-        }
-        blocks = max_u64(b, blocks);
-        table = max_u64(t, table);
-    }
-}
-
-/* What there is to find a place for. */
-struct demand {
-    enum lam_preallocation mode;
-    uint64_t l1, luks;          /* clusters */
-    uint64_t l2;                /* tables: all or none */
-    uint64_t data;              /* clusters, in this file */
-};
-
-static uint64_t mapped_by(const struct layout *l, const struct demand *d,
-                          uint64_t i)
-{
-    return min_u64(l->g.l2_entries, d->data - i * l->g.l2_entries);
-}
-
-/* Tables, then the data in one piece. */
-static void place_apart(struct layout *l, const struct demand *d)
-{
-    for (uint64_t i = 0; i < d->l2; i++)
-        l->l2[i] = take(l, 1);
-    uint64_t first = take(l, d->data);
-    for (uint64_t i = 0; l->data && i < d->l2; i++)
-        l->data[i] = first + i * l->g.l2_entries;
-}
-
-static void place_mixed(struct layout *l, const struct demand *d)
-{
-    for (uint64_t i = 0; i < d->l2; i++) {
-        l->l2[i] = take(l, 1);
-        l->data[i] = take(l, mapped_by(l, d, i));
-    }
-}
-
-/* As many blocks as the genuine tool makes for all that there is to be; it
- * counts on one more than necessary. */
-static uint64_t blocks_for(const struct layout *l, const struct demand *d,
-                           uint64_t *table)
-{
-    uint64_t others = l->nb_clusters + d->data + d->l2 + 1;
-    uint64_t blocks = 1;
-
-    if (l->encrypted)
-        others += d->luks;
-    for (;; blocks++) {
-        *table = div_up(blocks * 8, l->g.cluster_size);
-        if (others + *table + blocks <= blocks * l->g.refblock_entries)
-            return blocks;
-    }
-}
-
-/* The file is lengthened: what is new goes behind it, and the old refcount
- * table's cluster is free again. */
-static void place_behind(struct layout *l, const struct demand *d)
-{
-    uint64_t blocks = blocks_for(l, d, &l->reft_clusters);
-
-    for (uint64_t i = 0; i < blocks; i++)
-        if (!l->blocks[i])
-            l->blocks[i] = l->nb_clusters++;
-    l->nb_blocks = blocks;
-    l->reft_cluster = take(l, l->reft_clusters);
-    uint64_t first = take(l, d->data);
-    for (uint64_t i = 0; i < d->l2; i++) {
-        l->l2[i] = i == 0 ? 1 : take(l, 1);
-        l->data[i] = first + i * l->g.l2_entries;
-    }
-}
-
-static void place(struct layout *l, const struct demand *d, uint64_t nb_blocks)
-{
-    bool one = l->reft_clusters == 1;
-    bool behind = d->data && d->mode > LAM_PREALLOC_METADATA;
-
-    if (behind)
-        l->reft_clusters = 1;
-    l->nb_clusters = 1 + l->reft_clusters;
-    /* All in front of the data: a smaller disk is to be a shorter file. */
-    for (; d->data && !one && !behind && l->nb_blocks < nb_blocks;
-         l->nb_blocks++)
-        l->blocks[l->nb_blocks] = l->nb_clusters++;
-    cover(l, 0);
-    l->l1_cluster = take(l, d->l1);
-    if (behind)
-        place_behind(l, d);
-    else if (d->data && one)
-        place_mixed(l, d);
-    else
-        place_apart(l, d);
-    l->luks_cluster = take(l, d->luks);
-}
-
-static int lay_out(struct layout *l, const struct demand *d,
-                   struct lam_error *err)
-{
-    uint64_t nb_blocks;
-
-    l->reft_cluster = 1;
-    l->reft_clusters = table_clusters(&l->g, 1 + d->l1 + d->luks + d->l2 +
-                                             d->data, &nb_blocks);
-    if (l->reft_clusters << l->g.cluster_bits > QCOW2_MAX_REFCOUNT_TABLE)
-        return lam_fail(err, EFBIG, "Refcount table of %" PRIu64 " bytes is "
-                        "too large (limit: %d)",
-                        l->reft_clusters << l->g.cluster_bits,
-                        QCOW2_MAX_REFCOUNT_TABLE);
-    /* Room for a table that gets a bit larger. */
-    l->blocks = calloc(l->reft_clusters + 1, l->g.cluster_size);
-    if (d->l2)
-        l->l2 = calloc(d->l2, sizeof *l->l2);
-    if (d->data)
-        l->data = calloc(d->l2, sizeof *l->data);
-    if (!l->blocks || (d->l2 && !l->l2) || (d->data && !l->data))
-        return lam_fail(err, ENOMEM, "no memory for a refcount table and %"
-                        PRIu64 " L2 tables", d->l2);
-    place(l, d, nb_blocks);
-    return 0;
-}
-
-static void layout_deinit(struct layout *l)
-{
-    luks_volume_deinit(&l->luks);
-    free(l->blocks);
-    free(l->l2);
-    free(l->data);
 }
 
 /* ----------------------------------------------------------------- writing */
@@ -550,13 +342,13 @@ static int write_all(struct lam_io *io, struct layout *l, uint64_t iter_time,
                  : write_empty_l1(io, l, err);
 }
 
-static struct demand plan_demand(const struct layout *l,
+static struct layout_demand plan_demand(const struct layout *l,
                                  enum lam_preallocation mode, bool data_file)
 {
     uint64_t cs = l->g.cluster_size;
     bool mapped = mode != LAM_PREALLOC_OFF;
 
-    return (struct demand){
+    return (struct layout_demand){
         .mode = mode,
         .l1 = div_up(l->l1_size * 8, cs),
         .luks = l->encrypted ? div_up(luks_volume_bytes(&l->luks), cs) : 0,
@@ -578,8 +370,8 @@ static int create_image(struct lam_io *io, struct lam_io *data,
     enum lam_preallocation mode = o->preallocation;
     if (o->data_file_raw && mode == LAM_PREALLOC_OFF)
         mode = LAM_PREALLOC_METADATA;       /* its L2 entries have to exist */
-    struct demand demand = plan_demand(l, mode, data != NULL);
-    int rc = lay_out(l, &demand, err);
+    struct layout_demand demand = plan_demand(l, mode, data != NULL);
+    int rc = layout_make(l, &demand, err);
     if (rc < 0)
         return rc;
     fill_header(l, o, &header);
