@@ -133,20 +133,31 @@ static void check(int rc, int expected)
         assert_int_equal(rc, expected);
 }
 
-static void test_backing(void **state)
+/* The names of extents count from the image's directory, too. */
+static void test_beside(enum gate_edge edge)
 {
-    (void)state;
     for (size_t i = 0; i < LAM_ARRAY_SIZE(backing_cases); i++) {
         char name[256];
         const char *given = backing_cases[i].name;
         snprintf(name, sizeof name, "%s%s", *given == '@' ? root : "",
                  *given == '@' ? given + 1 : given);
-        check(try_open(LAM_POLICY_TRUST, GATE_BACKING, name),
-              backing_cases[i].trust);
-        check(try_open(LAM_POLICY_SIBLINGS, GATE_BACKING, name),
+        check(try_open(LAM_POLICY_TRUST, edge, name), backing_cases[i].trust);
+        check(try_open(LAM_POLICY_SIBLINGS, edge, name),
               backing_cases[i].siblings);
-        assert_int_equal(try_open(LAM_POLICY_NONE, GATE_BACKING, name), -EPERM);
+        assert_int_equal(try_open(LAM_POLICY_NONE, edge, name), -EPERM);
     }
+}
+
+static void test_backing(void **state)
+{
+    (void)state;
+    test_beside(GATE_BACKING);
+}
+
+static void test_extents(void **state)
+{
+    (void)state;
+    test_beside(GATE_EXTENT);
 }
 
 /* Data files are named from the working directory, which is the root here. */
@@ -179,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backing),
+        cmocka_unit_test(test_extents),
         cmocka_unit_test(test_data),
     };
     return cmocka_run_group_tests(tests, make_tree, remove_tree);
