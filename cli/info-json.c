@@ -226,9 +226,9 @@ struct json_object *info_to_json(const struct lam_image_info *info)
     struct json_object *object = json_object_new_object();
 
     json_object_object_add(object, "children", children(info));
+    add_string(object, "backing-filename-format", info->backing_format);
     if (info->nb_snapshots)
         json_object_object_add(object, "snapshots", snapshots(info));
-    add_string(object, "backing-filename-format", info->backing_format);
     add_number(object, "virtual-size", info->virtual_size);
     add_string(object, "filename", info->filename);
     if (info->cluster_size)
