@@ -17,7 +17,8 @@ enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS, OPT_OUTPUT, OPT_UNTRUSTED, OPT_OWN };
       "the image's name is a list \"driver=...,file.filename=...\"", 0 }
 #define OPTION_OBJECT                                                       \
     { OPT_OBJECT, "object", "OBJECT",                                       \
-      "define a secret, for encrypted images: \"secret,id=ID,...\"", 0 }
+      "define a secret, for encrypted images: \"secret,id=ID,...\"; or "    \
+      "limits: \"throttle-group,id=ID,...\"", 0 }
 #define OPTION_UNTRUSTED                                                    \
     { OPT_UNTRUSTED, "untrusted", NULL,                                     \
       "open no file that an image's header names", OPTION_EXTRA }
