@@ -77,7 +77,7 @@ int interrupt_end(const struct cli *cli, int rc, const char *fmt, ...)
     return interrupt_status(rc);
 }
 
-/* ------------------------------------------------------------- at any moment */
+/* ------------------------------------------------------------ at any moment */
 
 /* Made before: a handler of signals can do little more than write. */
 static char explanation[1024];
@@ -108,6 +108,8 @@ void interrupt_explain(const struct cli *cli, const char *fmt, ...)
     va_end(ap);
     if (length < 0)
         return;
-    strcat(explanation, "\n");
+    length = (int)strlen(explanation);      /* as much as went in */
+    explanation[length] = '\n';
+    explanation[length + 1] = '\0';
     catch_with(explain_and_end);
 }
