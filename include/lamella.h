@@ -439,11 +439,12 @@ typedef void lam_stopped_fn(void *opaque, const char *const *tags,
  * QEMU's driver of that name: "write_aio", "l2_load", "cow_read" and so on.
  *
  * @stopped is called on the request's thread, under a lock, once for all of
- * them (of the one set last): it must not call the library.  -ENOENT: there is no such event; -ENOTSUP: the image was not
- * opened through blkdebug; -E2BIG: 64 are set already; -ENOMEM.
+ * them (of the one set last): it must not call the library.  -ENOENT: there is
+ * no such event; -ENOTSUP: the image was not opened through blkdebug; -E2BIG:
+ * 64 are set already; -ENOMEM.
  *
- * All three are safe from any thread.  While a request waits, the image must not
- * be closed, nor its chain or size be changed.
+ * All three are safe from any thread.  While a request waits, the image must
+ * not be closed, nor its chain or size be changed.
  */
 LAM_API int lam_image_break(struct lam_image *image, const char *event,
                             const char *tag, lam_stopped_fn *stopped,
