@@ -299,12 +299,15 @@ static void cut_everywhere(struct run *r)
     lam_io_record_events(r->record, &events);
     for (size_t n = 0; n <= events; n++) {
         cut(r, n, (struct record_pick){ RECORD_ALL, 0 });
+        if (n > 0)
+            cut(r, n, (struct record_pick){ RECORD_ONLY, n - 1 });
+        /* Files of megabytes take their time. */
+        if (r->base_length > LAM_MIB && n % 3)
+            continue;
         cut(r, n, (struct record_pick){ RECORD_SEEDED,
                                         1 + sim_random(&r->random) % 1000 });
         if (n > 1)
             cut(r, n, (struct record_pick){ RECORD_ALL_BUT, n - 2 });
-        if (n > 0)
-            cut(r, n, (struct record_pick){ RECORD_ONLY, n - 1 });
     }
 }
 
@@ -313,7 +316,7 @@ static void test_power_cuts(void **state)
     uint64_t first, end;
 
     (void)state;
-    sim_seeds(2, &first, &end);
+    sim_seeds(1, &first, &end);
     for (uint64_t seed = first; seed < end; seed++)
         for (size_t k = 0; k < LAM_ARRAY_SIZE(kinds); k++) {
             struct run *r = calloc(1, sizeof *r);
