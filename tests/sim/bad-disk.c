@@ -19,6 +19,7 @@ struct bad_disk {
     struct lam_io io;
     struct lam_io *inner;       /* the caller's */
     struct trouble *trouble;
+    bool owner;                 /* of inner */
 };
 
 static struct bad_disk *bad_disk(struct lam_io *io)
@@ -131,6 +132,8 @@ static int bad_discard(struct lam_io *io, uint64_t offset, uint64_t length)
 
 static void bad_close(struct lam_io *io)
 {
+    if (bad_disk(io)->owner)
+        lam_io_close(bad_disk(io)->inner);
     lam_io_deinit(io);
     free(io);
 }
@@ -154,4 +157,12 @@ struct lam_io *bad_disk_new(struct lam_io *inner, struct trouble *t)
     d->io.writable = d->io.unmap = true;
     atomic_store(&d->io.size, atomic_load(&inner->size));
     return &d->io;
+}
+
+struct lam_io *bad_disk_over(struct lam_io *inner, struct trouble *t)
+{
+    struct lam_io *io = bad_disk_new(inner, t);
+
+    bad_disk(io)->owner = true;
+    return io;
 }

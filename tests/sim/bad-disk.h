@@ -44,5 +44,7 @@ static inline struct trouble trouble_spare(struct trouble *t)
 
 /* @inner stays the caller's. */
 struct lam_io *bad_disk_new(struct lam_io *inner, struct trouble *t);
+/* Takes @inner over. */
+struct lam_io *bad_disk_over(struct lam_io *inner, struct trouble *t);
 
 #endif

@@ -163,7 +163,7 @@ static struct lam_io *open_record(struct run *r, unsigned i)
 
     assert_int_equal(lam_io_record_new(r->records[i], &io, NULL), 0);
     if (r->trouble)
-        io = bad_disk_new(io, r->trouble);
+        io = bad_disk_over(io, r->trouble);
     if (i == 0) {
         plain_flush = io->ops->flush;
         meddling_ops = *io->ops;

@@ -79,7 +79,7 @@ static struct fault *current;
 static struct lam_io *suffer(struct order *t, struct lam_io *io)
 {
     (void)t;
-    struct lam_io *bad = bad_disk_new(io, &current->trouble);
+    struct lam_io *bad = bad_disk_over(io, &current->trouble);
 
     bad->limits.can_discard = true;
     return bad;
