@@ -33,8 +33,7 @@ class Device(Workload):
     def __init__(self, name, dirty, *options, **more):
         super().__init__(name, ['convert', *options, '-n', '-t', 'none', '-f',
                                 'qcow2', '-O', 'raw', 'files.qcow2',
-                                '/dev/loop-none'],
-                         theirs=['-W'], ours=['--no-sync'], **more)
+                                '/dev/loop-none'], ours=['--no-sync'], **more)
         self.dirty, self.device = dirty, None
 
     def before(self, bench, side):
@@ -44,8 +43,9 @@ class Device(Workload):
             out.truncate(size)
             for _ in range(size // MiB if self.dirty else 0):
                 out.write(b'old ' * (MiB // 4))
+            os.fsync(out.fileno())
         self.device = subprocess.run(
-            ['losetup', '-f', '--show', '--direct-io=on', 'loop.img'],
+            ['losetup', '-f', '--show', 'loop.img'],
             check=True, text=True, stdout=subprocess.PIPE).stdout.strip()
 
     def detach(self):
@@ -218,6 +218,10 @@ DEVICES = [
            goal='1.3 wall'),
     Device('loop, --target-is-zero', False, '--target-is-zero',
            needs=['files.qcow2'], goal='1.3 wall'),
+    Device('-m 16 -W loop, dirty', True, *MANY, needs=['files.qcow2'],
+           goal='1 wall, CPU'),
+    Device('-m 16 -W loop, --target-is-zero', False, *MANY,
+           '--target-is-zero', needs=['files.qcow2'], goal='1 wall, CPU'),
 ]
 
 CLONES = [
