@@ -250,7 +250,8 @@ LAM_API int lam_cache_mode_parse(const char *name, enum lam_cache_mode *mode,
                                  struct lam_error *err);
 
 /* Who may be opened because an image's header says so
- * (docs/architecture.md). */
+ * (docs/architecture.md).  Where a format is not named, only with TRUST any
+ * other than raw, qcow2 and luks is looked for. */
 enum lam_policy {
     LAM_POLICY_SIBLINGS,    /* regular files beneath the overlay's directory */
     LAM_POLICY_TRUST,       /* whatever the header names, as qemu-img does */

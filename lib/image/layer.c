@@ -48,7 +48,7 @@ static int probe(struct lam_io *io, enum lam_policy policy,
             return lam_fail_errno(err, -rc, "Could not read image for "
                                   "determining its format");
     }
-    *ops = format_probe(head, length, io->name, policy == LAM_POLICY_NONE);
+    *ops = format_probe(head, length, io->name, policy != LAM_POLICY_TRUST);
     return 0;
 }
 

@@ -167,6 +167,36 @@ static void test_format_not_said(void **state)
     assert_int_equal(try_open("unknown", &trust, &err), -ENOTSUP);
 }
 
+static void format_of(const char *name, enum lam_policy policy,
+                      const char *format)
+{
+    struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
+    struct lam_image_info *info;
+    struct lam_image *image;
+
+    o.policy = policy;
+    assert_int_equal(lam_image_open(name, &o, &image, NULL), 0);
+    assert_int_equal(lam_image_info(image, &info, NULL), 0);
+    assert_string_equal(info->format, format);
+    lam_image_info_free(info);
+    lam_image_close(image, NULL);
+}
+
+/* Who does not trust an image is not offered every parser to attack. */
+static void test_format_guessed(void **state)
+{
+    (void)state;
+    create("image.qcow2", "qcow2", NULL, NULL);
+    format_of("image.qcow2", LAM_POLICY_NONE, "qcow2");
+    struct lam_format_info vdi;
+    if (lam_format_describe("vdi", &vdi, NULL) < 0)
+        skip();
+    create("image.vdi", "vdi", NULL, NULL);
+    format_of("image.vdi", LAM_POLICY_TRUST, "vdi");
+    format_of("image.vdi", LAM_POLICY_SIBLINGS, "raw");
+    format_of("image.vdi", LAM_POLICY_NONE, "raw");
+}
+
 static void test_data_file(void **state)
 {
     (void)state;
@@ -280,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_missing),
         cmocka_unit_test(test_format_not_said),
+        cmocka_unit_test(test_format_guessed),
         cmocka_unit_test(test_data_file),
         cmocka_unit_test(test_create_failures),
         cmocka_unit_test(test_size_from_backing),
