@@ -38,14 +38,19 @@ struct convert {
 static void report_snapshot(const struct convert *c,
                             const struct lam_error *err)
 {
+    static const char no_snapshots[] = "Format driver '";
+    const char *format = strstr(err->message, no_snapshots);
+
     if (c->cli->as_qemu && strstr(err->message, "Failed to load snapshot"))
         cli_error(c->cli, "Failed to load snapshot: Can't find snapshot");
-    else if (c->cli->as_qemu && strstr(err->message, "internal snapshots"))
-        cli_error(c->cli, "Failed to load snapshot: Block format 'raw' used by "
-                  "device '' does not support temporarily loading internal "
-                  "snapshots");
-    else
+    else if (c->cli->as_qemu && format) {
+        format += strlen(no_snapshots);
+        cli_error(c->cli, "Failed to load snapshot: Block format '%.*s' used "
+                  "by device '' does not support temporarily loading internal "
+                  "snapshots", (int)strcspn(format, "'"), format);
+    } else {
         cli_report(c->cli, err);
+    }
 }
 
 static char *matching_id(const struct convert *c,
@@ -81,11 +86,15 @@ static int resolve_snapshot(const struct convert *c, const char *name,
     int rc = lam_image_open(name, &header, &image, err);
     if (rc == 0)
         rc = lam_image_info(image, &info, err);
-    if (rc == 0)
+    /* Where there is none at all, the library says why. */
+    bool has_some = rc == 0 && info->nb_snapshots;
+    if (has_some)
         *id = matching_id(c, info);
     lam_image_info_free(info);
     lam_image_close(image, NULL);
-    if (rc == 0 && !*id)
+    if (rc < 0 || !has_some)
+        return rc;
+    if (!*id)
         rc = option_fail(err, ENOENT, "Could not open '%s': Failed to load "
                          "snapshot: Can't find snapshot '%s'", name,
                          c->args.snapshot);

@@ -143,6 +143,9 @@ int layer_attach_format(struct lam_image *image,
         image->io->eof_unit = UINT64_MAX;
     if (image->writable && !image->ops->write_begin)
         return lam_fail(err, EROFS, "Image is read-only");
+    if (o.snapshot && !image->ops->snapshots)
+        return lam_fail(err, ENOTSUP, "Format driver '%s' does not support "
+                        "internal snapshots", image->ops->name);
     image->for_check = o.for_check;
     rc = image->ops->open(&o, &image->format, err);
     if (rc < 0)

@@ -142,9 +142,7 @@ static int bochs_open(const struct format_open *o, void **format,
     b->io = o->io;
     if (b->io->eof_unit < SECTOR)
         b->io->eof_unit = SECTOR;
-    int rc = o->snapshot ? lam_fail(err, ENOTSUP, "Format driver 'bochs' does "
-                                    "not support internal snapshots")
-                         : load(b, err);
+    int rc = load(b, err);
     if (rc < 0)
         bochs_close(b, NULL);
     else

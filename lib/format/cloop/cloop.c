@@ -98,9 +98,7 @@ static int cloop_open(const struct format_open *o, void **format,
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a cloop image");
     chunks_init(c, "cloop", o->io);
-    int rc = o->snapshot ? lam_fail(err, ENOTSUP, "Format driver 'cloop' does "
-                                    "not support internal snapshots")
-                         : load(c, err);
+    int rc = load(c, err);
     if (rc < 0)
         cloop_close(c, NULL);
     else

@@ -148,9 +148,7 @@ static int dmg_open(const struct format_open *o, void **format,
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a DMG image");
     chunks_init(c, "dmg", o->io);
-    int rc = o->snapshot ? lam_fail(err, ENOTSUP, "Format driver 'dmg' does not"
-                                    " support internal snapshots")
-                         : load(c, o, err);
+    int rc = load(c, o, err);
     if (rc < 0)
         dmg_close(c, NULL);
     else

@@ -53,9 +53,6 @@ static int open_into(struct luks *l, const struct format_open *o,
         return rc;
     if (length < LUKS_HEADER_BYTES)
         return lam_fail(err, EINVAL, "Volume is not in LUKS format");
-    if (o->snapshot)
-        return lam_fail(err, ENOTSUP, "Format driver 'luks' does not support "
-                        "internal snapshots");
     rc = luks_volume_load(&l->volume, l->io, 0, length, err);
     if (rc < 0)
         return rc;

@@ -196,9 +196,6 @@ static int parallels_open(const struct format_open *o, void **format,
 
     if (!p)
         return lam_fail(err, ENOMEM, "no memory for a Parallels image");
-    if (o->snapshot)
-        return lam_fail(err, ENOTSUP, "Format driver 'parallels' does not "
-                        "support internal snapshots");
     p->t.io = o->io;
     p->t.layout = &layout;
     p->t.writable = o->writable;

@@ -202,9 +202,7 @@ static int qcow_open(const struct format_open *o, void **format,
     q->t.io = o->io;
     q->t.layout = &layout;
     q->t.writable = o->writable;
-    int rc = o->snapshot ? lam_fail(err, ENOTSUP, "Format driver 'qcow' does "
-                                    "not support internal snapshots")
-                         : read_header(q, err);
+    int rc = read_header(q, err);
     if (rc == 0)
         rc = open_aes(q, o, err);
     if (rc < 0) {

@@ -237,9 +237,6 @@ static int qed_open(const struct format_open *o, void **format,
 
     if (!q)
         return lam_fail(err, ENOMEM, "no memory for a QED image");
-    if (o->snapshot)
-        return lam_fail(err, ENOTSUP, "Format driver 'qed' does not support "
-                        "internal snapshots");
     q->t.io = o->io;
     q->t.layout = &layout;
     q->t.writable = o->writable;

@@ -67,9 +67,6 @@ static int raw_open(const struct format_open *options, void **format,
     int rc = lam_io_size(options->io, &length, err);
     if (rc < 0)
         return rc;
-    if (options->snapshot)
-        return lam_fail(err, ENOTSUP, "Format driver 'raw' does not support "
-                        "internal snapshots");
 
     lam_autofree struct raw *r = calloc(1, sizeof *r);
     if (!r)

@@ -219,9 +219,6 @@ static int vdi_open(const struct format_open *o, void **format,
 
     if (!v)
         return lam_fail(err, ENOMEM, "no memory for a VDI image");
-    if (o->snapshot)
-        return lam_fail(err, ENOTSUP, "Format driver 'vdi' does not support "
-                        "internal snapshots");
     v->t.io = o->io;
     int rc = read_header(v, head, err);
     if (rc < 0)

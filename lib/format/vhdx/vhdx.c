@@ -41,11 +41,7 @@ static int vhdx_open(const struct format_open *options, void **format,
     v->io = options->io;
     v->writable = options->writable;
     v->for_check = options->for_check;
-    int rc = options->snapshot
-        ? lam_fail(err, ENOTSUP, "Format driver 'vhdx' does not support "
-                   "internal snapshots") : 0;
-    if (rc == 0)
-        rc = vhdx_load(v, err);
+    int rc = vhdx_load(v, err);
     if (rc < 0)
         vhdx_free(v);
     else

@@ -47,9 +47,6 @@ static void vmdk_free(struct vmdk *v)
 static int vmdk_open(const struct format_open *options, void **format,
                      struct lam_error *err)
 {
-    if (options->snapshot)
-        return lam_fail(err, ENOTSUP, "Format driver 'vmdk' does not support "
-                        "internal snapshots");
     struct vmdk *v = calloc(1, sizeof *v);
     if (!v)
         return lam_fail(err, ENOMEM, "no memory for a VMDK");

@@ -156,9 +156,6 @@ static int open_into(struct vpc *v, const struct format_open *o,
 
     if (rc < 0)
         return rc;
-    if (o->snapshot)
-        return lam_fail(err, ENOTSUP, "Format driver 'vpc' does not support "
-                        "internal snapshots");
     if (length > INT64_MAX - VPC_SECTOR)
         return lam_fail(err, EFBIG, "file length %" PRIu64 " is beyond the "
                         "limit of 2^63", length);
