@@ -26,10 +26,11 @@ const struct command_option convert_options[] = {
     { 'f', "source-format", "FMT",
       "format of the source (default: look at it)", 0 },
     OPTION_IMAGE_OPTS,
-    { OPT_IMAGE_OPTS, "source-image-opts", NULL, NULL, OPTION_EXTRA },
+    { OPT_IMAGE_OPTS, "source-image-opts", NULL, NULL, 0 },
     { 'l', "source-snapshot", "SNAPSHOT",
       "read the internal snapshot with this name or id, or "
       "snapshot.name=NAME, snapshot.id=ID", OPTION_EXTRA },
+    { 'l', "snapshot", "SNAPSHOT", NULL, 0 },
     { 'T', "source-cache", "CACHE", "cache mode (default: writeback)", 0 },
     OPTION_SHARE,
     { OPT_SALVAGE, "salvage", NULL,
@@ -39,8 +40,10 @@ const struct command_option convert_options[] = {
     { 0, NULL, NULL, "Target", 0 },
     { 'O', "target-format",
       "FMT", "format of the target (default: raw)", OPTION_EXTRA },
+    { 'O', "output-format", "FMT", NULL, 0 },
     { 'o', "target-options", "OPTIONS",
       "options of the format; \"-o help\" lists them", OPTION_EXTRA },
+    { 'o', "options", "OPTIONS", NULL, 0 },
     { 'n', "no-create", NULL,
       "write into TARGET, which exists and is large enough", OPTION_EXTRA },
     { OPT_TARGET_IMAGE_OPTS, "target-image-opts", NULL,
@@ -48,6 +51,7 @@ const struct command_option convert_options[] = {
     { 't', "target-cache", "CACHE",
       "none, writeback (default), writethrough, directsync or "
       "unsafe", OPTION_EXTRA },
+    { 't', "output-cache", "CACHE", NULL, 0 },
     { 'B', "backing", "FILE",
       "store only what FILE, of the same contents as the source's backing "
       "file, has not", 0 },
