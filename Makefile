@@ -26,6 +26,11 @@ check-kernel: all
 	@scripts/install-deps build test kernel
 	@tests/run --build $(abspath $(BUILD)) --only kernel
 
+# The Debian packages: built, examined, installed into a folder.
+check-package: all
+	@scripts/install-deps build test package
+	@tests/run --build $(abspath $(BUILD)) --only package
+
 # As long as you like: make soak SECONDS=3600
 soak: $(BUILD)/build.ninja
 	@scripts/install-deps build test
@@ -47,4 +52,4 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all demo check check-kernel soak bench install clean
+.PHONY: all demo check check-kernel check-package soak bench install clean

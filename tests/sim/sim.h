@@ -55,6 +55,14 @@ static inline void sim_seeds(uint64_t count, uint64_t *first, uint64_t *end)
     *end = *first + (seed ? 1 : sim_setting("LAM_SEEDS", count));
 }
 
+/* LAM_THREADS=1: of a program's tests only @test, which has threads.  The
+ * others are slow under TSan and prove nothing there. */
+static inline void sim_threads_only(const char *test)
+{
+    if (sim_setting("LAM_THREADS", 0))
+        cmocka_set_test_filter(test);
+}
+
 #define SIM_CHECK(ok, seed, ...)                                            \
     do {                                                                    \
         if (!(ok)) {                                                        \

@@ -455,5 +455,6 @@ int main(void)
         cmocka_unit_test(test_refused),
     };
 
+    sim_threads_only("test_zero_beside_amend");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

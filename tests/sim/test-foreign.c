@@ -397,5 +397,6 @@ int main(void)
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_power_cuts),
     };
+    sim_threads_only("test_threads");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -351,5 +351,6 @@ int main(void)
         cmocka_unit_test(test_built_once),
         cmocka_unit_test(test_threads),
     };
+    sim_threads_only("test_threads");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
