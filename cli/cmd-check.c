@@ -24,14 +24,14 @@ struct check_args {
 };
 
 static const struct command_option option_rows[] = {
-    SOURCE_OPTIONS,
+    OPTION_FORMAT, OPTION_IMAGE_OPTS,
     OPTION_CACHE('T'),
     { 'r', "repair", "leaks|all",
       "leaks: free clusters that nothing refers to; all: whatever can be put "
       "right without guessing", 0 },
     OPTION_SHARE,
     { 'q', "quiet", NULL, "no summary, only what is wrong and the status", 0 },
-    OPTION_OUTPUT,
+    OPTION_OUTPUT, OPTION_OBJECT, OPTION_UNTRUSTED,
     OPTION_HELP,
     { 0 },
 };

@@ -18,11 +18,11 @@ struct info_args {
 };
 
 static const struct command_option option_rows[] = {
-    SOURCE_OPTIONS,
+    OPTION_FORMAT, OPTION_IMAGE_OPTS,
     { 'b', "backing-chain", NULL,
       "show the backing files as well, top first", 0 },
     OPTION_SHARE,
-    OPTION_OUTPUT,
+    OPTION_OUTPUT, OPTION_OBJECT, OPTION_UNTRUSTED,
     OPTION_HELP,
     { 0 },
 };

@@ -19,13 +19,13 @@ struct map_args {
 };
 
 static const struct command_option option_rows[] = {
-    SOURCE_OPTIONS,
+    OPTION_FORMAT, OPTION_IMAGE_OPTS,
     { 's', "start-offset", "OFFSET",
       "begin at this guest offset (default: 0)", 0 },
     { 'l', "max-length", "LENGTH",
       "stop after so many bytes (default: all)", 0 },
     OPTION_SHARE,
-    OPTION_OUTPUT,
+    OPTION_OUTPUT, OPTION_OBJECT, OPTION_UNTRUSTED,
     OPTION_HELP,
     { 0 },
 };
