@@ -25,35 +25,8 @@ struct copy {
     const struct copy_options *options;
     struct walk *walk;
     struct copy_worker *workers;
-    struct copy_progress progress;
+    struct progress progress;
 };
-
-/* ------------------------------------------------------------ progress */
-
-void copy_progress_init(struct copy_progress *p, uint64_t total,
-                        const struct lam_convert_options *convert)
-{
-    p->convert = convert;
-    p->total = total;
-    p->done = 0;
-    pthread_mutex_init(&p->lock, NULL);
-}
-
-void copy_progress_deinit(struct copy_progress *p)
-{
-    pthread_mutex_destroy(&p->lock);
-}
-
-/* Whoever finds the callback busy leaves it to the next chunk to tell. */
-void copy_progress_add(struct copy_progress *p, uint64_t bytes)
-{
-    atomic_fetch_add(&p->done, bytes);
-    if (!p->convert->progress || pthread_mutex_trylock(&p->lock) != 0)
-        return;
-    p->convert->progress(p->convert->progress_opaque, atomic_load(&p->done),
-                         p->total);
-    pthread_mutex_unlock(&p->lock);
-}
 
 int copy_cancelled(const struct lam_convert_options *convert,
                    struct lam_error *err)
@@ -359,7 +332,7 @@ static int copy_step(void *job, unsigned worker, struct lam_error *err)
     if (rc >= 0)
         rc = hash_chunk(copy, w, err);
     if (rc >= 0) {
-        copy_progress_add(&copy->progress, w->chunk.length);
+        progress_add(&copy->progress, w->chunk.length);
         return 1;
     }
     if (copy->options->digest)
@@ -408,12 +381,13 @@ int copy_run(struct walk *walk, const struct copy_options *options,
 {
     struct copy copy = { .options = options, .walk = walk };
 
-    copy_progress_init(&copy.progress, walk->total, options->convert);
+    progress_init(&copy.progress, walk->total, options->convert->progress,
+                  options->convert->progress_opaque);
     copy.progress.done = walk->offset;
     int rc = workers_new(&copy, err);
     if (rc == 0)
         rc = workers_run(options->workers, copy_step, &copy, err);
     workers_free(&copy, counts);
-    copy_progress_deinit(&copy.progress);
+    progress_deinit(&copy.progress);
     return rc;
 }

@@ -13,6 +13,7 @@
 #include "job/journal.h"
 #include "job/offload.h"
 #include "job/passthrough.h"
+#include "job/progress.h"
 #include "job/rate.h"
 #include "job/salvage.h"
 #include "job/walk.h"
@@ -47,19 +48,6 @@ int copy_run(struct walk *walk, const struct copy_options *options,
 /* Read a data chunk into @buf, which takes all of it.  @salvage may be NULL. */
 int copy_read_chunk(const struct walk_chunk *chunk, struct salvage *salvage,
                     uint8_t *buf, uint64_t *bytes_read, struct lam_error *err);
-
-/* Progress of all workers, told to one callback by one thread at a time. */
-struct copy_progress {
-    const struct lam_convert_options *convert;
-    uint64_t total;
-    _Atomic uint64_t done;
-    pthread_mutex_t lock;
-};
-
-void copy_progress_init(struct copy_progress *p, uint64_t total,
-                        const struct lam_convert_options *convert);
-void copy_progress_add(struct copy_progress *p, uint64_t bytes);
-void copy_progress_deinit(struct copy_progress *p);
 
 /* -ECANCELED once the caller has said so. */
 int copy_cancelled(const struct lam_convert_options *convert,

@@ -13,15 +13,16 @@ enum { MAX_WORKERS = 256 };
 void job_init(struct job *job, const char *what, uint64_t total,
               const struct lam_job_options *options)
 {
-    *job = (struct job){ .options = options, .what = what, .total = total };
+    *job = (struct job){ .options = options, .what = what };
+    progress_init(&job->progress, total, options->progress,
+                  options->progress_opaque);
     rate_init(&job->rate, options->rate);
-    pthread_mutex_init(&job->telling, NULL);
 }
 
 void job_deinit(struct job *job)
 {
     rate_deinit(&job->rate);
-    pthread_mutex_destroy(&job->telling);
+    progress_deinit(&job->progress);
 }
 
 unsigned job_workers(const struct job *job)
@@ -47,14 +48,7 @@ int job_pay(struct job *job, uint64_t bytes, struct lam_error *err)
     return rc;
 }
 
-/* Whoever finds the callback busy leaves it to the next one to tell. */
 void job_advance(struct job *job, uint64_t bytes)
 {
-    atomic_fetch_add(&job->done, bytes);
-    if (!job->options->progress || pthread_mutex_trylock(&job->telling) != 0)
-        return;
-    job->options->progress(job->options->progress_opaque,
-                           min_u64(atomic_load(&job->done), job->total),
-                           job->total);
-    pthread_mutex_unlock(&job->telling);
+    progress_add(&job->progress, bytes);
 }

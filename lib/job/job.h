@@ -5,18 +5,14 @@
 #ifndef LAM_JOB_JOB_H
 #define LAM_JOB_JOB_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-
+#include "job/progress.h"
 #include "job/rate.h"
 
 struct job {
     const struct lam_job_options *options;
     const char *what;           /* "commit", for messages */
-    uint64_t total;             /* bytes of the disk to go through */
-    _Atomic uint64_t done;
+    struct progress progress;
     struct rate rate;
-    pthread_mutex_t telling;    /* the callback runs in one thread at a time */
 };
 
 void job_init(struct job *job, const char *what, uint64_t total,

@@ -34,7 +34,7 @@ struct stream {
     const struct copy_options *options;
     struct stream_worker *workers;
     uint8_t *zeroes;
-    struct copy_progress progress;
+    struct progress progress;
     uint64_t bytes_written;     /* under the turn */
 
     pthread_mutex_t lock;
@@ -164,7 +164,7 @@ static int stream_step(void *job, unsigned worker, struct lam_error *err)
                         w->chunk.kind == WALK_DATA ? &w->buf : NULL, err);
     if (rc < 0)
         return fail(s, rc);
-    copy_progress_add(&s->progress, w->chunk.length);
+    progress_add(&s->progress, w->chunk.length);
     return 1;
 }
 
@@ -205,13 +205,14 @@ int stream_run(struct walk *walk, int fd, const struct copy_options *options,
 
     pthread_mutex_init(&s.lock, NULL);
     pthread_cond_init(&s.moved, NULL);
-    copy_progress_init(&s.progress, walk->total, options->convert);
+    progress_init(&s.progress, walk->total, options->convert->progress,
+                  options->convert->progress_opaque);
     int rc = buffers_new(&s, workers, err);
     if (rc == 0)
         rc = workers_run(workers, stream_step, &s, err);
     buffers_free(&s, workers, counts);
     counts->bytes_written += s.bytes_written;
-    copy_progress_deinit(&s.progress);
+    progress_deinit(&s.progress);
     pthread_cond_destroy(&s.moved);
     pthread_mutex_destroy(&s.lock);
     return rc;

@@ -35,7 +35,7 @@ struct verify {
     struct salvage *salvage;    /* NULL: what cannot be read is an error */
     struct verify_worker *workers;
     unsigned nb_workers;
-    struct copy_progress progress;
+    struct progress progress;
 };
 
 static int differs(const struct verify *v, uint64_t offset,
@@ -125,7 +125,7 @@ static int step(void *job, unsigned worker, struct lam_error *err)
                                     : verify_zero(v, w, err);
     if (rc < 0)
         return rc;
-    copy_progress_add(&v->progress, w->chunk.length);
+    progress_add(&v->progress, w->chunk.length);
     return 1;
 }
 
@@ -172,12 +172,13 @@ static void workers_free(struct verify *v)
 
 static int verify_walk(struct verify *v, struct lam_error *err)
 {
-    copy_progress_init(&v->progress, v->walk.total, v->convert);
+    progress_init(&v->progress, v->walk.total, v->convert->progress,
+                  v->convert->progress_opaque);
     int rc = workers_new(v, err);
     if (rc == 0)
         rc = workers_run(v->nb_workers, step, v, err);
     workers_free(v);
-    copy_progress_deinit(&v->progress);
+    progress_deinit(&v->progress);
     return rc;
 }
 
