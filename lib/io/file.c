@@ -13,6 +13,14 @@
 #include "base/cleanup.h"
 #include "io/pool.h"
 
+/*
+ * A buffered write gets memory in blocks of its own size.  Blocks of 1 MiB are
+ * cut from the largest free ones, which a virtual machine has given back to its
+ * host and has to fetch again, page by page, at ten times the cost of the copy;
+ * these are small enough for the memory that was used before, and as fast.
+ */
+enum { BUFFERED_MAX = 256 * 1024 };
+
 static int rc_of(int result)
 {
     return result < 0 ? -errno : 0;
@@ -319,6 +327,7 @@ int file_probe(struct file *file, struct lam_error *err)
     }
     if (!file->io.writable)
         return 0;
+    limits->write_max = limits->direct ? 0 : BUFFERED_MAX;
     limits->reserve_first = reserving_helps(file);
     limits->can_punch = punch_works(file, (uint64_t)st.st_size);
     limits->can_discard = limits->discard_reads_zero = limits->can_punch;

@@ -163,6 +163,7 @@ static void copy_limits(struct io_filter *f)
     io->limits.memory_alignment = 1;
     io->limits.is_block_device = false;
     io->limits.reserve_first = false;
+    io->limits.write_max = 0;
     io->limits.can_grow = inner->limits.can_grow
         && f->length == IO_FILTER_WHOLE;
     io->limits.discard_granularity = 0;

@@ -34,6 +34,7 @@ struct lam_io_limits {
     bool is_loop;               /* ... whose blocks are those of a file */
     bool can_grow;              /* a write past the end extends it */
     bool direct;                /* O_DIRECT is in force */
+    uint64_t write_max;         /* bytes of one writev call; 0: any */
     bool reserve_first;         /* buffered writes into holes cost less where
                                    the blocks have been reserved before */
 

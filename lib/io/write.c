@@ -21,10 +21,12 @@ static int write_announced(struct lam_io *io, struct vector v,
                            uint64_t length, uint64_t offset)
 {
     uint64_t done = 0;
+    uint64_t max = io->limits.write_max ? io->limits.write_max : length;
     while (done < length) {
         struct iovec iov[MAX_SEGMENTS];
         uint64_t bytes;
-        int count = vector_peek(&v, length - done, iov, MAX_SEGMENTS, &bytes);
+        int count = vector_peek(&v, min_u64(length - done, max), iov,
+                                MAX_SEGMENTS, &bytes);
         ssize_t n = io->ops->writev(io, iov, count, offset + done);
         if (n == -EINTR)
             continue;
