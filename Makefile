@@ -42,6 +42,13 @@ soak: $(BUILD)/build.ninja
 	done
 	@tests/soak --build $(abspath $(BUILD)) --seconds $(or $(SECONDS),600)
 
+# Random command lines beside the genuine tool: the same way.
+soak-differential: all
+	@scripts/install-deps build test
+	@QEMU_IMG_2=$${QEMU_IMG_2:-$(abspath $(BUILD))/qemu10/usr/bin/qemu-img} \
+	    tests/differential/random --build $(abspath $(BUILD)) \
+	    --seconds $(or $(SECONDS),600)
+
 bench: all
 	@scripts/install-deps build test demo
 	@bench/run --build $(abspath $(BUILD))
@@ -52,4 +59,5 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all demo check check-kernel check-package soak bench install clean
+.PHONY: all demo check check-kernel check-package soak \
+        soak-differential bench install clean

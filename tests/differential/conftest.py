@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from harness import GENUINE
-from stage import BELOW, make_stage
+from stage import make_stage, needed
 
 
 @pytest.fixture(scope='session')
@@ -32,16 +32,6 @@ def stage(texts, tmp_path_factory):
     folder = tmp_path_factory.mktemp('stage')
     make_stage(texts, folder)
     return folder
-
-
-def needed(line, stage):
-    """What is on stage and named in the line, and what stands below it."""
-    names = [name for name in sorted(os.listdir(stage))
-             if name in line or name == 'sub']
-    for name in names:
-        names += [below for below in BELOW.get(name, ())
-                  if below not in names]
-    return names
 
 
 @pytest.fixture

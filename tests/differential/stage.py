@@ -185,3 +185,13 @@ def make_stage(tools, folder):
     make_states(tools, folder)
     make_damaged(tools, folder)
     make_encrypted(tools, folder)
+
+
+def needed(line, stage):
+    """What is on stage and named in the line, and what stands below it."""
+    names = [name for name in sorted(os.listdir(stage))
+             if name in line or name == 'sub']
+    for name in names:
+        names += [below for below in BELOW.get(name, ())
+                  if below not in names]
+    return names
