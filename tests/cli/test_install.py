@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from harness import build_dir, run
+from harness import ROOT, build_dir, run
 
 # Names that the library uses among its own files, and public functions.
 PROGRAM = r'''
@@ -89,6 +89,10 @@ def compile_and_run(root, folder, words, **env):
 
 def test_what_is_there(installed, lamella):
     assert find(installed, 'lamella.h') and find(installed, 'lamella')
+    parts = os.path.join(os.path.dirname(find(installed, 'lamella.h')),
+                         'lamella')
+    assert sorted(os.listdir(parts)) == \
+        sorted(os.listdir(os.path.join(ROOT, 'include', 'lamella')))
     done = run(find(installed, 'lamella'), '--version',
                env=dict(os.environ, LD_LIBRARY_PATH=''))
     assert done.stdout == lamella.run('--version')

@@ -108,7 +108,8 @@ def test_what_lies_where(built):
     where = {
         'lamella': ['./usr/bin/lamella', './usr/share/man/man1/lamella.1.gz',
                     './usr/share/zsh/vendor-completions/_lamella'],
-        'liblamella-dev': ['./usr/include/lamella.h'],
+        'liblamella-dev': ['./usr/include/lamella.h',
+                           './usr/include/lamella/open.h'],
         'lamella-qemu-compat': ['./usr/bin/qemu-img',
                                 './usr/share/man/man1/qemu-io.1.gz'],
     }

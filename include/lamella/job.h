@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* lamella/job.h - what long work has in common. */
+#ifndef LAMELLA_JOB_H
+#define LAMELLA_JOB_H
+
+#include <lamella/api.h>
+
+LAM_BEGIN_DECLS
+
+/* Called now and then by long work: @done of @total, in some unit. */
+typedef void lam_progress_fn(void *opaque, uint64_t done, uint64_t total);
+
+struct lam_job_options {
+    unsigned workers;           /* threads; 0: one a core */
+    uint64_t rate;              /* bytes a second to move; 0: no limit */
+    lam_progress_fn *progress;  /* called from one thread at a time; or NULL */
+    void *progress_opaque;
+    const volatile int *cancel; /* non-zero: stop with -ECANCELED; or NULL */
+};
+
+#define LAM_JOB_OPTIONS_INIT { 0, 0, NULL, NULL, NULL }
+
+LAM_END_DECLS
+
+#endif
