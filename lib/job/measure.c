@@ -17,7 +17,8 @@ static const uint64_t WINDOW_MIN = 256 * LAM_MIB, WINDOW_MAX = LAM_TIB;
 /*
  * Holes of the host below clusters count as zeroes only where they are what
  * preallocation leaves: a tenth of the file or more.  Elsewhere nobody knows
- * that they stay, and the genuine tool does not look.
+ * that they stay, and the genuine tool does not look.  It counts in the image
+ * file also where the data lie in another one.
  */
 static bool is_sparse(struct lam_image *layer)
 {
@@ -28,7 +29,7 @@ static bool is_sparse(struct lam_image *layer)
         return false;
     if (!info->is_qcow2) {
         sparse = !info->cluster_size;       /* as a raw image's */
-    } else if (!info->data_file) {
+    } else {
         uint64_t clusters = div_up(info->file_length, info->cluster_size);
         uint64_t there = info->actual_size / info->cluster_size;
 
