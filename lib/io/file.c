@@ -18,6 +18,8 @@
  * cut from the largest free ones, which a virtual machine has given back to its
  * host and has to fetch again, page by page, at ten times the cost of the copy;
  * these are small enough for the memory that was used before, and as fast.
+ * Writes to one file exclude each other, too: who waits for a short one spins
+ * on the inode's lock, and need not be woken.
  */
 enum { BUFFERED_MAX = 256 * 1024 };
 
@@ -46,21 +48,6 @@ ssize_t file_writev(struct lam_io *io, const struct iovec *iov, int iovcnt,
 {
     ssize_t n = pwritev(file_of(io)->fd, iov, iovcnt, (off_t)offset);
     return n < 0 ? -errno : n;
-}
-
-/*
- * Buffered writes to one file exclude each other in the kernel, which spins
- * on the inode's lock for as long as the other copies.  Waiting asleep costs
- * a quarter less processor time in a copy with two workers, and leaves the
- * core to the one that reads or inflates.
- */
-static ssize_t regular_writev(struct lam_io *io, const struct iovec *iov,
-                              int iovcnt, uint64_t offset)
-{
-    if (io->limits.direct)
-        return file_writev(io, iov, iovcnt, offset);
-    LAM_LOCKED(&file_of(io)->write_turn);
-    return file_writev(io, iov, iovcnt, offset);
 }
 
 int file_flush(struct lam_io *io)
@@ -235,7 +222,6 @@ void file_close(struct lam_io *io)
     if (fd >= 0)
         close(fd);
     pthread_mutex_destroy(&file->run_lock);
-    pthread_mutex_destroy(&file->write_turn);
     lam_io_deinit(io);
     free(file);
 }
@@ -243,7 +229,7 @@ void file_close(struct lam_io *io)
 const struct lam_io_ops file_ops = {
     .name = "file",
     .readv = file_readv,
-    .writev = regular_writev,
+    .writev = file_writev,
     .flush = file_flush,
     .size = file_size,
     .stat = file_stat,

@@ -17,7 +17,6 @@ struct file {
     atomic_bool no_zero_range;  /* the file system lacks ZERO_RANGE */
     pthread_mutex_t run_lock;   /* the two below */
     uint64_t run_start, run_end;/* data without a hole, as last seen */
-    pthread_mutex_t write_turn; /* see file_writev() */
 
     /* Of a pool, or NULL: then @fd stays open.  See pool.h. */
     struct io_pool *pool;

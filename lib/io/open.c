@@ -167,7 +167,6 @@ int lam_io_open(const char *path, const struct lam_io_open_options *options,
     }
     file->fd = fd;
     pthread_mutex_init(&file->run_lock, NULL);
-    pthread_mutex_init(&file->write_turn, NULL);
     fd = -1;
     rc = set_up(file, path, options, err);
     if (rc == 0 && options->pool && file->io.ops == &file_ops)
