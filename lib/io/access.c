@@ -72,9 +72,9 @@ int file_set_writable(struct lam_io *io, bool writable,
     if (before)
         lock_same(fd, &after);
     /* The old opening lives on until the last request that uses it has ended,
-     * and what it says no longer holds should not. */
-    if (before && !writable)
-        lock_same(file->fd, &after);
+     * which may be after the writer.  It only reads. */
+    if (before)
+        lock_same(file->fd, writable ? &old : &after);
     if (dup3(fd, file->fd, O_CLOEXEC) < 0)
         return give_up(file, before, lam_fail_errno(err, errno, "Could not "
                                                     "open '%s'", io->name));

@@ -106,6 +106,48 @@ static void somebody_reads(void **state)
     lam_io_close(io);
 }
 
+/*
+ * A request under way keeps the opening that it found, and its locks with it:
+ * here a duplicate of the descriptor does.  That one must not go on saying "I
+ * write" once writing has ended.
+ */
+static void writer_outlives_end(void **state)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    (void)state;
+    make("a");
+    struct lam_io *io = open_for(false, true);
+    assert_works(lam_io_set_writable(io, true, LAM_IO_LOCKED, &err), &err);
+    int writing = dup(lam_io_fd(io));
+    assert_true(writing >= 0);
+    assert_int_equal(try_open(false), -EAGAIN);
+    assert_works(lam_io_set_writable(io, false, LAM_IO_LOCKED, &err), &err);
+    assert_int_equal(try_open(false), 0);
+    assert_int_equal(try_open(true), -EAGAIN);
+    close(writing);
+    lam_io_close(io);
+}
+
+/* The opening from before writing, as long as its last request lasts. */
+static void reader_outlives_writer(void **state)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    (void)state;
+    make("a");
+    struct lam_io *io = open_for(false, true);
+    int reading = dup(lam_io_fd(io));
+    assert_true(reading >= 0);
+    assert_works(lam_io_set_writable(io, true, LAM_IO_LOCKED, &err), &err);
+    assert_works(lam_io_set_writable(io, false, LAM_IO_LOCKED, &err), &err);
+    assert_int_equal(try_open(false), 0);
+    lam_io_close(io);
+    assert_int_equal(try_open(false), 0);
+    close(reading);
+    assert_int_equal(try_open(true), 0);
+}
+
 /* The file that was opened, not the one that has its name by now. */
 static void renamed(void **state)
 {
@@ -152,6 +194,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(there_and_back),
         cmocka_unit_test(somebody_reads),
+        cmocka_unit_test(writer_outlives_end),
+        cmocka_unit_test(reader_outlives_writer),
         cmocka_unit_test(renamed),
         cmocka_unit_test(through_a_window),
     };
