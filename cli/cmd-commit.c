@@ -62,7 +62,7 @@ static int commit(const struct cli *cli, void *opaque, struct lam_image *image)
     struct lam_error err = LAM_ERROR_INIT;
     bool chain = lam_image_backing(image);
 
-    if (chain && job_find_base(cli, &args->job, image, args->base,
+    if (job_find_base(cli, &args->job, image, args->base,
                                &options.depth) < 0)
         return -EINVAL;
     if (!cli->as_qemu && chain)

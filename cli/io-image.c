@@ -90,14 +90,24 @@ static bool options_forbid_writing(const struct io_open_spec *spec)
     return forbids;
 }
 
+/* The file comes first; what contradicts itself is told once it is open. */
+static int check_open(const struct io_open_spec *spec, struct lam_image **image,
+                      struct lam_error *err)
+{
+    if (!spec->copy_on_read || !spec->read_only)
+        return 0;
+    lam_image_close(*image, NULL);
+    *image = NULL;
+    return option_fail(err, EINVAL, "Can't use copy-on-read on read-only "
+                       "device");
+}
+
 /* What contradicts itself, in the genuine tool's words; NULL if nothing. */
 static const char *spec_mistake(const struct io_open_spec *spec)
 {
     if (spec->native_aio && !cache_is_direct(spec->cache))
         return "aio=native was specified, but it requires cache.direct=on, "
                "which was not specified.";
-    if (spec->copy_on_read && spec->read_only)
-        return "Can't use copy-on-read on read-only device";
     if (spec->force_share && !spec->read_only)
         return "force-share=on can only be used with read-only images";
     if (spec->temporary && spec->options && !spec->name)
@@ -283,6 +293,8 @@ int io_open_checked(struct io_session *session,
         rc = open_temporary(spec, &session->image, &err);
     else
         rc = open_spec(spec, &session->image, &err);
+    if (rc >= 0)
+        rc = check_open(spec, &session->image, &err);
     if (rc >= 0) {
         if (!spec->temporary)
             warn_if_guessed(spec, session->image);

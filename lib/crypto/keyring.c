@@ -147,7 +147,8 @@ static int copy_bytes(const void *data, size_t length, struct bytes *out,
 
 static int unreadable(const char *path, int code, struct lam_error *err)
 {
-    return lam_fail_errno(err, code, "Unable to read %s", path);
+    return lam_fail_errno(err, code, "Unable to read %s: Failed to open file "
+                          "“%s”", path, path);
 }
 
 /* To the end: it may be a pipe. */

@@ -120,7 +120,7 @@ static int check_kind(const struct host_node *n, const struct lam_io *io,
     bool device = io->limits.is_block_device;
     bool wants_device = strcmp(n->driver->name, "file");
 
-    if (!n->driver_said || device || !wants_device)
+    if (device || !wants_device)
         return 0;
     return lam_fail(err, EINVAL, "'%s' driver requires '%s' to be either a "
                     "character or block device", n->driver->name, n->plain);

@@ -26,8 +26,9 @@ int image_check_size(const struct lam_image *image, uint64_t size,
                         "shrink operation: size %" PRIu64 ", now %" PRIu64,
                         size, (uint64_t)image->size);
     if (size < image->size && preallocation != LAM_PREALLOC_OFF)
-        return lam_fail(err, EINVAL, "Preallocation can only be used for "
-                        "growing images");
+        return lam_fail(err, EINVAL, "%s", image->ops == &format_raw ?
+                        "Cannot use preallocation for shrinking files" :
+                        "Preallocation can't be used for shrinking an image");
     return 0;
 }
 

@@ -100,11 +100,9 @@ static int load(struct bochs *b, struct lam_error *err)
     uint64_t length;
     int rc = lam_io_size(b->io, &length, err);
 
-    if (rc == 0 && length < sizeof head)
-        rc = lam_fail(err, EINVAL, "bochs: file length %" PRIu64 " (a header "
-                      "takes %d)", length, BH_BYTES);
+    memset(head, 0, sizeof head);
     if (rc == 0)
-        rc = lam_io_read(b->io, head, sizeof head, 0, err);
+        rc = lam_io_read(b->io, head, min_u64(length, sizeof head), 0, err);
     if (rc == 0 && !bochs_probe(head, sizeof head))
         rc = lam_fail(err, EINVAL, "Image not in Bochs format");
     if (rc < 0)
@@ -152,18 +150,6 @@ static int bochs_open(const struct format_open *o, void **format,
 
 /* ------------------------------------------------------------ the map */
 
-static int append(uint64_t host, struct range r, bool there,
-                  struct lam_extents *out, struct lam_error *err)
-{
-    const struct lam_extent e = {
-        .offset = r.offset, .length = r.length,
-        .host_offset = there ? host : 0,
-        .state = there ? LAM_EXTENT_DATA : LAM_EXTENT_ZERO,
-        .flags = there ? LAM_EXTENT_HAS_HOST : 0,
-    };
-    return extents_append(out, &e, err);
-}
-
 /* @r lies in one extent, whose bitmap is at @host. */
 static int map_sectors(const struct bochs *b, uint64_t host,
                        const uint8_t *bits, struct range r,
@@ -177,7 +163,8 @@ static int map_sectors(const struct bochs *b, uint64_t host,
         uint64_t n = min_u64(SECTOR - inside % SECTOR, r.length);
         bool there = bits[sector / 8] >> sector % 8 & 1;
 
-        rc = append(base + inside, range_make(r.offset, n), there, out, err);
+        rc = extents_add(out, there ? LAM_EXTENT_DATA : LAM_EXTENT_ZERO,
+                         r.offset, n, base + inside, err);
         r = range_make(r.offset + n, r.length - n);
     }
     return rc;
@@ -190,7 +177,7 @@ static int map_extent(const struct bochs *b, uint8_t *bits, struct range r,
     uint64_t host = b->data + entry * (b->bitmap + b->extent);
 
     if (entry == ENTRY_NONE)
-        return append(0, r, false, out, err);
+        return extents_add(out, LAM_EXTENT_ZERO, r.offset, r.length, 0, err);
     uint64_t last = (r.offset % b->extent + r.length - 1) / SECTOR;
     int rc = lam_io_read(b->io, bits, last / 8 + 1, host, err);
     if (rc < 0)
@@ -217,12 +204,6 @@ static int bochs_map(void *format, uint64_t offset, uint64_t length,
     return rc;
 }
 
-static void bochs_links(void *format, struct format_links *links)
-{
-    (void)format;
-    *links = (struct format_links){ 0 };
-}
-
 static uint64_t bochs_size(void *format)
 {
     const struct bochs *b = format;
@@ -235,23 +216,14 @@ static uint64_t bochs_none(void *format)
     return 0;
 }
 
-static int bochs_info(void *format, struct lam_image_info *info,
-                      struct lam_error *err)
-{
-    (void)format, (void)info, (void)err;
-    return 0;
-}
-
 const struct format_ops format_bochs = {
     .name = "bochs",
     .no_details = true,
     .probe = bochs_probe,
     .open = bochs_open,
     .close = bochs_close,
-    .links = bochs_links,
     .size = bochs_size,
     .cluster_size = bochs_none,
     .zero_unit = bochs_none,
     .map = bochs_map,
-    .info = bochs_info,
 };

@@ -48,17 +48,17 @@ static int add_blocks(struct chunks *c, const uint8_t *table, uint64_t blocks,
     return 0;
 }
 
-static int load(struct chunks *c, struct lam_error *err)
+static int load(struct chunks *c, const struct format_open *o,
+                struct lam_error *err)
 {
     uint8_t head[CH_OFFSETS];
     uint64_t length;
     int rc = lam_io_size(c->io, &length, err);
 
-    if (rc == 0 && length < sizeof head)
-        rc = lam_fail(err, EINVAL, "cloop: file length %" PRIu64 " (a header "
-                      "takes %d)", length, CH_OFFSETS);
+    (void)o;
+    memset(head, 0, sizeof head);
     if (rc == 0)
-        rc = lam_io_read(c->io, head, sizeof head, 0, err);
+        rc = lam_io_read(c->io, head, min_u64(length, sizeof head), 0, err);
     if (rc < 0)
         return rc;
     uint64_t block = be32_get(head + CH_BLOCK_SIZE);
@@ -82,41 +82,16 @@ static int load(struct chunks *c, struct lam_error *err)
     return rc < 0 ? rc : chunks_settle(c, err);
 }
 
-static int cloop_close(void *format, struct lam_error *err)
-{
-    (void)err;
-    chunks_deinit(format);
-    free(format);
-    return 0;
-}
-
 static int cloop_open(const struct format_open *o, void **format,
                       struct lam_error *err)
 {
-    struct chunks *c = calloc(1, sizeof *c);
-
-    if (!c)
-        return lam_fail(err, ENOMEM, "no memory for a cloop image");
-    chunks_init(c, "cloop", o->io);
-    int rc = load(c, err);
-    if (rc < 0)
-        cloop_close(c, NULL);
-    else
-        *format = c;
-    return rc;
+    return chunks_open("cloop", load, o, format, err);
 }
 
 const struct format_ops format_cloop = {
     .name = "cloop",
+    CHUNKS_OPS,
     .no_details = true,
     .probe = cloop_probe,
     .open = cloop_open,
-    .close = cloop_close,
-    .links = chunks_links,
-    .size = chunks_size,
-    .cluster_size = chunks_none,
-    .zero_unit = chunks_none,
-    .map = chunks_map,
-    .read_compressed_part = chunks_read,
-    .info = chunks_info,
 };

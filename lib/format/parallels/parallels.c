@@ -161,11 +161,9 @@ static int read_header(struct parallels *p, const struct format_open *o,
     uint64_t length;
     int rc = lam_io_size(o->io, &length, err);
 
-    if (rc == 0 && length < PH_BYTES)
-        rc = lam_fail(err, EINVAL, "parallels: file length %" PRIu64 " (a "
-                      "header takes %d)", length, PH_BYTES);
+    memset(head, 0, sizeof head);
     if (rc == 0)
-        rc = lam_io_read(o->io, head, sizeof head, 0, err);
+        rc = lam_io_read(o->io, head, min_u64(length, PH_BYTES), 0, err);
     if (rc == 0)
         rc = check_header(p, head, err);
     return rc < 0 ? rc : check_use(head, o, err);
@@ -248,19 +246,6 @@ static int parallels_set_writable(void *format, bool writable,
 }
 
 /* ------------------------------------------------------------ the rest */
-
-static void parallels_links(void *format, struct format_links *links)
-{
-    (void)format;
-    *links = (struct format_links){ 0 };
-}
-
-static int parallels_info(void *format, struct lam_image_info *info,
-                          struct lam_error *err)
-{
-    (void)format, (void)info, (void)err;
-    return 0;
-}
 
 static int parallels_check(void *format, lam_finding_fn *finding, void *opaque,
                            struct lam_check_result *out, struct lam_error *err)
@@ -363,6 +348,7 @@ static const struct lam_option_info create_options[] = {
 
 const struct format_ops format_parallels = {
     .name = "parallels",
+    TABLES_OPS,
     .no_details = true,
     .options = create_options,
     .nb_options = LAM_ARRAY_SIZE(create_options),
@@ -370,17 +356,6 @@ const struct format_ops format_parallels = {
     .open = parallels_open,
     .close = parallels_close,
     .set_writable = parallels_set_writable,
-    .links = parallels_links,
-    .size = tables_size,
-    .cluster_size = tables_cluster_size,
-    .zero_unit = tables_zero_unit,
-    .map = tables_map,
-    .write_begin = tables_write_begin,
-    .write_finish = tables_write_finish,
-    .write_cancel = tables_write_cancel,
-    .zero = tables_zero,
-    .flush = tables_flush,
-    .info = parallels_info,
     .check = parallels_check,
     .repair = parallels_repair,
     .create = parallels_create,

@@ -155,11 +155,9 @@ static int read_header(struct qcow *q, struct lam_error *err)
     uint64_t length;
     int rc = lam_io_size(q->t.io, &length, err);
 
-    if (rc == 0 && length < QH1_BYTES)
-        rc = lam_fail(err, EINVAL, "qcow: file length %" PRIu64 " (a header "
-                      "takes %d)", length, QH1_BYTES);
+    memset(head, 0, sizeof head);
     if (rc == 0)
-        rc = lam_io_read(q->t.io, head, sizeof head, 0, err);
+        rc = lam_io_read(q->t.io, head, min_u64(length, QH1_BYTES), 0, err);
     if (rc == 0)
         rc = check_header(head, err);
     if (rc == 0)
@@ -222,9 +220,8 @@ static int qcow_open(const struct format_open *o, void **format,
 static int qcow_close(void *format, struct lam_error *err)
 {
     struct qcow *q = format;
-    int rc = q->t.writable && q->t.changed ? tables_flush(&q->t, err) : 0;
+    int rc = tables_close(&q->t, err);
 
-    tables_deinit(&q->t);
     qcow_free(q);
     return rc;
 }
@@ -271,6 +268,7 @@ static const struct lam_option_info create_options[] = {
 
 const struct format_ops format_qcow = {
     .name = "qcow",
+    TABLES_OPS,
     .can_compress = true,
     .can_have_backing = true,
     .options = create_options,
@@ -280,18 +278,9 @@ const struct format_ops format_qcow = {
     .close = qcow_close,
     .set_writable = qcow_set_writable,
     .links = qcow_links,
-    .size = tables_size,
-    .cluster_size = tables_cluster_size,
-    .zero_unit = tables_zero_unit,
-    .map = tables_map,
     .read_compressed = qcow_read_compressed,
     .read_compressed_part = qcow_read_compressed_part,
-    .write_begin = tables_write_begin,
-    .write_finish = tables_write_finish,
-    .write_cancel = tables_write_cancel,
     .write_compressed = qcow_write_compressed,
-    .zero = tables_zero,
-    .flush = tables_flush,
     .crypt = tables_crypt,
     .info = qcow_info,
     .create = qcow_create,

@@ -206,11 +206,9 @@ static int open_into(struct qed *q, const struct format_open *o,
     uint64_t length;
     int rc = lam_io_size(o->io, &length, err);
 
-    if (rc == 0 && length < EH_BYTES)
-        rc = lam_fail(err, EINVAL, "qed: file length %" PRIu64 " (a header "
-                      "takes %d)", length, EH_BYTES);
+    memset(q->head, 0, EH_BYTES);
     if (rc == 0)
-        rc = lam_io_read(o->io, q->head, EH_BYTES, 0, err);
+        rc = lam_io_read(o->io, q->head, min_u64(length, EH_BYTES), 0, err);
     if (rc == 0)
         rc = check_sizes(q->head, err);
     if (rc == 0)
@@ -259,9 +257,8 @@ static int qed_open(const struct format_open *o, void **format,
 static int qed_close(void *format, struct lam_error *err)
 {
     struct qed *q = format;
-    int rc = q->t.writable && q->t.changed ? tables_flush(&q->t, err) : 0;
+    int rc = tables_close(&q->t, err);
 
-    tables_deinit(&q->t);
     free(q->backing);
     free(q);
     return rc;
@@ -278,13 +275,6 @@ static void qed_links(void *format, struct format_links *links)
         .backing_format = q->backing && features(q) & QED_RAW_BACKING ? "raw"
                                                                       : NULL,
     };
-}
-
-static int qed_info(void *format, struct lam_image_info *info,
-                    struct lam_error *err)
-{
-    (void)format, (void)info, (void)err;
-    return 0;
 }
 
 static int qed_check(void *format, lam_finding_fn *finding, void *opaque,
@@ -465,6 +455,7 @@ static const struct lam_option_info create_options[] = {
 
 const struct format_ops format_qed = {
     .name = "qed",
+    TABLES_OPS,
     .can_have_backing = true,
     .options = create_options,
     .nb_options = LAM_ARRAY_SIZE(create_options),
@@ -473,19 +464,9 @@ const struct format_ops format_qed = {
     .close = qed_close,
     .set_writable = tables_set_writable,
     .links = qed_links,
-    .size = tables_size,
-    .cluster_size = tables_cluster_size,
-    .zero_unit = tables_zero_unit,
-    .map = tables_map,
-    .write_begin = tables_write_begin,
-    .write_finish = tables_write_finish,
-    .write_cancel = tables_write_cancel,
-    .zero = tables_zero,
-    .flush = tables_flush,
     .truncate = qed_truncate,
     .set_backing = qed_set_backing,
     .expect_backing = qed_expect_backing,
-    .info = qed_info,
     .check = qed_check,
     .repair = qed_repair,
     .create = qed_create,

@@ -191,11 +191,9 @@ static int read_header(struct vdi *v, uint8_t *head, struct lam_error *err)
     uint64_t length;
     int rc = lam_io_size(v->t.io, &length, err);
 
-    if (rc == 0 && length < VH_BYTES)
-        rc = lam_fail(err, EINVAL, "vdi: file length %" PRIu64 " (a header "
-                      "takes %d)", length, VH_BYTES);
+    memset(head, 0, VH_BYTES);
     if (rc == 0)
-        rc = lam_io_read(v->t.io, head, VH_BYTES, 0, err);
+        rc = lam_io_read(v->t.io, head, min_u64(length, VH_BYTES), 0, err);
     if (rc == 0)
         rc = check_kind(head, err);
     return rc < 0 ? rc : check_places(head, length, err);
@@ -204,9 +202,8 @@ static int read_header(struct vdi *v, uint8_t *head, struct lam_error *err)
 static int vdi_close(void *format, struct lam_error *err)
 {
     struct vdi *v = format;
-    int rc = v->t.writable && v->t.changed ? tables_flush(&v->t, err) : 0;
+    int rc = tables_close(&v->t, err);
 
-    tables_deinit(&v->t);
     free(v);
     return rc;
 }
@@ -241,19 +238,6 @@ static int vdi_open(const struct format_open *o, void **format,
 }
 
 /* ------------------------------------------------------------ the rest */
-
-static void vdi_links(void *format, struct format_links *links)
-{
-    (void)format;
-    *links = (struct format_links){ 0 };
-}
-
-static int vdi_info(void *format, struct lam_image_info *info,
-                    struct lam_error *err)
-{
-    (void)format, (void)info, (void)err;
-    return 0;
-}
 
 /* Only what is wrong is told, as the genuine tool does. */
 static int vdi_check(void *format, lam_finding_fn *finding, void *opaque,
@@ -373,23 +357,13 @@ static const struct lam_option_info create_options[] = {
 
 const struct format_ops format_vdi = {
     .name = "vdi",
+    TABLES_OPS,
     .options = create_options,
     .nb_options = LAM_ARRAY_SIZE(create_options),
     .probe = vdi_probe,
     .open = vdi_open,
     .close = vdi_close,
     .set_writable = tables_set_writable,
-    .links = vdi_links,
-    .size = tables_size,
-    .cluster_size = tables_cluster_size,
-    .zero_unit = tables_zero_unit,
-    .map = tables_map,
-    .write_begin = tables_write_begin,
-    .write_finish = tables_write_finish,
-    .write_cancel = tables_write_cancel,
-    .zero = tables_zero,
-    .flush = tables_flush,
-    .info = vdi_info,
     .check = vdi_check,
     .create = vdi_create,
 };

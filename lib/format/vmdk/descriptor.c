@@ -334,6 +334,8 @@ int vmdk_descriptor_parse(const char *text, size_t length, bool embedded,
         .length = span_length(rest),
         .room = embedded ? length : 0,
     };
+    if (!length)
+        return lam_fail(err, EINVAL, "File is too small, not a valid image");
     if (!vmdk_is_descriptor(text, span_length(rest)))
         return lam_fail(err, EINVAL, "invalid VMDK image descriptor");
     while (next_line(&rest, &line)) {

@@ -30,6 +30,8 @@ static int load_footer(struct vpc *v, uint64_t length, struct lam_error *err)
     uint64_t at = 0;
     uint64_t n = min_u64(length, VPC_FOOTER_BYTES);
 
+    if (!n)
+        return lam_fail(err, EINVAL, "File too small for a VHD header");
     int rc = lam_io_read(v->io, v->footer_bytes, n, 0, err);
     if (rc == 0 && n < VPC_FOOTER_BYTES - 1)
         return vpc_footer_decode(v->footer_bytes, &v->footer, err);
@@ -253,13 +255,6 @@ static uint64_t vpc_zero_unit(void *format)
     return 1;
 }
 
-static int vpc_info(void *format, struct lam_image_info *info,
-                    struct lam_error *err)
-{
-    (void)format, (void)info, (void)err;
-    return 0;
-}
-
 const struct format_ops format_vpc = {
     .name = "vpc",
     .options = vpc_options,
@@ -279,6 +274,5 @@ const struct format_ops format_vpc = {
     .zero = vpc_zero,
     .discard = vpc_discard,
     .flush = vpc_flush,
-    .info = vpc_info,
     .create = vpc_create,
 };
