@@ -59,6 +59,21 @@ int extents_append(struct lam_extents *list, const struct lam_extent *e,
     return 0;
 }
 
+int extents_add(struct lam_extents *list, enum lam_extent_state state,
+                uint64_t offset, uint64_t length, uint64_t host,
+                struct lam_error *err)
+{
+    bool has_host = state == LAM_EXTENT_DATA;
+    const struct lam_extent e = {
+        .offset = offset,
+        .length = length,
+        .host_offset = has_host ? host : 0,
+        .state = (uint8_t)state,
+        .flags = has_host ? LAM_EXTENT_HAS_HOST : 0,
+    };
+    return extents_append(list, &e, err);
+}
+
 struct lam_extent extent_clip(const struct lam_extent *e, uint64_t offset,
                               uint64_t length)
 {

@@ -19,6 +19,11 @@
 int extents_append(struct lam_extents *list, const struct lam_extent *e,
                    struct lam_error *err);
 
+/* The same of an extent in @state, at @host if that is DATA. */
+int extents_add(struct lam_extents *list, enum lam_extent_state state,
+                uint64_t offset, uint64_t length, uint64_t host,
+                struct lam_error *err);
+
 /* @e cut to [offset, offset + length), which lies inside it; the host offset
  * moves along (not for a compressed one: its payload is whole or nothing). */
 struct lam_extent extent_clip(const struct lam_extent *e, uint64_t offset,

@@ -202,6 +202,7 @@ struct format_ops {
      * failure the image is read-only.  NULL: nothing has to be done. */
     int (*set_writable)(void *format, bool writable, struct lam_error *err);
 
+    /* What the header names.  NULL: nothing, ever. */
     void (*links)(void *format, struct format_links *links);
     uint64_t (*size)(void *format);
     uint64_t (*cluster_size)(void *format);     /* 0: none */
@@ -314,7 +315,8 @@ struct format_ops {
     int (*key_slot)(void *format, const struct lam_key_slot_options *options,
                     struct lam_error *err);
 
-    /* Fills in what the format knows; the image layer does the rest. */
+    /* Fills in what the format knows; the image layer does the rest.  NULL: it
+     * knows nothing more. */
     int (*info)(void *format, struct lam_image_info *info,
                 struct lam_error *err);
     int (*check)(void *format, lam_finding_fn *finding, void *opaque,

@@ -35,6 +35,13 @@ uint64_t lam_image_cluster_size(const struct lam_image *image)
     return image->ops->cluster_size(image->format);
 }
 
+void image_links(const struct lam_image *image, struct format_links *links)
+{
+    *links = (struct format_links){ 0 };
+    if (image->ops->links)
+        image->ops->links(image->format, links);
+}
+
 struct lam_image *lam_image_backing(const struct lam_image *image)
 {
     IMAGE_INSIDE(image);

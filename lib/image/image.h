@@ -107,6 +107,9 @@ int image_link(struct lam_image *top, struct lam_error *err);
 /* Close @image and all below it, not flushing. */
 void image_free(struct lam_image *image);
 
+/* What @image's header names; its strings live with the image. */
+void image_links(const struct lam_image *image, struct format_links *links);
+
 /* True if clusters are stored compressed whatever is asked for, each once. */
 bool image_compresses_all(const struct lam_image *image);
 

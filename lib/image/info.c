@@ -55,7 +55,7 @@ static int fill_backing(struct lam_image *image, struct lam_image_info *info,
                         struct lam_error *err)
 {
     struct format_links links;
-    image->ops->links(image->format, &links);
+    image_links(image, &links);
     if (!links.backing_file || !*links.backing_file)
         return 0;
 
@@ -147,7 +147,7 @@ static int fill(struct lam_image *image, struct lam_image_info *info,
         rc = fill_files(image, info, err);
     if (rc == 0)
         rc = fill_backing(image, info, err);
-    if (rc == 0)
+    if (rc == 0 && image->ops->info)
         rc = image->ops->info(image->format, info, err);
     if (rc == 0 && image->view)
         rc = view_describe(image->view, info, err);

@@ -231,7 +231,7 @@ static int open_data(struct layer *l, struct lam_image *image,
         node_free(unused);
         return rc;
     }
-    image->ops->links(image->format, &links);
+    image_links(image, &links);
     if (!links.needs_data_file)
         return !node_has_child(l->request->node, "data-file") ? 0
             : lam_fail(err, EINVAL, "'data-file' can only be set for images "

@@ -165,7 +165,7 @@ static int open_below(struct opening *o, struct node **node,
     struct node *said = below->node;
     bool instead = said && node_has_child(said, "file");
 
-    above->ops->links(above->format, &links);
+    image_links(above, &links);
     int rc = instead || below->none ? 0
         : admit_backing(o, above, &links, &pass, err);
     if (rc == 0 && pass.node && said)
@@ -335,6 +335,18 @@ int lam_image_open(const char *name, const struct lam_open_options *options,
     return lam_error_prefix(err, rc, "Could not open '%s'", name);
 }
 
+/* Who has only an object cannot name another one. */
+static int refuse_data_file(struct lam_image *image, struct lam_error *err)
+{
+    struct format_links links = { 0 };
+
+    if (image->metadata_only)
+        return 0;
+    image_links(image, &links);
+    return !links.needs_data_file ? 0
+        : lam_fail(err, EINVAL, "'data-file' is required for this image");
+}
+
 int image_open_io(struct lam_io *io, const char *format,
                   const struct lam_open_options *options,
                   struct lam_image *backing, struct lam_image **out,
@@ -360,6 +372,8 @@ int image_open_io(struct lam_io *io, const char *format,
     rc = image->ops ? 0 : lam_fail(err, ENOTSUP, "Unknown driver '%s'", format);
     if (rc == 0)
         rc = layer_attach_format(image, options, &layer, err);
+    if (rc == 0)
+        rc = refuse_data_file(image, err);
     if (rc == 0)
         rc = image_link(image, err);
     if (rc < 0) {

@@ -33,7 +33,7 @@ int naming_of(struct lam_image *image, struct lam_image *layer, char **out,
                                                  - 1);
     struct format_links links;
 
-    above->ops->links(above->format, &links);
+    image_links(above, &links);
     const char *name = links.backing_file;
     bool relative = name && *name != '/' && !name_has_protocol(name);
     if (name && (!relative || !above->path || !image->path ||

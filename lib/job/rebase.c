@@ -46,7 +46,7 @@ static int check_complete(const struct lam_image *image, struct lam_error *err)
 {
     struct format_links links;
 
-    image->ops->links(image->format, &links);
+    image_links(image, &links);
     if (image->backing || !links.backing_file || !*links.backing_file)
         return 0;
     return lam_fail(err, EINVAL, "'%s' is open without its backing file",

@@ -16,21 +16,6 @@
 
 static const size_t MAX_CHUNKS = (size_t)1 << 22;
 
-void chunks_init(struct chunks *c, const char *name, struct lam_io *io)
-{
-    *c = (struct chunks){ .name = name, .io = io };
-    pthread_mutex_init(&c->lock, NULL);
-    if (io->eof_unit < 512)
-        io->eof_unit = 512;
-}
-
-void chunks_deinit(struct chunks *c)
-{
-    free(c->items);
-    free(c->bytes);
-    pthread_mutex_destroy(&c->lock);
-}
-
 static bool is_compressed(const struct chunk *chunk)
 {
     return chunk->kind != CHUNK_ZERO && chunk->kind != CHUNK_RAW;
@@ -235,15 +220,36 @@ uint64_t chunks_none(void *format)
     return 0;
 }
 
-void chunks_links(void *format, struct format_links *links)
+int chunks_close(void *format, struct lam_error *err)
 {
-    (void)format;
-    *links = (struct format_links){ 0 };
+    struct chunks *c = format;
+
+    (void)err;
+    free(c->items);
+    free(c->bytes);
+    pthread_mutex_destroy(&c->lock);
+    free(c);
+    return 0;
 }
 
-int chunks_info(void *format, struct lam_image_info *info,
+int chunks_open(const char *name, chunks_load_fn *load,
+                const struct format_open *o, void **format,
                 struct lam_error *err)
 {
-    (void)format, (void)info, (void)err;
-    return 0;
+    struct chunks *c = calloc(1, sizeof *c);
+
+    if (!c)
+        return lam_fail(err, ENOMEM, "no memory for an image of format %s",
+                        name);
+    c->name = name;
+    c->io = o->io;
+    pthread_mutex_init(&c->lock, NULL);
+    if (o->io->eof_unit < 512)
+        o->io->eof_unit = 512;
+    int rc = load(c, o, err);
+    if (rc < 0)
+        chunks_close(c, NULL);
+    else
+        *format = c;
+    return rc;
 }

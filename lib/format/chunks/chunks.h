@@ -30,8 +30,14 @@ struct chunks {
     uint8_t *bytes;
 };
 
-void chunks_init(struct chunks *c, const char *name, struct lam_io *io);
-void chunks_deinit(struct chunks *c);
+/* Adds all chunks of the image, and settles them. */
+typedef int chunks_load_fn(struct chunks *c, const struct format_open *o,
+                           struct lam_error *err);
+
+/* An image of the format called @name, which @load reads. */
+int chunks_open(const char *name, chunks_load_fn *load,
+                const struct format_open *o, void **format,
+                struct lam_error *err);
 
 /* Judged against the file's @length: -EUCLEAN. */
 int chunks_add(struct chunks *c, const struct chunk *chunk, uint64_t length,
@@ -46,14 +52,20 @@ int chunks_inflate_adc(const uint8_t *in, size_t length, uint8_t *out,
                        size_t size);
 
 /* Ops of format.h, for a format whose state begins with a struct chunks. */
+int chunks_close(void *format, struct lam_error *err);
 uint64_t chunks_size(void *format);
 uint64_t chunks_none(void *format);
-void chunks_links(void *format, struct format_links *links);
-int chunks_info(void *format, struct lam_image_info *info,
-                struct lam_error *err);
 int chunks_map(void *format, uint64_t offset, uint64_t length,
                struct lam_extents *out, struct lam_error *err);
 int chunks_read(void *format, const struct lam_extent *extent, void *buf,
                 struct lam_error *err);
+
+#define CHUNKS_OPS                                                          \
+    .close = chunks_close,                                                  \
+    .size = chunks_size,                                                    \
+    .cluster_size = chunks_none,                                            \
+    .zero_unit = chunks_none,                                               \
+    .map = chunks_map,                                                      \
+    .read_compressed_part = chunks_read
 
 #endif

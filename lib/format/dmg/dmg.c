@@ -132,41 +132,16 @@ static int load(struct chunks *c, const struct format_open *o,
     return rc < 0 ? rc : set_size(c, trailer, err);
 }
 
-static int dmg_close(void *format, struct lam_error *err)
-{
-    (void)err;
-    chunks_deinit(format);
-    free(format);
-    return 0;
-}
-
 static int dmg_open(const struct format_open *o, void **format,
                     struct lam_error *err)
 {
-    struct chunks *c = calloc(1, sizeof *c);
-
-    if (!c)
-        return lam_fail(err, ENOMEM, "no memory for a DMG image");
-    chunks_init(c, "dmg", o->io);
-    int rc = load(c, o, err);
-    if (rc < 0)
-        dmg_close(c, NULL);
-    else
-        *format = c;
-    return rc;
+    return chunks_open("dmg", load, o, format, err);
 }
 
 const struct format_ops format_dmg = {
     .name = "dmg",
+    CHUNKS_OPS,
     .no_details = true,
     .suffix = ".dmg",
     .open = dmg_open,
-    .close = dmg_close,
-    .links = chunks_links,
-    .size = chunks_size,
-    .cluster_size = chunks_none,
-    .zero_unit = chunks_none,
-    .map = chunks_map,
-    .read_compressed_part = chunks_read,
-    .info = chunks_info,
 };

@@ -96,12 +96,6 @@ static int luks_open(const struct format_open *options, void **format,
     return rc;
 }
 
-static void luks_links(void *format, struct format_links *links)
-{
-    (void)format;
-    *links = (struct format_links){ 0 };
-}
-
 static uint64_t luks_size(void *format)
 {
     struct luks *l = format;
@@ -299,7 +293,6 @@ const struct format_ops format_luks = {
     .probe = luks_probe,
     .open = luks_open,
     .close = luks_close,
-    .links = luks_links,
     .size = luks_size,
     .cluster_size = luks_none,
     .zero_unit = luks_none,

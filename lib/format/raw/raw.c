@@ -90,12 +90,6 @@ static int raw_close(void *format, struct lam_error *err)
     return 0;
 }
 
-static void raw_links(void *format, struct format_links *links)
-{
-    (void)format;
-    *links = (struct format_links){ 0 };
-}
-
 static uint64_t raw_size(void *format)
 {
     struct raw *r = format;
@@ -249,15 +243,6 @@ static int raw_truncate(void *format, uint64_t size, uint64_t below_end,
     return 0;
 }
 
-static int raw_info(void *format, struct lam_image_info *info,
-                    struct lam_error *err)
-{
-    (void)format;
-    (void)info;
-    (void)err;
-    return 0;
-}
-
 /*
  * A new disk's first block is there, though zero: who opens the file with
  * O_DIRECT finds out there how requests have to be aligned.  The disk that a
@@ -319,7 +304,6 @@ const struct format_ops format_raw = {
     .probe = raw_probe,
     .open = raw_open,
     .close = raw_close,
-    .links = raw_links,
     .size = raw_size,
     .cluster_size = raw_cluster_size,
     .zero_unit = raw_zero_unit,
@@ -330,7 +314,6 @@ const struct format_ops format_raw = {
     .discard = raw_discard,
     .flush = raw_flush,
     .truncate = raw_truncate,
-    .info = raw_info,
     .create = raw_create,
     .measure = raw_measure,
 };

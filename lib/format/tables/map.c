@@ -8,10 +8,7 @@
 static int append(struct lam_extents *out, uint64_t offset, uint64_t length,
                   enum lam_extent_state state, struct lam_error *err)
 {
-    const struct lam_extent e = {
-        .offset = offset, .length = length, .state = (uint8_t)state,
-    };
-    return length ? extents_append(out, &e, err) : 0;
+    return length ? extents_add(out, state, offset, length, 0, err) : 0;
 }
 
 /* What the file's end cuts off the last cluster reads as zero. */

@@ -222,6 +222,14 @@ void tables_deinit(struct tables *t)
     inflight_deinit(&t->claims);
 }
 
+int tables_close(struct tables *t, struct lam_error *err)
+{
+    int rc = t->writable && t->changed ? tables_flush(t, err) : 0;
+
+    tables_deinit(t);
+    return rc;
+}
+
 /* ------------------------------------------------------------ pages */
 
 /* Second-level tables begin anew at each multiple of their entries. */

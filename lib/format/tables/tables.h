@@ -100,6 +100,9 @@ struct tables {
 int tables_init(struct tables *t, struct lam_error *err);
 void tables_deinit(struct tables *t);
 
+/* Writes what has changed, and frees; the image is gone whatever the result. */
+int tables_close(struct tables *t, struct lam_error *err);
+
 /* A larger disk from now on; two levels only, and the caller sees to the
  * header.  No request may be under way behind the old end. */
 int tables_grow(struct tables *t, uint64_t size, struct lam_error *err);
@@ -145,6 +148,18 @@ int tables_zero(void *format, uint64_t offset, uint64_t length, unsigned flags,
 int tables_flush(void *format, struct lam_error *err);
 int tables_set_writable(void *format, bool writable, struct lam_error *err);
 struct crypt *tables_crypt(void *format);
+
+/* Those of them that all such formats have, for the table of ops. */
+#define TABLES_OPS                                                          \
+    .size = tables_size,                                                    \
+    .cluster_size = tables_cluster_size,                                    \
+    .zero_unit = tables_zero_unit,                                          \
+    .map = tables_map,                                                      \
+    .write_begin = tables_write_begin,                                      \
+    .write_finish = tables_write_finish,                                    \
+    .write_cancel = tables_write_cancel,                                    \
+    .zero = tables_zero,                                                    \
+    .flush = tables_flush
 
 /* Before the first change of anything. */
 int tables_begin_changes(struct tables *t, struct lam_error *err);

@@ -16,20 +16,6 @@ uint64_t vhdx_entry(struct vhdx *v, uint64_t index)
     return entry;
 }
 
-static int append(enum lam_extent_state state, uint64_t offset,
-                  uint64_t length, uint64_t host, struct lam_extents *out,
-                  struct lam_error *err)
-{
-    struct lam_extent e = {
-        .offset = offset,
-        .length = length,
-        .host_offset = host,
-        .state = (uint8_t)state,
-        .flags = state == LAM_EXTENT_DATA ? LAM_EXTENT_HAS_HOST : 0,
-    };
-    return extents_append(out, &e, err);
-}
-
 /* The bits of the sectors from @first on; the lowest of a byte comes first
  * [2.4]. */
 static int load_bits(struct vhdx *v, uint64_t block, uint64_t first,
@@ -64,8 +50,8 @@ static int map_partial(struct vhdx *v, uint64_t block, uint64_t host,
         uint64_t i = skip / size - first;
         uint64_t n = min_u64(length, size - skip % size);
         bool here = bits[i / 8] & (1 << i % 8);
-        rc = append(here ? LAM_EXTENT_DATA : LAM_EXTENT_UNALLOCATED, offset, n,
-                    here ? host + skip : 0, out, err);
+        rc = extents_add(out, here ? LAM_EXTENT_DATA : LAM_EXTENT_UNALLOCATED,
+                         offset, n, host + skip, err);
         offset += n;
         skip += n;
         length -= n;
@@ -82,17 +68,17 @@ static int map_block(struct vhdx *v, uint64_t offset, uint64_t length,
 
     switch (vhdx_entry_state(entry)) {
     case VHDX_NOT_PRESENT:
-        return append(v->m.has_parent ? LAM_EXTENT_UNALLOCATED
-                                      : LAM_EXTENT_ZERO, offset, length, 0,
-                      out, err);
+        return extents_add(out, v->m.has_parent ? LAM_EXTENT_UNALLOCATED
+                                                : LAM_EXTENT_ZERO,
+                           offset, length, 0, err);
     case VHDX_UNDEFINED:
     case VHDX_ZERO:
     case VHDX_UNMAPPED:
     case VHDX_UNMAPPED_OLD:
-        return append(LAM_EXTENT_ZERO, offset, length, 0, out, err);
+        return extents_add(out, LAM_EXTENT_ZERO, offset, length, 0, err);
     case VHDX_FULLY_PRESENT:
-        return append(LAM_EXTENT_DATA, offset, length,
-                      host + offset % v->m.block_size, out, err);
+        return extents_add(out, LAM_EXTENT_DATA, offset, length,
+                           host + offset % v->m.block_size, err);
     case VHDX_PARTIALLY_PRESENT:
         if (v->m.has_parent)
             return map_partial(v, block, host, offset, length, out, err);

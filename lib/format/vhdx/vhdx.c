@@ -104,13 +104,6 @@ static uint64_t vhdx_zero_unit(void *format)
     return 1;
 }
 
-static int vhdx_info(void *format, struct lam_image_info *info,
-                     struct lam_error *err)
-{
-    (void)format, (void)info, (void)err;
-    return 0;
-}
-
 const struct format_ops format_vhdx = {
     .name = "vhdx",
     .options = vhdx_options,
@@ -130,7 +123,6 @@ const struct format_ops format_vhdx = {
     .zero = vhdx_zero,
     .discard = vhdx_discard,
     .flush = vhdx_flush,
-    .info = vhdx_info,
     .check = vhdx_check,
     .repair = vhdx_repair,
     .create = vhdx_create,

@@ -25,20 +25,6 @@ int vpc_block_offset(const struct vpc *v, uint32_t index, uint32_t entry,
                     *offset);
 }
 
-static int append(enum lam_extent_state state, uint64_t offset,
-                  uint64_t length, uint64_t host, struct lam_extents *out,
-                  struct lam_error *err)
-{
-    struct lam_extent e = {
-        .offset = offset,
-        .length = length,
-        .host_offset = host,
-        .state = (uint8_t)state,
-        .flags = state == LAM_EXTENT_DATA ? LAM_EXTENT_HAS_HOST : 0,
-    };
-    return extents_append(out, &e, err);
-}
-
 /* Of a block that exists, the part at @skip: sector by sector what the bitmap
  * says. */
 static int map_bitmap(struct vpc *v, uint64_t block, uint64_t offset,
@@ -55,8 +41,8 @@ static int map_bitmap(struct vpc *v, uint64_t block, uint64_t offset,
         uint64_t sector = skip / VPC_SECTOR;
         uint64_t n = min_u64(length, VPC_SECTOR - skip % VPC_SECTOR);
         bool here = bitmap[sector / 8] & (0x80 >> sector % 8);
-        rc = append(here ? LAM_EXTENT_DATA : LAM_EXTENT_UNALLOCATED, offset, n,
-                    here ? block + v->bitmap_bytes + skip : 0, out, err);
+        rc = extents_add(out, here ? LAM_EXTENT_DATA : LAM_EXTENT_UNALLOCATED,
+                         offset, n, block + v->bitmap_bytes + skip, err);
         offset += n;
         skip += n;
         length -= n;
@@ -74,16 +60,16 @@ static int map_block(struct vpc *v, uint64_t offset, uint64_t length,
     uint32_t entry = v->table[index];
     pthread_rwlock_unlock(&v->lock);
     if (entry == VPC_UNUSED)
-        return append(v->differencing ? LAM_EXTENT_UNALLOCATED
-                                      : LAM_EXTENT_ZERO, offset, length, 0,
-                      out, err);
+        return extents_add(out, v->differencing ? LAM_EXTENT_UNALLOCATED
+                                                : LAM_EXTENT_ZERO,
+                           offset, length, 0, err);
     int rc = vpc_block_offset(v, index, entry, &block, err);
     if (rc < 0)
         return rc;
     if (v->differencing)
         return map_bitmap(v, block, offset, skip, length, out, err);
-    return append(LAM_EXTENT_DATA, offset, length,
-                  block + v->bitmap_bytes + skip, out, err);
+    return extents_add(out, LAM_EXTENT_DATA, offset, length,
+                       block + v->bitmap_bytes + skip, err);
 }
 
 int vpc_map(void *format, uint64_t offset, uint64_t length,
@@ -93,7 +79,7 @@ int vpc_map(void *format, uint64_t offset, uint64_t length,
     int rc = 0;
 
     if (v->fixed)
-        return append(LAM_EXTENT_DATA, offset, length, offset, out, err);
+        return extents_add(out, LAM_EXTENT_DATA, offset, length, offset, err);
     while (length > 0 && rc == 0) {
         uint64_t n = min_u64(length, v->block_size - offset % v->block_size);
         rc = map_block(v, offset, n, out, err);
