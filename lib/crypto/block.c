@@ -7,12 +7,12 @@
  */
 #include "crypto/block.h"
 
-#include <openssl/evp.h>
 #include <string.h>
 
 #include "base/arith.h"
 #include "base/cleanup.h"
 #include "crypto/hash.h"
+#include "crypto/libcrypto.h"
 
 struct context {
     EVP_CIPHER_CTX *evp[2];     /* by direction */
@@ -31,19 +31,20 @@ static void context_free(struct context *c)
 {
     if (!c)
         return;
-    EVP_CIPHER_CTX_free(c->evp[CIPHER_DECRYPT]);
-    EVP_CIPHER_CTX_free(c->evp[CIPHER_ENCRYPT]);
+    libcrypto()->EVP_CIPHER_CTX_free(c->evp[CIPHER_DECRYPT]);
+    libcrypto()->EVP_CIPHER_CTX_free(c->evp[CIPHER_ENCRYPT]);
     free(c);
 }
 
 static bool init_direction(const struct block_cipher *b, struct context *c,
                            int direction)
 {
-    EVP_CIPHER_CTX *evp = c->evp[direction] = EVP_CIPHER_CTX_new();
+    const struct libcrypto *lib = libcrypto();
+    EVP_CIPHER_CTX *evp = c->evp[direction] = lib->EVP_CIPHER_CTX_new();
 
-    return evp && EVP_CipherInit_ex(evp, b->evp, NULL, b->key, NULL,
-                                    direction == CIPHER_ENCRYPT) == 1
-        && EVP_CIPHER_CTX_set_padding(evp, 0) == 1;
+    return evp && lib->EVP_CipherInit_ex(evp, b->evp, NULL, b->key, NULL,
+                                         direction == CIPHER_ENCRYPT) == 1
+        && lib->EVP_CIPHER_CTX_set_padding(evp, 0) == 1;
 }
 
 static struct context *context_new(const struct block_cipher *b)
@@ -84,8 +85,11 @@ int block_new(enum cipher_algorithm algorithm, const uint8_t *key,
         [CIPHER_AES_256] = "AES-256-ECB", [CIPHER_SM4] = "SM4-ECB",
     };
     const char *name = names[algorithm];
-    const EVP_CIPHER *evp = name ? EVP_get_cipherbyname(name) : NULL;
-
+    const struct libcrypto *lib;
+    int rc = libcrypto_load(&lib, err);
+    if (rc < 0)
+        return rc;
+    const EVP_CIPHER *evp = name ? lib->EVP_get_cipherbyname(name) : NULL;
     if (!evp)
         return lam_fail(err, ENOTSUP, "Algorithm '%s' not supported",
                         cipher_name(algorithm));
@@ -94,7 +98,7 @@ int block_new(enum cipher_algorithm algorithm, const uint8_t *key,
         return lam_fail(err, ENOMEM, "no memory for a cipher");
     b->evp = evp;
     b->algorithm = algorithm;
-    memcpy(b->key, key, (size_t)EVP_CIPHER_get_key_length(evp));
+    memcpy(b->key, key, (size_t)lib->EVP_CIPHER_get_key_length(evp));
     pthread_mutex_init(&b->lock, NULL);
     b->idle = context_new(b);
     if (!b->idle) {
@@ -131,8 +135,9 @@ int block_run(struct block_cipher *b, enum cipher_direction direction,
     assert(length % BLOCK_BYTES == 0);
     for (size_t at = 0; at < length && good; at += PIECE) {
         int done;
-        good = EVP_CipherUpdate(c->evp[direction], buf + at, &done, buf + at,
-                                (int)min_u64(PIECE, length - at)) == 1;
+        good = libcrypto()->EVP_CipherUpdate(
+            c->evp[direction], buf + at, &done, buf + at,
+            (int)min_u64(PIECE, length - at)) == 1;
     }
     context_put(b, c);
     return good ? 0 : lam_fail(err, EIO, "cipher '%s' failed",

@@ -4,11 +4,11 @@
  */
 #include "crypto/digest.h"
 
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arith.h"
+#include "crypto/libcrypto.h"
 
 /* What people compare disk images by, and libcrypto's name for it. */
 static const struct { const char *name, *libcrypto; } algorithms[] = {
@@ -35,15 +35,19 @@ static int failed(const struct digest_stream *s, struct lam_error *err)
     return lam_fail(err, EIO, "digest '%s' failed", s->name);
 }
 
-static int open_context(struct digest_stream *s, const char *libcrypto,
+static int open_context(struct digest_stream *s, const char *name,
                         struct lam_error *err)
 {
-    s->md = EVP_get_digestbyname(libcrypto);
-    s->ctx = EVP_MD_CTX_new();
+    const struct libcrypto *lib;
+    int rc = libcrypto_load(&lib, err);
+    if (rc < 0)
+        return rc;
+    s->md = lib->EVP_get_digestbyname(name);
+    s->ctx = lib->EVP_MD_CTX_new();
     if (!s->ctx)
         return lam_fail(err, ENOMEM, "no memory for a digest");
     /* A policy of the machine may forbid some. */
-    if (!s->md || EVP_DigestInit_ex(s->ctx, s->md, NULL) != 1)
+    if (!s->md || lib->EVP_DigestInit_ex(s->ctx, s->md, NULL) != 1)
         return lam_fail(err, ENOTSUP, "libcrypto does not offer digest '%s' "
                         "here", s->name);
     return 0;
@@ -78,23 +82,26 @@ void digest_stream_free(struct digest_stream *s)
 {
     if (!s)
         return;
-    EVP_MD_CTX_free(s->ctx);
+    if (s->ctx)
+        libcrypto()->EVP_MD_CTX_free(s->ctx);
     free(s);
 }
 
 int digest_stream_update(struct digest_stream *s, const void *bytes,
                          size_t length, struct lam_error *err)
 {
-    return EVP_DigestUpdate(s->ctx, bytes, length) == 1 ? 0 : failed(s, err);
+    return libcrypto()->EVP_DigestUpdate(s->ctx, bytes, length) == 1
+        ? 0 : failed(s, err);
 }
 
 int digest_stream_finish(struct digest_stream *s, uint8_t *out, size_t *size,
                          struct lam_error *err)
 {
+    const struct libcrypto *lib = libcrypto();
     unsigned length = 0;
 
-    if (EVP_DigestFinal_ex(s->ctx, out, &length) != 1 ||
-        EVP_DigestInit_ex(s->ctx, s->md, NULL) != 1)
+    if (lib->EVP_DigestFinal_ex(s->ctx, out, &length) != 1 ||
+        lib->EVP_DigestInit_ex(s->ctx, s->md, NULL) != 1)
         return failed(s, err);
     *size = length;
     return 0;

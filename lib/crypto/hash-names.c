@@ -70,3 +70,9 @@ int crypto_equal(const void *a, const void *b, size_t length)
         difference |= x[i] ^ y[i];
     return difference == 0;
 }
+
+void crypto_wipe(void *buf, size_t length)
+{
+    if (buf)
+        explicit_bzero(buf, length);
+}

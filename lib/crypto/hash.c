@@ -6,14 +6,15 @@
 
 #include <inttypes.h>
 #include <limits.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "crypto/libcrypto.h"
 #include "crypto/names.h"
 
-static const EVP_MD *find_md(enum hash_algorithm hash)
+static int find_md(enum hash_algorithm hash, const struct libcrypto **lib,
+                   const EVP_MD **md, struct lam_error *err)
 {
     static const char *const names[] = {
         [HASH_MD5] = "MD5", [HASH_SHA1] = "SHA1", [HASH_SHA224] = "SHA224",
@@ -22,7 +23,12 @@ static const EVP_MD *find_md(enum hash_algorithm hash)
         [HASH_SM3] = "SM3",
     };
 
-    return EVP_get_digestbyname(names[hash]);
+    int rc = libcrypto_load(lib, err);
+    if (rc < 0)
+        return rc;
+    *md = (*lib)->EVP_get_digestbyname(names[hash]);
+    return *md ? 0 : lam_fail(err, ENOTSUP, "hash '%s' is not supported",
+                              hash_name(hash));
 }
 
 static int failed(enum hash_algorithm hash, struct lam_error *err)
@@ -32,30 +38,36 @@ static int failed(enum hash_algorithm hash, struct lam_error *err)
 
 int hash_check(enum hash_algorithm hash, struct lam_error *err)
 {
-    return find_md(hash) ? 0 : lam_fail(err, ENOTSUP, "hash '%s' is not "
-                                        "supported", hash_name(hash));
+    const struct libcrypto *lib;
+    const EVP_MD *md;
+
+    return find_md(hash, &lib, &md, err);
 }
 
 static void free_ctx(EVP_MD_CTX **ctx)
 {
-    EVP_MD_CTX_free(*ctx);
+    if (*ctx)
+        libcrypto()->EVP_MD_CTX_free(*ctx);
 }
 
 int hash_digest(enum hash_algorithm hash, const void *head, size_t head_length,
                 const void *body, size_t body_length, uint8_t *out,
                 struct lam_error *err)
 {
-    EVP_MD_CTX *ctx lam_cleanup(free_ctx) = EVP_MD_CTX_new();
-    const EVP_MD *md = find_md(hash);
+    const struct libcrypto *lib;
+    const EVP_MD *md;
+    int rc = find_md(hash, &lib, &md, err);
+    if (rc < 0)
+        return rc;
 
+    EVP_MD_CTX *ctx lam_cleanup(free_ctx) = lib->EVP_MD_CTX_new();
     if (!ctx)
         return lam_fail(err, ENOMEM, "no memory for a hash");
-    if (!md)
-        return hash_check(hash, err);
-    return EVP_DigestInit_ex(ctx, md, NULL) == 1
-        && EVP_DigestUpdate(ctx, head, head_length) == 1
-        && EVP_DigestUpdate(ctx, body, body_length) == 1
-        && EVP_DigestFinal_ex(ctx, out, NULL) == 1 ? 0 : failed(hash, err);
+    return lib->EVP_DigestInit_ex(ctx, md, NULL) == 1
+        && lib->EVP_DigestUpdate(ctx, head, head_length) == 1
+        && lib->EVP_DigestUpdate(ctx, body, body_length) == 1
+        && lib->EVP_DigestFinal_ex(ctx, out, NULL) == 1 ? 0
+                                                        : failed(hash, err);
 }
 
 int hash_pbkdf2(enum hash_algorithm hash, const void *secret,
@@ -63,17 +75,19 @@ int hash_pbkdf2(enum hash_algorithm hash, const void *secret,
                 uint64_t iterations, uint8_t *out, size_t out_length,
                 struct lam_error *err)
 {
-    const EVP_MD *md = find_md(hash);
+    const struct libcrypto *lib;
+    const EVP_MD *md;
+    int rc = find_md(hash, &lib, &md, err);
 
-    if (!md)
-        return hash_check(hash, err);
+    if (rc < 0)
+        return rc;
     if (iterations < 1 || iterations > INT_MAX || secret_length > INT_MAX)
         return lam_fail(err, EINVAL, "PBKDF2 with %" PRIu64 " iterations "
                         "(limits: 1 to %d)", iterations, INT_MAX);
-    return PKCS5_PBKDF2_HMAC(secret, (int)secret_length, salt,
-                             (int)salt_length, (int)iterations, md,
-                             (int)out_length, out) == 1 ? 0
-                                                        : failed(hash, err);
+    return lib->PKCS5_PBKDF2_HMAC(secret, (int)secret_length, salt,
+                                  (int)salt_length, (int)iterations, md,
+                                  (int)out_length, out) == 1
+        ? 0 : failed(hash, err);
 }
 
 /* Processor time of this thread: what others do on the machine must not make
@@ -110,10 +124,4 @@ int hash_pbkdf2_rate(enum hash_algorithm hash, size_t out_length,
     }
     *per_second = (uint64_t)((double)iterations / taken);
     return 0;
-}
-
-void crypto_wipe(void *buf, size_t length)
-{
-    if (buf)
-        OPENSSL_cleanse(buf, length);
 }

@@ -66,12 +66,6 @@ int hash_pbkdf2_rate(enum hash_algorithm hash, size_t out_length,
     return not_built(err);
 }
 
-void crypto_wipe(void *buf, size_t length)
-{
-    if (buf)
-        explicit_bzero(buf, length);
-}
-
 const char *digest_stream_name(size_t i)
 {
     (void)i;
