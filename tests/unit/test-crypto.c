@@ -248,7 +248,8 @@ static const struct {
     { "neither", { "d", NULL, NULL, false, NULL, NULL },
       "Either 'file' or 'data' must be provided" },
     { "no file", { "d", NULL, "/nonexistent/x", false, NULL, NULL },
-      "Unable to read /nonexistent/x: No such file or directory" },
+      "Unable to read /nonexistent/x: Failed to open file “/nonexistent/x”: "
+      "No such file or directory" },
     { "taken", { "long", "x", NULL, false, NULL, NULL },
       "attempt to add duplicate property 'long' to object (type "
       "'container')" },
