@@ -31,6 +31,11 @@ check-package: all
 	@scripts/install-deps build test package
 	@tests/run --build $(abspath $(BUILD)) --only package
 
+# The unit tests on emulated processors: arm64 (NEON), s390x (big-endian).
+check-cross: all
+	@scripts/install-deps build test cross
+	@tests/run --build $(abspath $(BUILD)) --only unit-arm64,unit-s390x
+
 # As long as you like: make soak SECONDS=3600
 soak: $(BUILD)/build.ninja
 	@scripts/install-deps build test
@@ -45,6 +50,7 @@ soak: $(BUILD)/build.ninja
 # Random command lines beside the genuine tool: the same way.
 soak-differential: all
 	@scripts/install-deps build test
+	@test -n "$$QEMU_IMG_2" || scripts/fetch-qemu10 $(BUILD)/qemu10
 	@QEMU_IMG_2=$${QEMU_IMG_2:-$(abspath $(BUILD))/qemu10/usr/bin/qemu-img} \
 	    tests/differential/random --build $(abspath $(BUILD)) \
 	    --seconds $(or $(SECONDS),600)
@@ -59,5 +65,5 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all demo check check-kernel check-package soak \
+.PHONY: all demo check check-kernel check-package check-cross soak \
         soak-differential bench install clean

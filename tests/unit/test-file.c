@@ -249,6 +249,7 @@ static void refuses(void **state)
 static void stays_beneath(void **state)
 {
     (void)state;
+    needs_openat2();
     struct lam_error err = LAM_ERROR_INIT;
     struct lam_io_open_options options = LAM_IO_OPEN_INIT;
     struct lam_io *io;

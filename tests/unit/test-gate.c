@@ -7,17 +7,13 @@
  *     dir/top  dir/base  dir/sub/base  dir/out → ../outside  dir/in → base
  *     outside
  */
+#include "unit.h"
+
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "base/cleanup.h"
 #include "image/gate.h"
@@ -151,12 +147,14 @@ static void test_beside(enum gate_edge edge)
 static void test_backing(void **state)
 {
     (void)state;
+    needs_openat2();
     test_beside(GATE_BACKING);
 }
 
 static void test_extents(void **state)
 {
     (void)state;
+    needs_openat2();
     test_beside(GATE_EXTENT);
 }
 
@@ -176,6 +174,7 @@ static const struct {
 static void test_data(void **state)
 {
     (void)state;
+    needs_openat2();
     for (size_t i = 0; i < LAM_ARRAY_SIZE(data_cases); i++) {
         check(try_open(LAM_POLICY_TRUST, GATE_DATA, data_cases[i].name),
               data_cases[i].trust);

@@ -79,6 +79,7 @@ static int try_open(const char *name, const struct lam_open_options *options,
 static void test_loops(void **state)
 {
     (void)state;
+    needs_openat2();
     struct lam_error err = LAM_ERROR_INIT;
     create("self", "qcow2", "./self", "qcow2");
     assert_int_equal(try_open("self", NULL, &err), -ELOOP);
@@ -96,6 +97,7 @@ static void test_loops(void **state)
 static void test_depth(void **state)
 {
     (void)state;
+    needs_openat2();
     struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     create("l0", "raw", NULL, NULL);
@@ -118,6 +120,7 @@ static void test_depth(void **state)
 static void test_missing(void **state)
 {
     (void)state;
+    needs_openat2();
     struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     assert_int_equal(try_open("nothing", NULL, &err), -ENOENT);
@@ -145,6 +148,7 @@ static void test_missing(void **state)
 static void test_format_not_said(void **state)
 {
     (void)state;
+    needs_openat2();
     struct lam_open_options trust = LAM_OPEN_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     trust.policy = LAM_POLICY_TRUST;
@@ -200,6 +204,7 @@ static void test_format_guessed(void **state)
 static void test_data_file(void **state)
 {
     (void)state;
+    needs_openat2();
     struct lam_create_options c = LAM_CREATE_OPTIONS_INIT;
     struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
@@ -228,6 +233,7 @@ static void test_data_file(void **state)
 static void test_create_failures(void **state)
 {
     (void)state;
+    needs_openat2();
     struct lam_create_options good = LAM_CREATE_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     struct lam_image *image;
@@ -267,6 +273,7 @@ static void test_create_failures(void **state)
 static void test_size_from_backing(void **state)
 {
     (void)state;
+    needs_openat2();
     struct lam_create_options o = LAM_CREATE_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     struct lam_image *image;

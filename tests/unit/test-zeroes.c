@@ -4,8 +4,9 @@
  */
 #include "unit.h"
 
-#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/zeroes.h"
 
@@ -35,22 +36,69 @@ static void check_length(const struct zeroes_method *method, uint8_t *area,
     }
 }
 
-static void every_method(void **state)
+/* The methods of this architecture, best first. */
+static const char *const expected[] = {
+#if defined(__x86_64__)
+    "avx512", "avx2",
+#elif defined(__aarch64__)
+    "neon",
+#endif
+    "portable",
+};
+
+static void compiled_in(void **state)
 {
     (void)state;
-    uint8_t area[MAX_LENGTH + MAX_SHIFT + 2] = { 0 };
     size_t count;
     const struct zeroes_method *methods = zeroes_methods(&count);
-    assert_string_equal(methods[count - 1].name, "portable");
-    for (size_t m = 0; m < count; m++) {
-        if (!methods[m].usable()) {
-            printf("%s: not on this processor\n", methods[m].name);
-            continue;
-        }
-        for (size_t shift = 0; shift < MAX_SHIFT; shift += 1 + shift / 9)
-            for (size_t n = 0; n <= MAX_LENGTH; n += 1 + n / 40)
-                check_length(&methods[m], area, shift, n);
+    assert_int_equal(count, LAM_ARRAY_SIZE(expected));
+    for (size_t m = 0; m < count; m++)
+        assert_string_equal(methods[m].name, expected[m]);
+    assert_true(methods[count - 1].usable());
+}
+
+/* Skips the test where the processor has it not. */
+static const struct zeroes_method *method_named(const char *name)
+{
+    size_t count;
+    const struct zeroes_method *methods = zeroes_methods(&count);
+    for (size_t m = 0; m < count; m++)
+        if (!strcmp(methods[m].name, name) && methods[m].usable())
+            return &methods[m];
+    print_message("SKIP: %s: not on this processor\n", name);
+    skip();
+    return NULL;
+}
+
+static void every_place(const struct zeroes_method *method)
+{
+    uint8_t area[MAX_LENGTH + MAX_SHIFT + 2] = { 0 };
+    for (size_t shift = 0; shift < MAX_SHIFT; shift += 1 + shift / 9)
+        for (size_t n = 0; n <= MAX_LENGTH; n += 1 + n / 40)
+            check_length(method, area, shift, n);
+}
+
+/* Memory that may not be read, before and behind. */
+static void nothing_beside(const struct zeroes_method *method)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *area = mmap(NULL, 3 * page, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(area, MAP_FAILED);
+    uint8_t *start = area + page, *end = start + page;
+    assert_int_equal(mprotect(start, page, PROT_READ | PROT_WRITE), 0);
+    for (size_t n = 0; n <= page; n += n < MAX_LENGTH ? 1 : 97) {
+        assert_true(method->is_zero(start, n));
+        assert_true(method->is_zero(end - n, n));
     }
+    munmap(area, 3 * page);
+}
+
+static void one_method(void **state)
+{
+    const struct zeroes_method *method = method_named(*state);
+    every_place(method);
+    nothing_beside(method);
 }
 
 static void memory(void **state)
@@ -102,10 +150,21 @@ static void runs(void **state)
     }
 }
 
+/* A test for each, so that what was left out is told. */
+#define TEST_OF(name)                                                       \
+    { "method " name, one_method, NULL, NULL, (void *)(name) }
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_method),
+        cmocka_unit_test(compiled_in),
+#if defined(__x86_64__)
+        TEST_OF("avx512"),
+        TEST_OF("avx2"),
+#elif defined(__aarch64__)
+        TEST_OF("neon"),
+#endif
+        TEST_OF("portable"),
         cmocka_unit_test(memory),
         cmocka_unit_test(runs),
     };
