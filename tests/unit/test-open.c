@@ -3,18 +3,14 @@
  * test-open.c - opening and creating chains of files: loops, limits, formats
  * that are not said, policies, what a failure leaves behind.
  */
+#include "unit.h"
+
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
