@@ -357,8 +357,8 @@ void alloc_touch(struct qcow2 *q, uint64_t first, uint64_t n)
     q->alloc.touched = max_u64(q->alloc.touched, first + n);
 }
 
-static int reserve(struct qcow2 *q, uint64_t first, uint64_t n,
-                   struct lam_error *err)
+int alloc_reserve(struct qcow2 *q, uint64_t first, uint64_t n,
+                  struct lam_error *err)
 {
     alloc_touch(q, first, n);
     inflated_forget(q, first, n);
@@ -417,7 +417,7 @@ int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
         rc = overlap_check(q, 0, first << q->g.cluster_bits,
                            *got << q->g.cluster_bits, err);
     if (rc == 0)
-        rc = reserve(q, first, *got, err);
+        rc = alloc_reserve(q, first, *got, err);
     if (rc < 0)
         return rc;
     q->alloc.hint = first + *got;
@@ -448,7 +448,7 @@ int alloc_contiguous(struct qcow2 *q, uint64_t want, uint64_t *host,
                 rc = overlap_check(q, 0, first << q->g.cluster_bits,
                                    want << q->g.cluster_bits, err);
             *host = first << q->g.cluster_bits;
-            return rc < 0 ? rc : reserve(q, first, want, err);
+            return rc < 0 ? rc : alloc_reserve(q, first, want, err);
         }
         from = first + n;
     }
@@ -478,7 +478,7 @@ static bool reserve_these(struct qcow2 *q, uint64_t first, uint64_t n)
         count_free(q, first, n, &found, NULL) < 0 || found < n ||
         overlap_check(q, 0, first << q->g.cluster_bits,
                       n << q->g.cluster_bits, NULL) < 0 ||
-        reserve(q, first, n, NULL) < 0)
+        alloc_reserve(q, first, n, NULL) < 0)
         return false;
     if (q->alloc.hint == first)
         q->alloc.hint += n;

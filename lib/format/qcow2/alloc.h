@@ -64,7 +64,20 @@ bool alloc_is_dirty(const struct qcow2 *q);
 int alloc_find_used(struct qcow2 *q, uint64_t from, uint64_t end,
                     uint64_t *cluster, struct lam_error *err);
 
+/*
+ * @clusters clusters in one piece behind all that is in use, reserved, with
+ * refcount blocks enough for @tables further ones, and a new refcount table.
+ * *@host is 0 where that does not fit.  Takes alloc_lock.
+ */
+int grow_behind(struct qcow2 *q, uint64_t clusters, uint64_t tables,
+                uint64_t *host, struct lam_error *err);
+
 /* ---- between alloc.c, grow.c and shrink.c ---- */
+
+/* One reference on each of clusters [first, first + n), all of which have
+ * refcount blocks. */
+int alloc_reserve(struct qcow2 *q, uint64_t first, uint64_t n,
+                  struct lam_error *err);
 
 /* Refcount table entry @i, in memory: written by alloc_write_back(). */
 void alloc_set_block(struct qcow2 *q, uint64_t i, uint64_t block);
@@ -82,6 +95,18 @@ int grow_append(struct qcow2 *q, uint64_t want, uint64_t *host,
 
 /* Makes room for @entries refcount table entries. */
 int grow_table(struct qcow2 *q, uint64_t entries, struct lam_error *err);
+
+/* A refcount block at cluster @at, in which the counters of clusters [from, to)
+ * are 1.  Nothing names it yet. */
+int grow_write_block(struct qcow2 *q, uint64_t at, uint64_t from, uint64_t to,
+                     struct lam_error *err);
+
+/* The refcount table @*table, which is taken over, goes to @clusters clusters
+ * from cluster @at on, and the header names it; the last of its blocks is
+ * entry @nb_blocks - 1.  All that it names has been written. */
+int grow_use_table(struct qcow2 *q, uint64_t **table, uint64_t at,
+                   uint64_t clusters, uint64_t nb_blocks,
+                   struct lam_error *err);
 
 /* Somebody is going to write to clusters [first, first + n): from now on what
  * lies behind the file's end there may be there all the same, since a write

@@ -17,9 +17,8 @@
 #include "format/qcow2/refblock.h"
 #include "format/qcow2/release.h"
 
-/* A block at cluster @at, in which the counters of [from, to) are 1. */
-static int write_block(struct qcow2 *q, uint64_t at, uint64_t from,
-                       uint64_t to, struct lam_error *err)
+int grow_write_block(struct qcow2 *q, uint64_t at, uint64_t from, uint64_t to,
+                     struct lam_error *err)
 {
     lam_autofree uint8_t *block = calloc(1, q->g.cluster_size);
 
@@ -81,7 +80,7 @@ int grow_add_block(struct qcow2 *q, uint64_t at, struct lam_error *err)
     if (rc < 0)
         return rc;
     lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_WRITE);
-    rc = write_block(q, at, at, at + 1, err);
+    rc = grow_write_block(q, at, at, at + 1, err);
     if (rc < 0)
         return rc;
     lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_HOOKUP);
@@ -124,7 +123,7 @@ static int region_write(struct qcow2 *q, const struct region *r,
         uint64_t from = r->start + i * q->g.refblock_entries;
         uint64_t to = min_u64(from + q->g.refblock_entries, used_end);
 
-        rc = write_block(q, r->start + i, from, to, err);
+        rc = grow_write_block(q, r->start + i, from, to, err);
     }
     return rc;
 }
@@ -195,27 +194,17 @@ static int plan_table(struct qcow2 *q, uint64_t entries, struct region *r,
 static int switch_table(struct qcow2 *q, uint64_t host, uint64_t clusters,
                         struct lam_error *err)
 {
-    struct lam_error local = LAM_ERROR_INIT;
-
     lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_SWITCH_TABLE);
     pthread_rwlock_wrlock(&q->lock);    /* l2_check_entry() looks there */
     q->header.reft_offset = host;
     q->header.reft_clusters = (uint32_t)clusters;
     pthread_rwlock_unlock(&q->lock);
-    int rc = qcow2_write_header(q, QH_REFT_OFFSET, QH_NB_SNAPSHOTS, &local);
-    if (rc == 0)
-        rc = lam_io_flush(q->io, &local);
-    if (rc < 0) {
-        qcow2_fail(q, &local);  /* which of the two it names is unknown */
-        return lam_fail(err, -rc, "%s", local.message);
-    }
-    return 0;
+    return qcow2_switch_header(q, QH_REFT_OFFSET, QH_NB_SNAPSHOTS, err);
 }
 
-static int write_table(struct qcow2 *q, const struct region *r,
-                       const uint64_t *table, struct lam_error *err)
+static int write_table(struct qcow2 *q, const uint64_t *table, uint64_t host,
+                       uint64_t bytes, struct lam_error *err)
 {
-    uint64_t bytes = r->others << q->g.cluster_bits;
     lam_autofree uint8_t *buf = malloc(bytes);
 
     if (!buf)
@@ -223,11 +212,38 @@ static int write_table(struct qcow2 *q, const struct region *r,
     for (uint64_t i = 0; i < bytes / 8; i++)
         be64_put(buf + i * 8, table[i]);
     lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC_WRITE_TABLE);
-    int rc = lam_io_write(q->io, buf, bytes, region_others(q, r), err);
+    int rc = lam_io_write(q->io, buf, bytes, host, err);
 
     /* With everything that the table names, older blocks included: nothing
      * names the table yet. */
     return rc < 0 ? rc : lam_io_flush(q->io, err);
+}
+
+int grow_use_table(struct qcow2 *q, uint64_t **table, uint64_t at,
+                   uint64_t clusters, uint64_t nb_blocks,
+                   struct lam_error *err)
+{
+    struct allocator *a = &q->alloc;
+    uint64_t host = at << q->g.cluster_bits;
+    uint64_t bytes = clusters << q->g.cluster_bits;
+    uint64_t old = q->header.reft_offset;
+    uint64_t old_bytes = a->table_entries * sizeof(uint64_t);
+    int rc = write_table(q, *table, host, bytes, err);
+
+    if (rc == 0)
+        rc = switch_table(q, host, clusters, err);
+    if (rc < 0)
+        return rc;
+    for (uint64_t i = 0; i < nb_blocks; i++)
+        if (i >= a->table_entries || (*table)[i] != a->table[i])
+            overlap_add(q, (*table)[i]);
+    free(a->table);
+    a->table = lam_take(table);
+    a->table_entries = bytes / sizeof(uint64_t);
+    a->next_block = nb_blocks;
+    a->dirty_from = a->dirty_to = 0;
+    release_table(q, old, old_bytes);
+    return 0;
 }
 
 int grow_table(struct qcow2 *q, uint64_t entries, struct lam_error *err)
@@ -250,20 +266,7 @@ int grow_table(struct qcow2 *q, uint64_t entries, struct lam_error *err)
         table[r.first_block + i] = (r.start + i) << q->g.cluster_bits;
 
     rc = region_write(q, &r, err);
-    if (rc == 0)
-        rc = write_table(q, &r, table, err);
-    if (rc < 0)
-        return rc;
-    uint64_t old = q->header.reft_offset;
-    uint64_t old_bytes = a->table_entries * sizeof(uint64_t);
-    rc = switch_table(q, region_others(q, &r), r.others, err);
-    if (rc < 0)
-        return rc;
-    free(a->table);
-    a->table = lam_take(&table);
-    a->table_entries = new_entries;
-    a->next_block = r.first_block + r.blocks;
-    a->dirty_from = a->dirty_to = 0;
-    release_table(q, old, old_bytes);
-    return 0;
+    return rc < 0 ? rc
+                  : grow_use_table(q, &table, r.start + r.blocks, r.others,
+                                   r.first_block + r.blocks, err);
 }

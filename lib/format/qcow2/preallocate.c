@@ -18,6 +18,7 @@ struct prealloc {
     struct qcow2 *q;
     uint64_t below_end;
     enum lam_preallocation mode;
+    uint64_t next, left;        /* bytes of the host reserved in one piece */
 };
 
 /* ----------------------------------------------------------------- entries */
@@ -76,22 +77,34 @@ static void give_back(struct qcow2 *q, uint64_t host, uint64_t length)
     alloc_drop(q, host, length, NULL, NULL);
 }
 
-/* At most @want clusters in a row, ready to be shown. */
-static int take_run(const struct prealloc *p, uint64_t want, uint64_t guest,
+/* At most @want clusters in a row: of the piece, or wherever some are free. */
+static int reserve_run(struct prealloc *p, uint64_t want, uint64_t *host,
+                       uint64_t *got, struct lam_error *err)
+{
+    struct qcow2 *q = p->q;
+    LAM_LOCKED(&q->alloc_lock);
+
+    if (!p->left)
+        return alloc_clusters(q, want, host, got, err);
+    *host = p->next;
+    *got = min_u64(want, p->left >> q->g.cluster_bits);
+    p->next += *got << q->g.cluster_bits;
+    p->left -= *got << q->g.cluster_bits;
+    return 0;
+}
+
+/* The same, ready to be shown. */
+static int take_run(struct prealloc *p, uint64_t want, uint64_t guest,
                     uint64_t *host, uint64_t *got, struct lam_error *err)
 {
     struct qcow2 *q = p->q;
-    int rc;
 
     if (q->data_file) {
         *host = guest;
         *got = want;
         return 0;
     }
-    {
-        LAM_LOCKED(&q->alloc_lock);
-        rc = alloc_clusters(q, want, host, got, err);
-    }
+    int rc = reserve_run(p, want, host, got, err);
     if (rc < 0)
         return rc;
     uint64_t length = *got << q->g.cluster_bits;
@@ -104,7 +117,7 @@ static int take_run(const struct prealloc *p, uint64_t want, uint64_t guest,
 /* ---------------------------------------------------------- a new L2 table */
 
 /* Entries of [from, to) into @table; *@end is where the file has to end. */
-static int fill_table(const struct prealloc *p, uint8_t *table, uint64_t from,
+static int fill_table(struct prealloc *p, uint8_t *table, uint64_t from,
                       uint64_t to, uint64_t *end, struct lam_error *err)
 {
     const struct qcow2_geometry *g = &p->q->g;
@@ -147,7 +160,7 @@ static int reserve_table(struct qcow2 *q, uint64_t *host,
     return alloc_clusters(q, 1, host, &got, err);
 }
 
-static int new_table(const struct prealloc *p, uint8_t *table, uint64_t from,
+static int new_table(struct prealloc *p, uint8_t *table, uint64_t from,
                      uint64_t to, struct lam_error *err)
 {
     struct qcow2 *q = p->q;
@@ -193,7 +206,7 @@ static void put_entries(const struct prealloc *p, struct slice *s,
 }
 
 /* A run in one slice; *@done is how many bytes of it. */
-static int fill_slice(const struct prealloc *p, uint64_t from, uint64_t to,
+static int fill_slice(struct prealloc *p, uint64_t from, uint64_t to,
                       uint64_t *done, struct lam_error *err)
 {
     struct qcow2 *q = p->q;
@@ -218,7 +231,7 @@ static int fill_slice(const struct prealloc *p, uint64_t from, uint64_t to,
     return rc;
 }
 
-static int fill_old_table(const struct prealloc *p, uint64_t from, uint64_t to,
+static int fill_old_table(struct prealloc *p, uint64_t from, uint64_t to,
                           struct lam_error *err)
 {
     int rc = 0;
@@ -242,11 +255,25 @@ static bool has_table(struct qcow2 *q, uint64_t guest)
     return there;
 }
 
-int preallocate_clusters(struct qcow2 *q, uint64_t from, uint64_t to,
-                         uint64_t below_end, enum lam_preallocation mode,
+/* Space that exists from the start is taken in one piece. */
+static int reserve_piece(struct prealloc *p, uint64_t length,
                          struct lam_error *err)
 {
-    struct prealloc p = { q, below_end, mode };
+    struct qcow2 *q = p->q;
+
+    if (p->mode <= LAM_PREALLOC_METADATA || q->data_file || !length)
+        return 0;
+    int rc = grow_behind(q, length >> q->g.cluster_bits,
+                         div_up(length, q->g.l2_cover), &p->next, err);
+
+    p->left = rc == 0 && p->next ? length : 0;
+    return rc;
+}
+
+static int fill_all(struct prealloc *p, uint64_t from, uint64_t to,
+                    struct lam_error *err)
+{
+    struct qcow2 *q = p->q;
     lam_autofree uint8_t *table = malloc(q->g.cluster_size);
     int rc = 0;
 
@@ -256,9 +283,23 @@ int preallocate_clusters(struct qcow2 *q, uint64_t from, uint64_t to,
         uint64_t end = min_u64(to, align_down(from, q->g.l2_cover) +
                                    q->g.l2_cover);
 
-        rc = has_table(q, from) ? fill_old_table(&p, from, end, err)
-                                : new_table(&p, table, from, end, err);
+        rc = has_table(q, from) ? fill_old_table(p, from, end, err)
+                                : new_table(p, table, from, end, err);
         from = end;
     }
+    return rc;
+}
+
+int preallocate_clusters(struct qcow2 *q, uint64_t from, uint64_t to,
+                         uint64_t below_end, enum lam_preallocation mode,
+                         struct lam_error *err)
+{
+    struct prealloc p = { .q = q, .below_end = below_end, .mode = mode };
+    int rc = reserve_piece(&p, to - from, err);
+
+    if (rc == 0)
+        rc = fill_all(&p, from, to, err);
+    if (p.left)
+        give_back(q, p.next, p.left);
     return rc;
 }

@@ -253,8 +253,7 @@ static int drop_blocks(struct qcow2 *q, struct lam_error *err)
 
 /* ------------------------------------------------------------ end of file */
 
-/* The cluster behind the last one in use. */
-static int used_end(struct qcow2 *q, uint64_t *end, struct lam_error *err)
+int shrink_used_end(struct qcow2 *q, uint64_t *end, struct lam_error *err)
 {
     uint64_t n = q->g.refblock_entries;
 
@@ -275,14 +274,14 @@ static int used_end(struct qcow2 *q, uint64_t *end, struct lam_error *err)
         if (*end)
             return 0;
     }
-    *end = UINT64_MAX;                      /* not even the header? */
+    *end = UINT64_MAX;
     return 0;
 }
 
 static int cut_file(struct qcow2 *q, struct lam_error *err)
 {
     uint64_t end;
-    int rc = used_end(q, &end, err);
+    int rc = shrink_used_end(q, &end, err);
 
     if (rc < 0 || end > UINT64_MAX >> q->g.cluster_bits)
         return rc;

@@ -23,6 +23,10 @@ int shrink_drop_behind(struct qcow2 *q, uint64_t from, struct lam_error *err);
  * its last used cluster does. */
 int shrink_file(struct qcow2 *q, struct lam_error *err);
 
+/* The cluster behind the last one in use; UINT64_MAX if none is, not even the
+ * header's.  Under alloc_lock. */
+int shrink_used_end(struct qcow2 *q, uint64_t *end, struct lam_error *err);
+
 /* The new, smaller size, and all of the above. */
 int qcow2_shrink(struct qcow2 *q, uint64_t size, struct lam_error *err);
 

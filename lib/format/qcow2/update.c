@@ -37,6 +37,21 @@ int qcow2_write_header(struct qcow2 *q, size_t from, size_t to,
     return lam_error_prefix(err, rc, "Could not update qcow2 header");
 }
 
+int qcow2_switch_header(struct qcow2 *q, size_t from, size_t to,
+                        struct lam_error *err)
+{
+    struct lam_error local = LAM_ERROR_INIT;
+    int rc = qcow2_write_header(q, from, to, &local);
+
+    if (rc == 0)
+        rc = lam_io_flush(q->io, &local);
+    if (rc < 0) {
+        qcow2_fail(q, &local);
+        return lam_fail(err, -rc, "%s", local.message);
+    }
+    return 0;
+}
+
 static bool state_may_follow(int from, int to)
 {
     return to == QCOW2_READ_ONLY ||
