@@ -375,13 +375,6 @@ int descent_begin(struct descent *d, struct range r, struct lam_error *err)
     return ranges_append(&d->open, r, err);
 }
 
-int descent_begin_below(struct descent *d, const struct descent *above,
-                        struct lam_error *err)
-{
-    return ranges_append_all(&d->open, above->open.items, above->open.count,
-                             err);
-}
-
 int descent_end(struct descent *d, unsigned level, struct lam_error *err)
 {
     int rc = close_open(d, level, err);

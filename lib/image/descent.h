@@ -35,9 +35,6 @@ struct descent {
                        LAM_EXTENTS_INIT, false }
 
 int descent_begin(struct descent *d, struct range r, struct lam_error *err);
-/* For all that @above has open. */
-int descent_begin_below(struct descent *d, const struct descent *above,
-                        struct lam_error *err);
 void descent_deinit(struct descent *d);
 
 /* How much a layer is to find out. */

@@ -13,15 +13,10 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
-#include "base/workers.h"
+#include "image/descent.h"
 #include "image/packed.h"
-#include "image/survey.h"
 
 enum { BUCKETS_MIN = 64 };
-
-/* A region of fewer layers is built in the time that a thread takes to start;
- * more helpers than this wait for each other's memory. */
-enum { HELPED_LAYERS = 128, MAX_HELPERS = 7 };
 
 static const uint64_t REGION_MIN = LAM_MIB, REGION_MAX = 512 * LAM_MIB;
 /* Entries of a slice that an L2 cache would load on its own. */
@@ -50,8 +45,6 @@ struct merged {
     struct region **slots;      /* those that are ready */
     size_t count, allocated, hand;
     uint64_t bytes, built;
-
-    atomic_uint helpers;        /* threads that build, beside those who ask */
 
     pthread_mutex_t build_lock; /* innermost */
     pthread_cond_t end_of_build;
@@ -259,35 +252,20 @@ static int reserve_buckets(struct merged *m)
 
 /* Ask the layers for @r, and all below for what those above leave open. */
 static int ask_layers(struct merged *m, struct lam_image *layer, struct range r,
-                      unsigned helpers, struct descent *d,
-                      struct lam_error *err)
+                      struct descent *d, struct lam_error *err)
 {
-    return survey_layers(layer->layers + m->first, m->end - m->first, r,
-                         helpers + 1, d, err);
-}
+    unsigned nb_layers = m->end - m->first;
+    int rc = descent_begin(d, r, err);
 
-/* However many build regions at once, there is no more help than there are
- * processors left: who gets none goes on alone. */
-static unsigned get_helpers(struct merged *m)
-{
-    if (m->end - m->first < HELPED_LAYERS)
-        return 0;
-    unsigned helpers = (unsigned)min_u64(workers_default() - 1, MAX_HELPERS);
-    unsigned busy = atomic_load(&m->helpers);
-    do {
-        if (busy >= helpers)
-            return 0;
-    } while (!atomic_compare_exchange_weak(&m->helpers, &busy, helpers));
-    return helpers - busy;
+    for (unsigned i = 0; i < nb_layers && d->open.count && rc == 0; i++)
+        rc = descent_ask(d, layer->layers[m->first + i], i, DESCENT_ONCE, err);
+    return rc < 0 ? rc : descent_end(d, nb_layers - 1, err);
 }
 
 static int build(struct merged *m, struct lam_image *layer, struct region *r)
 {
     struct descent d lam_cleanup(descent_deinit) = DESCENT_INIT;
-    unsigned helpers = get_helpers(m);
-    int rc = ask_layers(m, layer, r->map.region, helpers, &d, NULL);
-
-    atomic_fetch_sub(&m->helpers, helpers);
+    int rc = ask_layers(m, layer, r->map.region, &d, NULL);
 
     r->reserved = d.reserved;
     return rc < 0 ? rc : packed_build(&r->map, d.finds.items, d.finds.count);
@@ -394,7 +372,7 @@ static int map_uncached(struct merged *m, struct lam_image *layer,
                         struct lam_error *err)
 {
     struct descent d lam_cleanup(descent_deinit) = DESCENT_INIT;
-    int rc = ask_layers(m, layer, wanted, 0, &d, err);
+    int rc = ask_layers(m, layer, wanted, &d, err);
 
     *reserved |= d.reserved;
     for (size_t i = 0; i < d.finds.count && rc == 0; i++) {
