@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli.h"
 
@@ -120,4 +121,15 @@ int cli_finish(const struct cli *cli, int status)
         return status;
     cli_error(cli, "Could not write to standard output: %s", strerror(errno));
     return status ? status : 1;
+}
+
+bool cli_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    if (stat(a, &x) < 0 || stat(b, &y) < 0)
+        return false;
+    if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
+        return x.st_rdev == y.st_rdev;
+    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }

@@ -37,6 +37,9 @@ int cli_usage(const struct cli *cli, const char *fmt, ...)
  * 1. */
 int cli_try_help(const struct cli *cli);
 
+/* Do both names lead to one file or device?  False if one leads nowhere. */
+bool cli_same_file(const char *a, const char *b);
+
 /* -T: there are no events to trace, which is said as qemu-img says it of one
  * that it does not know. */
 void cli_trace(const struct cli *cli, const char *text);

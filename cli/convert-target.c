@@ -71,17 +71,6 @@ static bool exists(const char *path)
     return stat(path, &st) == 0;
 }
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    if (stat(a, &x) < 0 || stat(b, &y) < 0)
-        return false;
-    if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
-        return x.st_rdev == y.st_rdev;
-    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static int find_paths(const struct cli *cli, const struct convert_args *args,
                       struct convert_target *target)
 {
@@ -242,7 +231,7 @@ int convert_target_distinct(const struct cli *cli,
         struct lam_image *layer = sources[i];
         for (; layer; layer = lam_image_backing(layer)) {
             const char *name = lam_image_name(layer);
-            if (same_file(target->path, host_path(name)))
+            if (cli_same_file(target->path, host_path(name)))
                 return refuse_same(cli, target, name, layer == sources[i]
                                    ? "the source" : "the backing file");
         }
@@ -250,7 +239,7 @@ int convert_target_distinct(const struct cli *cli,
     if (!backing)
         return 0;
     char *path = beside(target->path, host_path(backing));
-    bool same = path && same_file(target->path, path);
+    bool same = path && cli_same_file(target->path, path);
     free(path);
     return same ? refuse_same(cli, target, backing, "its backing file") : 0;
 }

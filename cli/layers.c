@@ -13,17 +13,6 @@
 /* So many files of a directory are looked at for other overlays. */
 enum { MAX_FILES = 4096 };
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-
-    if (stat(a, &x) < 0 || stat(b, &y) < 0)
-        return false;
-    if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
-        return x.st_rdev == y.st_rdev;
-    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* Does @above's header call its backing file @name? */
 static bool is_called(struct lam_image *above, const char *name)
 {
@@ -44,7 +33,7 @@ unsigned layers_find(struct lam_image *image, const char *name)
     for (struct lam_image *i = lam_image_backing(image); i; depth++) {
         const char *own = lam_image_name(i);
 
-        if (!strcmp(own, name) || same_file(own, name) ||
+        if (!strcmp(own, name) || cli_same_file(own, name) ||
             is_called(above, name))
             return depth;
         above = i;
@@ -89,10 +78,10 @@ static void look_at(const struct cli *cli, const char *path, const char *layer,
 
     /* Nothing but regular files is opened. */
     if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || !st.st_size ||
-        same_file(path, except) || same_file(path, layer))
+        cli_same_file(path, except) || cli_same_file(path, layer))
         return;
     char *backing = backing_of(path);
-    if (backing && same_file(backing, layer))
+    if (backing && cli_same_file(backing, layer))
         cli_warning(cli, "'%s' has '%s' as its backing file, too, and will not "
                     "read as before once that is %s", path, layer, verb);
     free(backing);

@@ -44,6 +44,18 @@ static inline pthread_mutex_t *lam_mutex_lock(pthread_mutex_t *mutex)
     return mutex;
 }
 
+/* Else a stream of readers would starve the one who waits to be alone. */
+static inline void lam_rwlock_init_writers_first(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attr;
+
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr,
+        PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+}
+
 #define lam_cleanup(fn) __attribute__((cleanup(fn)))
 #define lam_autofree    lam_cleanup(lam_cleanup_free)
 #define lam_autoclose   lam_cleanup(lam_cleanup_close)

@@ -9,18 +9,6 @@
 
 enum { BLOCK_BITS = 16, MAX_BITS = 1 << 23 };
 
-static void init_hold(pthread_rwlock_t *lock)
-{
-    pthread_rwlockattr_t attr;
-
-    /* Else a stream of writes would starve the one who waits for a pause. */
-    pthread_rwlockattr_init(&attr);
-    pthread_rwlockattr_setkind_np(&attr,
-        PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    pthread_rwlock_init(lock, &attr);
-    pthread_rwlockattr_destroy(&attr);
-}
-
 static int changes_new(uint64_t size, struct changes **out,
                        struct lam_error *err)
 {
@@ -36,7 +24,7 @@ static int changes_new(uint64_t size, struct changes **out,
     c->words = calloc(c->nb_words, sizeof *c->words);
     if (!c->words)
         return lam_fail(err, ENOMEM, "no memory to note changes");
-    init_hold(&c->hold);
+    lam_rwlock_init_writers_first(&c->hold);
     *out = lam_take(&c);
     return 0;
 }

@@ -110,6 +110,9 @@ void image_free(struct lam_image *image);
 /* What @image's header names; its strings live with the image. */
 void image_links(const struct lam_image *image, struct format_links *links);
 
+/* Do both lie in one file or device, as far as can be told? */
+bool image_same_object(const struct lam_image *a, const struct lam_image *b);
+
 /* True if clusters are stored compressed whatever is asked for, each once. */
 bool image_compresses_all(const struct lam_image *image);
 

@@ -75,17 +75,6 @@ static int choose_format(const struct layer_request *r, struct lam_image *image,
     return 0;
 }
 
-/* Writers first: else a stream of writes would starve the one who zeroes. */
-static void init_lock(pthread_rwlock_t *lock)
-{
-    pthread_rwlockattr_t attr;
-    pthread_rwlockattr_init(&attr);
-    pthread_rwlockattr_setkind_np(&attr,
-        PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    pthread_rwlock_init(lock, &attr);
-    pthread_rwlockattr_destroy(&attr);
-}
-
 int layer_new(struct lam_io *io, const char *name, const char *path,
               struct lam_image **out, struct lam_error *err)
 {
@@ -94,7 +83,7 @@ int layer_new(struct lam_io *io, const char *name, const char *path,
         lam_io_close(io);
         return lam_fail(err, ENOMEM, "no memory for an image");
     }
-    init_lock(&image->whole_units);
+    lam_rwlock_init_writers_first(&image->whole_units);
     buffer_pool_init(&image->buffers);
     pthread_mutex_init(&image->resize_lock, NULL);
     image->io = io;

@@ -55,21 +55,12 @@ static int check_complete(const struct lam_image *image, struct lam_error *err)
 
 /* ------------------------------------------------------------ the two sides */
 
-static bool same_object(const struct lam_image *a, const struct lam_image *b)
-{
-    struct lam_io_identity x, y;
-
-    lam_io_identity(a->io, &x);
-    lam_io_identity(b->io, &y);
-    return x.known && y.known && x.is_block_device == y.is_block_device &&
-           x.dev == y.dev && x.ino == y.ino;
-}
-
 /* The same bytes seen in the same way.  Only a described name says that part
  * of a file is meant, and then two say it in the same words. */
 static bool same_layer(const struct lam_image *a, const struct lam_image *b)
 {
-    if (!same_object(a, b) || a->ops != b->ops || !a->shown || !b->shown)
+    if (!image_same_object(a, b) || a->ops != b->ops ||
+        !a->shown || !b->shown)
         return false;
     bool described = !strncmp(a->shown, "json:", 5) ||
                      !strncmp(b->shown, "json:", 5);
@@ -107,7 +98,7 @@ static int check_loop(const struct lam_image *image,
                       const struct lam_image *below, struct lam_error *err)
 {
     for (; below; below = below->backing)
-        if (same_object(image, below))
+        if (image_same_object(image, below))
             return lam_fail(err, ELOOP, "Backing file '%s' creates an infinite "
                             "loop.", below->name);
     return 0;

@@ -13,16 +13,6 @@
 
 enum { DEFAULT_REQUESTS = 8, MAX_WORKERS = 256 };
 
-static bool same_object(const struct lam_image *a, const struct lam_image *b)
-{
-    struct lam_io_identity x, y;
-
-    lam_io_identity(a->io, &x);
-    lam_io_identity(b->io, &y);
-    return x.known && y.known && x.is_block_device == y.is_block_device &&
-           x.dev == y.dev && x.ino == y.ino;
-}
-
 /*
  * How many layers of @source lie above what the target's backing file holds
  * already.  That file is looked for in the source's chain.  If it is not in
@@ -36,7 +26,7 @@ static uint32_t layers_above(struct lam_image *source,
     uint32_t depth = 0;
 
     for (struct lam_image *i = source; i; i = i->backing, depth++) {
-        if (!same_object(i, target->backing))
+        if (!image_same_object(i, target->backing))
             continue;
         /* The same bytes under another format are other contents. */
         if (i->ops != target->backing->ops)

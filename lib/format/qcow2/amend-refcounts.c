@@ -319,21 +319,12 @@ static int write_all(struct widening *w, struct lam_error *err)
 static int switch_header(struct widening *w, struct lam_error *err)
 {
     struct qcow2 *q = w->b->q;
-    struct lam_error local = LAM_ERROR_INIT;
 
     w->b->switched = true;
     q->header.reft_offset = w->table_place;
     q->header.reft_clusters = (uint32_t)w->table_clusters;
     q->header.refcount_order = w->g.refcount_order;
-    int rc = qcow2_write_header(q, QH_REFT_OFFSET, QH_HEADER_LENGTH, &local);
-    if (rc == 0)
-        rc = lam_io_flush(q->io, &local);
-    if (rc < 0) {
-        qcow2_fail(q, &local);  /* which set it names is unknown */
-        if (err)
-            *err = local;
-    }
-    return rc;
+    return qcow2_switch_header(q, QH_REFT_OFFSET, QH_HEADER_LENGTH, err);
 }
 
 /* The new table in memory.  Only these members of the geometry change: others

@@ -88,7 +88,6 @@ int bulk_barrier(struct bulk *b, struct lam_error *err)
 static int switch_header(struct bulk *b, struct lam_error *err)
 {
     struct qcow2_header *h = &b->q->header;
-    struct lam_error local = LAM_ERROR_INIT;
 
     b->switched = true;
     h->size = b->size;
@@ -98,15 +97,7 @@ static int switch_header(struct bulk *b, struct lam_error *err)
     h->reft_clusters = (uint32_t)b->refs.table_clusters;
     h->nb_snapshots = b->nb_snapshots;
     h->snapshots_offset = b->snapshots_offset;
-    int rc = qcow2_write_header(b->q, QH_SIZE, QH_V2_LENGTH, &local);
-    if (rc == 0)
-        rc = lam_io_flush(b->q->io, &local);
-    if (rc < 0) {
-        qcow2_fail(b->q, &local);   /* which state it names is unknown */
-        if (err)
-            *err = local;
-    }
-    return rc;
+    return qcow2_switch_header(b->q, QH_SIZE, QH_V2_LENGTH, err);
 }
 
 /* Slices of tables that nobody has any more.  Requests that found these tables

@@ -119,6 +119,9 @@ int check_copied(struct check *c, struct lam_error *err);
 /* Tables on which something else lies, where the refcounts agree to that. */
 void check_overlaps(struct check *c);
 
+/* All of a check, after check_init(). */
+int check_all(struct check *c, struct lam_error *err);
+
 /* The refcount of @cluster on disk; false if its block cannot be had. */
 bool check_refcount(struct check *c, uint64_t cluster, uint64_t *refcount);
 

@@ -327,6 +327,19 @@ int check_init(struct check *c, struct lam_io *io,
     return prepare(c, err);
 }
 
+int check_all(struct check *c, struct lam_error *err)
+{
+    int rc = check_count(c, err);
+
+    if (rc == 0)
+        check_compare(c, 0);
+    if (rc == 0)
+        rc = check_copied(c, err);
+    if (rc == 0)
+        check_overlaps(c);
+    return rc;
+}
+
 int qcow2_check_run(struct lam_io *io, const struct qcow2_header *h,
                     lam_finding_fn *finding, void *opaque,
                     struct lam_check_result *out, struct lam_error *err)
@@ -337,13 +350,7 @@ int qcow2_check_run(struct lam_io *io, const struct qcow2_header *h,
         return lam_fail(err, ENOMEM, "no memory for a check");
     int rc = check_init(c, io, h, 0, finding, opaque, out, err);
     if (rc == 0)
-        rc = check_count(c, err);
-    if (rc == 0)
-        check_compare(c, 0);
-    if (rc == 0)
-        rc = check_copied(c, err);
-    if (rc == 0)
-        check_overlaps(c);
+        rc = check_all(c, err);
     check_deinit(c);
     return rc;
 }

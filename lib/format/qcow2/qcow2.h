@@ -237,6 +237,7 @@ int qcow2_map(void *format, uint64_t offset, uint64_t length,
 
 /* ---------------------------------------------------------------- scan.c */
 
+bool qcow2_is_blank(void *format, uint64_t offset, uint64_t length);
 int qcow2_map_once(void *format, uint64_t offset, uint64_t length,
                    struct lam_extents *out, struct lam_error *err);
 

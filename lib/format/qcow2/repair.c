@@ -125,13 +125,7 @@ static int look_again(struct qcow2 *q, struct lam_check_result *out,
         return lam_fail(err, ENOMEM, "no memory for a check");
     int rc = check_init(c, q->io, &q->header, 0, NULL, NULL, out, err);
     if (rc == 0)
-        rc = check_count(c, err);
-    if (rc == 0)
-        check_compare(c, 0);
-    if (rc == 0)
-        rc = check_copied(c, err);
-    if (rc == 0)
-        check_overlaps(c);
+        rc = check_all(c, err);
     *refcount_errors = c->refcount_errors;
     check_deinit(c);
     return rc;

@@ -23,8 +23,8 @@
 static int write_l1(struct qcow2 *q, const uint64_t *l1, uint64_t entries,
                     uint64_t host, struct lam_error *err)
 {
-    uint64_t bytes = align_up(entries * 8, q->g.cluster_size);
-    lam_autofree uint8_t *buf = calloc(1, bytes);
+    uint64_t bytes = entries * 8;
+    lam_autofree uint8_t *buf = malloc(bytes);
 
     if (!buf)
         return lam_fail(err, ENOMEM, "no memory for an L1 table of %" PRIu64
@@ -39,21 +39,12 @@ static int write_l1(struct qcow2 *q, const uint64_t *l1, uint64_t entries,
 static int switch_l1(struct qcow2 *q, uint64_t host, uint64_t entries,
                      struct lam_error *err)
 {
-    struct lam_error local = LAM_ERROR_INIT;
-
     lam_io_event(q->io, IO_EVENT_L1_GROW_ACTIVATE_TABLE);
     pthread_rwlock_wrlock(&q->lock);    /* l2_check_entry() looks there */
     q->header.l1_offset = host;
     q->header.l1_size = (uint32_t)entries;
     pthread_rwlock_unlock(&q->lock);
-    int rc = qcow2_write_header(q, QH_L1_SIZE, QH_REFT_OFFSET, &local);
-    if (rc == 0)
-        rc = lam_io_flush(q->io, &local);
-    if (rc < 0) {
-        qcow2_fail(q, &local);  /* which of the two it names is unknown */
-        return lam_fail(err, -rc, "%s", local.message);
-    }
-    return 0;
+    return qcow2_switch_header(q, QH_L1_SIZE, QH_REFT_OFFSET, err);
 }
 
 static void replace_l1(struct qcow2 *q, uint64_t *l1, uint64_t entries)
