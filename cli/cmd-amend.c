@@ -54,6 +54,7 @@ struct request {
     struct lam_amend_options image;
     struct lam_key_slot_options keys;
     bool has_keys, has_state;
+    bool encrypted;             /* the image is */
 };
 
 enum { OPT_FORCE = OPT_OWN };
@@ -214,18 +215,40 @@ static int take_size(const struct keyval *item, uint64_t *size,
                        "respectively.", item->key);
 }
 
+static bool has_key(const char *const *keys, const char *key)
+{
+    while (*keys && strcmp(*keys, key))
+        keys++;
+    return *keys;
+}
+
+/* Told apart from what nobody knows. */
+static int refuse_item(const char *key, bool creation, struct lam_error *err)
+{
+    return option_fail(err, EINVAL, "Invalid parameter '%s'%s", key, !creation ?
+                       "" : "\nThis option is only supported for image "
+                       "creation");
+}
+
+static bool is_luks_creation_option(const char *key)
+{
+    static const char *const keys[] = {
+        "size", "key-secret", "cipher-alg", "cipher-mode", "ivgen-alg",
+        "ivgen-hash-alg", "hash-alg", "detached-header", NULL,
+    };
+    return has_key(keys, key);
+}
+
 static bool is_creation_option(const char *key)
 {
     static const char *const keys[] = {
         "cluster_size", "extended_l2", "preallocation", "compression_type",
         "nocow", "extent_size_hint", "encryption", "encrypt.format",
-        "encrypt.key-secret",
+        "encrypt.key-secret", "encrypt.cipher-alg", "encrypt.cipher-mode",
+        "encrypt.ivgen-alg", "encrypt.ivgen-hash-alg", "encrypt.hash-alg",
+        NULL,
     };
-
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (!strcmp(key, keys[i]))
-            return true;
-    return false;
+    return has_key(keys, key);
 }
 
 static int take_state(const struct keyval *item, struct request *r,
@@ -294,10 +317,7 @@ static int take_item(const struct keyval *item, struct lam_amend_options *o,
     }
     if (!strcmp(key, "backing_file") || !strcmp(key, "backing_fmt"))
         return 0;               /* check_backing() */
-    if (is_creation_option(key))
-        return option_fail(err, EINVAL, "Invalid parameter '%s'\nThis option "
-                           "is only supported for image creation", key);
-    return option_fail(err, EINVAL, "Invalid parameter '%s'", key);
+    return refuse_item(key, is_creation_option(key), err);
 }
 
 static int take_items(const struct keyvals *list, bool luks, struct request *r,
@@ -314,11 +334,12 @@ static int take_items(const struct keyvals *list, bool luks, struct request *r,
         else if (!strncmp(item->key, "encrypt.", 8))
             rc = take_key_item(item, item->key + 8, r, err);
         if (rc > 0 && luks)
-            rc = option_fail(err, EINVAL, "Invalid parameter '%s'", item->key);
+            rc = refuse_item(item->key, is_luks_creation_option(item->key),
+                             err);
         else if (rc > 0)
             rc = take_item(item, &r->image, err);
     }
-    if (rc == 0 && r->has_keys && !r->has_state)
+    if (rc == 0 && r->has_keys && !r->has_state && r->encrypted)
         rc = option_fail(err, EINVAL, "Parameter '%sstate' is missing",
                          luks ? "" : "encrypt.");
     return rc;
@@ -350,12 +371,23 @@ static int check_backing(struct lam_image *image, const struct keyvals *list,
     return rc;
 }
 
+static bool is_encrypted(struct lam_image *image)
+{
+    struct lam_image_info *info;
+
+    if (lam_image_info(image, &info, NULL) < 0)
+        return false;
+    bool encrypted = info->encrypted;
+    lam_image_info_free(info);
+    return encrypted;
+}
+
 static int amend(const struct cli *cli, struct lam_image *image,
                  const struct amend_args *args, struct progress *progress,
                  struct lam_error *err)
 {
     struct request r = { LAM_AMEND_OPTIONS_INIT, LAM_KEY_SLOT_OPTIONS_INIT,
-                         false, false };
+                         false, false, is_encrypted(image) };
     bool luks = !strcmp(lam_image_format(image), "luks");
     bool qcow2 = !strcmp(lam_image_format(image), "qcow2");
 
@@ -388,8 +420,7 @@ static int run(const struct cli *cli, const struct amend_args *args)
     if (source_open(cli, args->filename, &args->source,
                     LAM_OPEN_WRITE | LAM_OPEN_UNMAP, &image) < 0)
         return 1;
-    if (!args->source.format && !args->source.image_opts)
-        warn_guessed(args->filename, image);
+    warn_guessed(image);
     if (args->ask_help) {
         int status = help_on_options(cli, lam_image_format(image));
         lam_image_close(image, NULL);

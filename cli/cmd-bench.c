@@ -30,7 +30,7 @@ struct bench_args {
     enum lam_cache_mode cache;
     uint64_t count, depth, size, step, offset, interval;
     uint8_t pattern;
-    bool write, no_drain, quiet;
+    bool write, no_drain, quiet, native;
 };
 
 enum { OPT_PATTERN = OPT_OWN, OPT_INTERVAL, OPT_NO_DRAIN };
@@ -113,9 +113,10 @@ static int take_cache(const struct cli *cli, struct bench_args *args)
     return 1;
 }
 
-static int take_aio(const struct cli *cli)
+static int take_aio(const struct cli *cli, struct bench_args *args)
 {
-    if (!strcmp(optarg, "threads") || !strcmp(optarg, "native") ||
+    args->native = !strcmp(optarg, "native");
+    if (!strcmp(optarg, "threads") || args->native ||
         !strcmp(optarg, "io_uring"))
         return -1;
     cli_error(cli, "Invalid aio option: %s", optarg);
@@ -142,7 +143,7 @@ static int take_value(const struct cli *cli, int c, struct bench_args *args)
     case 't':
         return take_cache(cli, args);
     case 'i':
-        return take_aio(cli);
+        return take_aio(cli, args);
     case OPT_PATTERN:
         status = take_number(cli, "pattern byte", 0, 255, &byte);
         args->pattern = status < 0 ? (uint8_t)byte : 0;
@@ -163,6 +164,7 @@ static int take_option(const struct cli *cli, int c, void *opaque)
         args->write = true;
         return -1;
     case 'n':
+        args->native = true;
         return -1;
     case 'q':
         args->quiet = true;
@@ -456,6 +458,11 @@ static int bench(const struct cli *cli, const struct bench_args *args,
     return 0;
 }
 
+static bool is_direct(enum lam_cache_mode cache)
+{
+    return cache == LAM_CACHE_NONE || cache == LAM_CACHE_DIRECTSYNC;
+}
+
 static int open_image(const struct cli *cli, const struct bench_args *args,
                       struct lam_image **image)
 {
@@ -471,10 +478,16 @@ static int open_image(const struct cli *cli, const struct bench_args *args,
               (args->source.force_share ? LAM_OPEN_FORCE_SHARE : 0) |
               (args->source.image_opts ? LAM_OPEN_IMAGE_OPTS : 0);
     int rc = lam_image_open(args->filename, &o, image, &err);
+    if (rc == 0 && args->native && !is_direct(args->cache)) {
+        lam_image_close(*image, NULL);
+        rc = option_fail(&err, EINVAL, "Could not open '%s': aio=native was "
+                         "specified, but it requires cache.direct=on, which "
+                         "was not specified.", args->filename);
+    }
     if (rc < 0)
         cli_report(cli, &err);
-    else if (args->write && !args->source.format && !args->source.image_opts)
-        warn_guessed(args->filename, *image);
+    else if (args->write)
+        warn_guessed(*image);
     return rc;
 }
 

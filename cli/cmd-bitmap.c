@@ -206,8 +206,7 @@ static int run(const struct cli *cli, const struct bitmap_args *args,
 {
     struct lam_image *source = image;
 
-    if (!args->source.format && !args->source.image_opts)
-        warn_guessed(args->filename, image);
+    warn_guessed(image);
     if (args->merge_file &&
         source_open(cli, args->merge_file, &args->merge_source,
                     LAM_OPEN_NO_BACKING, &source) < 0)

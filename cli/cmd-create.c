@@ -143,30 +143,6 @@ static char *resolve_backing(const char *image, const char *backing)
     return path;
 }
 
-/*
- * qemu-img names the backing file where its file cannot be opened, and not
- * where its format is the matter.
- */
-static const char *reason(const struct lam_error *err, const char *name)
-{
-    static const char *const unnamed[] = {
-        "Image is not in ", "Unknown driver ", "Could not open ",
-    };
-    const char *text = err->message;
-    char *prefix = NULL;
-
-    if (asprintf(&prefix, "Could not open '%s': ", name) < 0)
-        return text;
-    size_t length = strlen(prefix);
-    bool prefixed = !strncmp(text, prefix, length);
-    free(prefix);
-    for (size_t i = 0; prefixed && i < sizeof unnamed / sizeof *unnamed; i++) {
-        if (!strncmp(text + length, unnamed[i], strlen(unnamed[i])))
-            return text + length;
-    }
-    return text;
-}
-
 static int open_backing(const struct cli *cli, const struct create_args *args,
                         const char *backing, const char *format,
                         struct lam_image **out)
@@ -178,12 +154,14 @@ static int open_backing(const struct cli *cli, const struct create_args *args,
     if (!path)
         return fail_text(cli, args, "no memory");
     options.format = format;
+    /* No passphrase is needed to lie over an encrypted image. */
+    options.flags = LAM_OPEN_METADATA | LAM_OPEN_CHAIN;
     options.keyring = cli->keyring;
     options.throttles = cli->throttles;
     options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     int rc = lam_image_open(path, &options, out, &err);
     if (rc < 0)
-        cli_error(cli, "%s: %s%s", args->filename, reason(&err, path),
+        cli_error(cli, "%s: %s%s", args->filename, open_reason(path, &err),
                   cli->as_qemu ? "\nCould not open backing image." : "");
     free(path);
     return rc;

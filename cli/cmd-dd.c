@@ -122,14 +122,7 @@ static const char *contradiction(const struct dd *dd)
         return "Must specify both input and output files";
     if (dd->args.source.image_opts && dd->args.source.format)
         return "--image-opts and --format are mutually exclusive";
-    switch (create_format_check(dd->args.format, NULL)) {
-    case 0:
-        return NULL;
-    case -ENOTSUP:
-        return "The format of the output cannot be created";
-    default:
-        return "Unknown file format";
-    }
+    return NULL;
 }
 
 /* -1: go on; else the exit status. */
@@ -196,22 +189,44 @@ static int copy(struct dd *dd, struct lam_image *source,
     return rc;
 }
 
-static int run(struct dd *dd, enum target_rest *rest)
+/* Once the input is open. */
+static int check_output(const struct dd *dd)
+{
+    int rc = create_format_check(dd->args.format, NULL);
+
+    if (rc == -ENOTSUP)
+        cli_error(dd->cli, "Format driver '%s' does not support image creation",
+                  dd->args.format);
+    else if (rc < 0)
+        cli_error(dd->cli, "Unknown file format");
+    return rc;
+}
+
+static int write_output(struct dd *dd, struct lam_image *source,
+                        enum target_rest *rest)
 {
     struct convert_target target;
-    struct lam_image *source;
     uint64_t offset, length;
 
-    int rc = source_open(dd->cli, dd->input, &dd->args.source, 0, &source);
-    if (rc < 0)
-        return rc;
     choose_part(dd, lam_image_size(source), &offset, &length);
-    rc = convert_target_init(dd->cli, &dd->args, length, &target);
+    int rc = convert_target_init(dd->cli, &dd->args, length, &target);
     if (rc == 0)
         rc = convert_target_distinct(dd->cli, &target, &source, 1);
     if (rc == 0)
         rc = copy(dd, source, &target, offset, length);
-    rc = convert_target_end(dd->cli, &dd->args, &target, rc, rest);
+    return convert_target_end(dd->cli, &dd->args, &target, rc, rest);
+}
+
+static int run(struct dd *dd, enum target_rest *rest)
+{
+    struct lam_image *source;
+    int rc = source_open(dd->cli, dd->input, &dd->args.source, 0, &source);
+
+    if (rc < 0)
+        return rc;
+    rc = check_output(dd);
+    if (rc == 0)
+        rc = write_output(dd, source, rest);
     lam_image_close(source, NULL);
     return rc;
 }

@@ -177,8 +177,7 @@ static int run_overlay(const struct cli *cli, int argc, char **argv)
         if (rc == 0)
             rc = source_open(cli, args.image, &args.source, 0, &image);
         if (rc == 0) {
-            if (!args.source.format && !args.source.image_opts)
-                warn_guessed(args.image, image);
+            warn_guessed(image);
             rc = make_overlay(cli, &args, &options, image);
             lam_image_close(image, NULL);
         }

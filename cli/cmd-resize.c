@@ -181,8 +181,7 @@ static int run(const struct cli *cli, const struct resize_args *args)
         source_open(cli, args->filename, &args->source,
                     LAM_OPEN_WRITE | LAM_OPEN_UNMAP, &image) < 0)
         return 1;
-    if (!args->source.format && !args->source.image_opts)
-        warn_guessed(args->filename, image);
+    warn_guessed(image);
     int status = resize_image(cli, args, &r, image);
     if (lam_image_close(image, &err) < 0 && status == 0) {
         cli_report(cli, &err);

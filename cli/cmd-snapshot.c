@@ -129,8 +129,8 @@ static int run_snapshot(const struct cli *cli, int argc, char **argv)
                      (reads ? 0 : LAM_OPEN_WRITE | LAM_OPEN_UNMAP);
     if (source_open(cli, args.filename, &args.source, flags, &image) < 0)
         return 1;
-    if (!reads && !args.source.format && !args.source.image_opts)
-        warn_guessed(args.filename, image);
+    if (!reads)
+        warn_guessed(image);
     if (reads) {
         status = list(cli, image);
         lam_image_close(image, NULL);

@@ -56,9 +56,16 @@ struct io_session {
     bool failed;                /* some command did */
 };
 
-/* Opens into @session->image and leaves its spec alone; -1 after a message. */
+/* Opens into @session->image and leaves its spec alone; io_open_checked() says
+ * why not, and returns -1 then. */
+int io_open_image(struct io_session *session, const struct io_open_spec *spec,
+                  struct lam_error *err);
 int io_open_checked(struct io_session *session,
                     const struct io_open_spec *spec);
+
+/* Why it was not opened, be it for the first time or @again. */
+void io_report_open(const struct cli *cli, const struct io_open_spec *spec,
+                    bool again, const struct lam_error *err);
 
 /* Takes over what @spec owns, on success and failure. */
 int io_session_open(struct io_session *session, struct io_open_spec *spec);

@@ -90,30 +90,26 @@ static bool options_forbid_writing(const struct io_open_spec *spec)
     return forbids;
 }
 
-/* The file comes first; what contradicts itself is told once it is open. */
-static int check_open(const struct io_open_spec *spec, struct lam_image **image,
-                      struct lam_error *err)
+/* What the genuine tool finds out when it has opened the file. */
+static const char *late_mistake(const struct io_open_spec *spec)
 {
-    if (!spec->copy_on_read || !spec->read_only)
-        return 0;
-    lam_image_close(*image, NULL);
-    *image = NULL;
-    return option_fail(err, EINVAL, "Can't use copy-on-read on read-only "
-                       "device");
+    if (spec->native_aio && !cache_is_direct(spec->cache))
+        return "aio=native was specified, but it requires cache.direct=on, "
+               "which was not specified.";
+    if (spec->copy_on_read && spec->read_only)
+        return "Can't use copy-on-read on read-only device";
+    if (options_forbid_writing(spec))
+        return "Block node is read-only";
+    return NULL;
 }
 
 /* What contradicts itself, in the genuine tool's words; NULL if nothing. */
 static const char *spec_mistake(const struct io_open_spec *spec)
 {
-    if (spec->native_aio && !cache_is_direct(spec->cache))
-        return "aio=native was specified, but it requires cache.direct=on, "
-               "which was not specified.";
     if (spec->force_share && !spec->read_only)
         return "force-share=on can only be used with read-only images";
     if (spec->temporary && spec->options && !spec->name)
         return "a temporary snapshot needs the file's name, not its options";
-    if (options_forbid_writing(spec))
-        return "Block node is read-only";
     return NULL;
 }
 
@@ -162,6 +158,21 @@ static int open_spec(const struct io_open_spec *spec, struct lam_image **out,
     int rc = lam_image_open(joined, &options, out, err);
     free(joined);
     return rc;
+}
+
+/* Opens only to have the messages in the genuine order. */
+static int refuse_late(const struct io_open_spec *spec, const char *mistake,
+                       struct lam_error *err)
+{
+    struct io_open_spec reader = *spec;
+    struct lam_image *image;
+
+    reader.read_only = true;
+    int rc = open_spec(&reader, &image, err);
+    if (rc < 0)
+        return rc;
+    lam_image_close(image, NULL);
+    return option_fail(err, EINVAL, "%s", mistake);
 }
 
 /* Ask the file for the format that a temporary overlay has to name. */
@@ -240,69 +251,58 @@ static int open_temporary(const struct io_open_spec *spec,
     return rc;
 }
 
-static void warn_if_guessed(const struct io_open_spec *spec,
-                            const struct lam_image *image)
-{
-    if (!spec->format && !spec->options && !spec->read_only)
-        warn_guessed(spec->name, image);
-}
-
-/*
- * The name stands before the reason already; the library's "Could not open
- * 'NAME': " stays only where the system refused the file, as qemu-io has it.
- */
-static const char *open_reason(const char *name, const struct lam_error *err)
-{
-    char prefix[sizeof err->message], system[128];
-    int length = snprintf(prefix, sizeof prefix, "Could not open '%s': ", name);
-
-    if (length < 0 || (size_t)length >= sizeof prefix ||
-        strncmp(err->message, prefix, (size_t)length))
-        return err->message;
-    const char *reason = err->message + length;
-    errno = err->code;
-    snprintf(system, sizeof system, "%m");
-    return strcmp(reason, system) ? reason : err->message;
-}
-
-static void report_open(const struct cli *cli, const struct io_open_spec *spec,
-                        const struct lam_error *err)
+void io_report_open(const struct cli *cli, const struct io_open_spec *spec,
+                    bool again, const struct lam_error *err)
 {
     char *joined = spec->options ? join_options(spec->options, spec->name)
                                  : NULL;
     const char *name = joined ? joined : spec->name;
     const char *reason = name ? open_reason(name, err) : err->message;
 
-    if (spec->name)
+    struct lam_error told = *err;
+
+    if (again) {
+        snprintf(told.message, sizeof told.message, "%s", reason);
+        cli_report(cli, &told);
+    } else if (spec->name) {
         cli_error(cli, "can't open device %s: %s", spec->name, reason);
-    else
+    } else {
         cli_error(cli, "can't open: %s", reason);
+    }
     free(joined);
+}
+
+int io_open_image(struct io_session *session, const struct io_open_spec *spec,
+                  struct lam_error *err)
+{
+    const char *mistake = spec_mistake(spec), *late = late_mistake(spec);
+    int rc;
+
+    if (mistake)
+        rc = option_fail(err, EINVAL, "%s", mistake);
+    else if (late)
+        rc = refuse_late(spec, late, err);
+    else if (spec->temporary)
+        rc = open_temporary(spec, &session->image, err);
+    else
+        rc = open_spec(spec, &session->image, err);
+    if (rc < 0)
+        session->image = NULL;
+    return rc;
 }
 
 int io_open_checked(struct io_session *session,
                     const struct io_open_spec *spec)
 {
-    const char *mistake = spec_mistake(spec);
     struct lam_error err = LAM_ERROR_INIT;
-    int rc;
 
-    if (mistake)
-        rc = option_fail(&err, EINVAL, "%s", mistake);
-    else if (spec->temporary)
-        rc = open_temporary(spec, &session->image, &err);
-    else
-        rc = open_spec(spec, &session->image, &err);
-    if (rc >= 0)
-        rc = check_open(spec, &session->image, &err);
-    if (rc >= 0) {
-        if (!spec->temporary)
-            warn_if_guessed(spec, session->image);
-        return 0;
+    if (io_open_image(session, spec, &err) < 0) {
+        io_report_open(session->cli, spec, false, &err);
+        return -1;
     }
-    session->image = NULL;
-    report_open(session->cli, spec, &err);
-    return -1;
+    if (!spec->temporary && !spec->read_only)
+        warn_guessed(session->image);
+    return 0;
 }
 
 int io_session_open(struct io_session *session, struct io_open_spec *spec)

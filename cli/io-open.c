@@ -109,32 +109,135 @@ static int reopen_parse(struct reopen_request *request, int argc, char **argv)
     return optind == argc ? 0 : -1;
 }
 
-/* -o read-only=VALUE; nothing else can be changed on an open image. */
-static int reopen_options(const struct cli *cli,
+/* What the genuine tool can change while an image is open; "X." stands for all
+ * that begin so. */
+static const char *const changeable[] = {
+    "auto-read-only", "cache.direct", "cache.no-flush", "detect-zeroes",
+    "discard", "file.cache.direct", "file.cache.no-flush",
+    "file.detect-zeroes", "file.discard", "file.drop-cache",
+    "file.x-check-cache-dropped", NULL
+};
+static const char *const changeable_qcow2[] = {
+    "cache-clean-interval", "cache-size", "discard-no-unref",
+    "l2-cache-entry-size", "l2-cache-size", "lazy-refcounts", "overlap-check",
+    "overlap-check.", "pass-discard-other", "pass-discard-request",
+    "pass-discard-snapshot", "refcount-cache-size", NULL
+};
+static const char *const changeable_raw[] = { "offset", "size", NULL };
+
+static bool is_listed(const char *const *list, const char *key)
+{
+    for (; *list; list++) {
+        size_t length = strlen(*list);
+        bool all = (*list)[length - 1] == '.';
+
+        if (all ? !strncmp(key, *list, length) : !strcmp(key, *list))
+            return true;
+    }
+    return false;
+}
+
+static bool can_change(const char *format, const char *key)
+{
+    return is_listed(changeable, key) ||
+           (!strcmp(format, "qcow2") && is_listed(changeable_qcow2, key)) ||
+           (!strcmp(format, "raw") && is_listed(changeable_raw, key));
+}
+
+/* A node of the tree names its own options. */
+static int refuse_change(const struct cli *cli, const char *key)
+{
+    if (!strncmp(key, "file.", 5))
+        key += 5;
+    cli_error(cli, "Cannot change the option '%s'", key);
+    return -1;
+}
+
+static int take_read_only(const struct cli *cli, const char *value,
+                          const struct reopen_request *request)
+{
+    bool read_only;
+
+    if (request->read_only || request->read_write) {
+        cli_error(cli, "Cannot set both -r/-w and 'read-only'");
+        return -1;
+    }
+    if (parse_bool(value, &read_only) < 0) {
+        cli_error(cli, "Parameter 'read-only' expects 'on' or 'off'");
+        return -1;
+    }
+    return read_only;
+}
+
+/* One of -o; *@more is set if opening has to be told. */
+static int reopen_option(struct io_session *session,
+                         const struct reopen_request *request,
+                         const struct keyval *item, struct io_open_spec *spec,
+                         bool *more)
+{
+    const struct cli *cli = session->cli;
+    const char *format = lam_image_format(session->image);
+
+    if (!strcmp(item->key, "read-only")) {
+        int on = take_read_only(cli, item->value, request);
+
+        if (on == 1 && !session->spec.read_only) {
+            cli_error(cli, "Read-only block node '%s' cannot support "
+                      "read-write users", lam_image_name(session->image));
+            return -1;
+        }
+        spec->read_only = on == 1;
+        return on < 0 ? -1 : 0;
+    }
+    if (request->cache && !strncmp(item->key, "cache.", 6)) {
+        cli_error(cli, "Cannot set both -c and the cache options");
+        return -1;
+    }
+    bool same = (!strcmp(item->key, "driver") && !strcmp(item->value, format))
+        || (!strcmp(item->key, "file.driver") && !strcmp(item->value, "file"));
+    *more |= !same;
+    return same || can_change(format, item->key)
+        ? 0 : refuse_change(cli, item->key);
+}
+
+static char *joined(const char *a, const char *b)
+{
+    char *all = NULL;
+
+    return asprintf(&all, "%s,%s", a, b) < 0 ? NULL : all;
+}
+
+/* What was said at first, then this: the later one counts. */
+static int add_options(struct io_session *session, const char *options,
+                       struct io_open_spec *spec)
+{
+    const char *format = lam_image_format(session->image);
+    char *said = spec->options ? strdup(spec->options) : NULL;
+
+    if (!said && asprintf(&said, "driver=%s", format) < 0)
+        said = NULL;
+    spec->options = said ? joined(said, options) : NULL;
+    free(said);
+    return spec->options ? 0 : -1;
+}
+
+static int reopen_options(struct io_session *session,
                           const struct reopen_request *request,
                           struct io_open_spec *spec)
 {
     struct keyvals kv = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
+    bool more = false;
 
     if (keyvals_parse(&kv, request->options, &err) < 0) {
-        cli_report(cli, &err);
+        cli_report(session->cli, &err);
         return -1;
     }
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < kv.count; i++) {
-        rc = -1;
-        if (strcmp(kv.items[i].key, "read-only"))
-            cli_error(cli, "Cannot change the option '%s'", kv.items[i].key);
-        else if (request->read_only || request->read_write)
-            cli_error(cli, "Cannot set both -r/-w and 'read-only'");
-        else if (parse_bool(kv.items[i].value, &spec->read_only) < 0)
-            cli_error(cli, "Parameter 'read-only' expects 'on' or 'off'");
-        else
-            rc = 0;
-    }
+    for (size_t i = 0; rc == 0 && i < kv.count; i++)
+        rc = reopen_option(session, request, &kv.items[i], spec, &more);
     keyvals_deinit(&kv);
-    return rc;
+    return rc < 0 || !more ? rc : add_options(session, request->options, spec);
 }
 
 /* Close and open again; if the new way fails the old one is tried. */
@@ -150,12 +253,22 @@ static int reopen_as(struct io_session *session,
     session->image = NULL;
     if (rc < 0)
         cli_report(session->cli, &err);
-    if (rc == 0 && io_open_checked(session, wanted) == 0) {
-        session->spec = *wanted;    /* the strings are the same */
-        return 0;
+    if (rc == 0) {
+        rc = io_open_image(session, wanted, &err);
+        if (rc == 0) {
+            session->spec = *wanted;    /* the strings are the same ... */
+            if (wanted->options != old.options)
+                free(old.options);      /* ... but for this one */
+            return 0;
+        }
+        io_report_open(session->cli, wanted, true, &err);
     }
-    if (io_open_checked(session, &old) < 0)
+    if (wanted->options != old.options)
+        free(wanted->options);
+    if (io_open_image(session, &old, &err) < 0) {
+        io_report_open(session->cli, &old, true, &err);
         io_open_spec_deinit(&session->spec);
+    }
     return -1;
 }
 
@@ -176,7 +289,7 @@ int io_cmd_reopen(struct io_session *session, const struct io_command *command,
     if (request.cache && io_parse_cache(session->cli, request.cache, &spec) < 0)
         return -1;
     if (request.options &&
-        reopen_options(session->cli, &request, &spec) < 0)
+        reopen_options(session, &request, &spec) < 0)
         return -1;
     if (spec.temporary) {
         cli_error(session->cli, "a temporary snapshot cannot be reopened");

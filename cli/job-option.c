@@ -3,6 +3,7 @@
  * job-option.c - what commit, rebase and stream have in common.
  */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "interrupt.h"
 #include "job-option.h"
@@ -11,9 +12,15 @@
 
 static int take_rate(const struct cli *cli, uint64_t *rate)
 {
-    if (parse_size(optarg, rate, NULL) == 0)
+    int rc = parse_size(optarg, rate, NULL);
+
+    if (rc == 0)
         return -1;
-    cli_error(cli, "Invalid rate limit specified: '%s'.", optarg);
+    if (rc == -ERANGE)
+        cli_error(cli, "Invalid rate limit specified. Must be between 0 and "
+                  "%" PRId64 ".", INT64_MAX);
+    else
+        cli_error(cli, "Invalid rate limit specified: '%s'.", optarg);
     return 1;
 }
 
@@ -98,8 +105,7 @@ int job_run(const struct cli *cli, const struct job_args *args, unsigned flags,
 
     if (source_open(cli, args->filename, &args->source, flags, &image) < 0)
         return 1;
-    if (!args->source.format && !args->source.image_opts)
-        warn_guessed(args->filename, image);
+    warn_guessed(image);
     int rc = run(cli, opaque, image);
     int closed = lam_image_close(image, &err);
     if (closed < 0 && rc == 0) {

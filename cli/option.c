@@ -329,16 +329,43 @@ int snapshot_option(const struct cli *cli, const char *text,
     return 0;
 }
 
-void warn_guessed(const char *name, const struct lam_image *image)
+const char *open_reason(const char *name, const struct lam_error *err)
 {
-    if (!strncmp(name, "json:", 5) || strcmp(lam_image_format(image), "raw"))
+    char prefix[sizeof err->message], system[128];
+    int length = snprintf(prefix, sizeof prefix, "Could not open '%s': ", name);
+
+    if (length < 0 || (size_t)length >= sizeof prefix ||
+        strncmp(err->message, prefix, (size_t)length))
+        return err->message;
+    const char *rest = err->message + length;
+    errno = err->code;
+    snprintf(system, sizeof system, "%m");
+    return strcmp(rest, system) ? rest : err->message;
+}
+
+/* The name of the file, as the innermost node has it. */
+static const char *file_name(const struct lam_image_info *info)
+{
+    return info->nb_children ? info->children[0].info->filename
+                             : info->filename;
+}
+
+void warn_guessed(struct lam_image *image)
+{
+    struct lam_image_info *info;
+
+    if (strcmp(lam_image_format(image), "raw") ||
+        lam_image_info(image, &info, NULL) < 0)
         return;
-    fflush(stdout);
-    fprintf(stderr,
-            "WARNING: Image format was not specified for '%s' and probing "
-            "guessed raw.\n"
-            "         Automatically detecting the format is dangerous for raw "
-            "images, write operations on block 0 will be restricted.\n"
-            "         Specify the 'raw' format explicitly to remove the "
-            "restrictions.\n", name);
+    if (info->format_guessed) {
+        fflush(stdout);
+        fprintf(stderr,
+                "WARNING: Image format was not specified for '%s' and probing "
+                "guessed raw.\n"
+                "         Automatically detecting the format is dangerous for "
+                "raw images, write operations on block 0 will be restricted.\n"
+                "         Specify the 'raw' format explicitly to remove the "
+                "restrictions.\n", file_name(info));
+    }
+    lam_image_info_free(info);
 }

@@ -137,10 +137,13 @@ int source_open(const struct cli *cli, const char *name,
                 const struct source_options *options, unsigned flags,
                 struct lam_image **out);
 
-/*
- * The format was not declared: if it was taken to be raw, whoever writes to the
- * image is warned.
- */
-void warn_guessed(const char *name, const struct lam_image *image);
+/* The message of an @err from opening @name, for who has named it already: the
+ * genuine tools keep "Could not open 'NAME': " only where the system refused
+ * the file.  Lives as long as @err. */
+const char *open_reason(const char *name, const struct lam_error *err);
+
+/* Whoever writes to an image that was taken to be raw, because nobody said its
+ * format, is warned. */
+void warn_guessed(struct lam_image *image);
 
 #endif

@@ -72,6 +72,7 @@ struct lam_image_child;
 struct lam_image_info {
     char *filename;             /* as opened, or json:{...} */
     char *format;
+    bool format_guessed;        /* nobody said it: the file was looked at */
     uint64_t virtual_size;
     uint64_t actual_size;       /* bytes allocated on the host, by the image
                                    file and all @files */

@@ -46,6 +46,8 @@ enum {
     LAM_OPEN_TRUST_EOF = 1 << 6,    /* bytes past the file's end are zeroes */
     LAM_OPEN_IMAGE_OPTS = 1 << 7,   /* the name is "key=value,..." */
     LAM_OPEN_EXCLUSIVE = 1 << 8,    /* O_EXCL on a block device */
+    LAM_OPEN_CHAIN = 1 << 9,        /* with METADATA: backing files as well,
+                                       each its header only */
 };
 
 /* Which of the image's own tables a write is checked against before it goes

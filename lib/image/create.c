@@ -172,6 +172,8 @@ static int look_at_backing(const char *path, const struct format_ops *ops,
     if (!name)
         return lam_fail(err, ENOMEM, "no memory for a file name");
 
+    /* An encrypted one needs no passphrase to lie below. */
+    o.flags = LAM_OPEN_METADATA | LAM_OPEN_CHAIN;
     o.format = options->backing_format;
     o.keyring = options->encryption.keyring;
     o.policy = options->policy;

@@ -134,6 +134,7 @@ static int fill(struct lam_image *image, struct lam_image_info *info,
                 struct lam_error *err)
 {
     info->virtual_size = image->size;
+    info->format_guessed = image->guessed;
     info->dirty_unknown = image->ops->no_details;
     if (!image->ops->no_details)
         info->cluster_size = image->ops->cluster_size(image->format);

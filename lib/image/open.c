@@ -201,8 +201,9 @@ static int add_backing(struct opening *o, struct node **node,
 {
     if (below->rc < 0)
         return lam_fail(err, -below->rc, "%s", below->why.message);
-    *more = !o->bottom->metadata_only
-        && !(o->options->flags & LAM_OPEN_NO_BACKING);
+    unsigned flags = o->options->flags;
+    *more = (!o->bottom->metadata_only || flags & LAM_OPEN_CHAIN)
+        && !(flags & LAM_OPEN_NO_BACKING);
     return *more ? open_below(o, node, below, more, err) : 0;
 }
 
@@ -336,21 +337,25 @@ int lam_image_open(const char *name, const struct lam_open_options *options,
 }
 
 /* Who has only an object cannot name another one. */
-static int refuse_data_file(struct lam_image *image, struct lam_error *err)
+static int attach_data(struct lam_image *image, struct lam_io *data,
+                       struct lam_error *err)
 {
     struct format_links links = { 0 };
 
+    image->data = data;
     if (image->metadata_only)
         return 0;
+    if (data)
+        return image->ops->attach_data(image->format, data, err);
     image_links(image, &links);
     return !links.needs_data_file ? 0
         : lam_fail(err, EINVAL, "'data-file' is required for this image");
 }
 
-int image_open_io(struct lam_io *io, const char *format,
-                  const struct lam_open_options *options,
-                  struct lam_image *backing, struct lam_image **out,
-                  struct lam_error *err)
+int image_open_ios(struct lam_io *io, struct lam_io *data, const char *format,
+                   const struct lam_open_options *options,
+                   struct lam_image *backing, struct lam_image **out,
+                   struct lam_error *err)
 {
     static const struct lam_open_options defaults = LAM_OPEN_OPTIONS_INIT;
     static const struct layer_format layer = { NULL, NULL, true };
@@ -360,6 +365,7 @@ int image_open_io(struct lam_io *io, const char *format,
         options = &defaults;
     int rc = layer_new(io, io->name, NULL, &image, err);
     if (rc < 0) {
+        lam_io_close(data);
         image_free(backing);
         return rc;
     }
@@ -373,14 +379,23 @@ int image_open_io(struct lam_io *io, const char *format,
     if (rc == 0)
         rc = layer_attach_format(image, options, &layer, err);
     if (rc == 0)
-        rc = refuse_data_file(image, err);
+        rc = attach_data(image, lam_take(&data), err);
     if (rc == 0)
         rc = image_link(image, err);
     if (rc < 0) {
+        lam_io_close(data);
         image_free(image);
         return rc;
     }
     image_set_map_budget(image, options->map_cache_size);
     *out = image;
     return rc;
+}
+
+int image_open_io(struct lam_io *io, const char *format,
+                  const struct lam_open_options *options,
+                  struct lam_image *backing, struct lam_image **out,
+                  struct lam_error *err)
+{
+    return image_open_ios(io, NULL, format, options, backing, out, err);
 }

@@ -27,7 +27,7 @@ def failed(a, b):
 @on_purpose('The help is our own text')
 def own_help(words, a, b):
     return a.status == b.status and re.search(
-        r'Usage|usage:|[Hh]elp', a.out + a.err)
+        r'Usage|usage:|[Hh]elp|Example', a.out + a.err)
 
 
 @on_purpose('The version says who we are')
@@ -35,9 +35,73 @@ def own_version(words, a, b):
     return a.status == b.status == 0 and ' version ' in a.out
 
 
+@on_purpose('Ours sees damage before it writes', ends=True)
+def damage(words, a, b):
+    return any('corrupt.qcow2' in word for word in words)
+
+
+@on_purpose('The message names the image and the snapshot as well')
+def no_snapshot(words, a, b):
+    return failed(a, b) and "Can't find snapshot" in a.err and \
+        "Can't find snapshot" in b.err
+
+
+@on_purpose('The message says what is wrong, not that something is')
+def plainer(words, a, b):
+    return failed(a, b) and re.search(
+        r'external data file|not a VHDX image', b.err) and re.search(
+        r'Operation not supported|Invalid argument', a.err)
+
+
+@on_purpose('The message names the image, not a node that nobody has named')
+def node_names(words, a, b):
+    return failed(a, b) and '#block' in a.err and '#block' not in b.err
+
+
+@on_purpose('The same file twice is said plainly')
+def same_file(words, a, b):
+    return failed(a, b) and ' lock' in a.err and re.search(
+        r'infinite loop|same file|twice', b.err)
+
+
+@on_purpose('A loop of backing files is said to be one')
+def loop(words, a, b):
+    return failed(a, b) and 'infinite loop' in b.err and \
+        re.search(r'(Could not open backing file: ){4}| lock', a.err)
+
+
+@on_purpose('Snapshots are taken without the backing file', ends=True)
+def without_backing(words, a, b):
+    return a.status == 1 and words[0] == 'snapshot' and \
+        'Could not open backing file' in a.err
+
+
+@on_purpose('Metadata are checked without a passphrase and the backing file')
+def bare_check(words, a, b):
+    return words[0] == 'check' and a.status == 1 and re.search(
+        'key-secret|No secret with id|Could not open backing', a.err)
+
+
+@on_purpose('Holes of the host are where each program leaves them')
+def holes(words, a, b):
+    return a.status == b.status == 0 and words[0] in ('map', 'measure') and \
+        not b.err and re.search(r'raw|data|img', ' '.join(words) + a.out)
+
+
+@on_purpose('The genuine tool aborts', ends=True)
+def aborted(words, a, b):
+    return a.status < 0
+
+
 def known(words, a, b):
     """The first that applies, or None."""
     for entry in KNOWN:
-        if entry.applies(words, a, b):
+        if words and entry.applies(words, a, b):
             return entry
     return None
+
+
+def known_files(a, b, found):
+    """What failed has left an unfinished output behind, ours has not."""
+    return failed(a, b) and found.startswith('files: only theirs') and \
+        found.endswith('only ours []')

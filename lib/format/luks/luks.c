@@ -46,11 +46,14 @@ static int unlock(struct luks *l, const struct format_open *o,
 static int open_into(struct luks *l, const struct format_open *o,
                      struct lam_error *err)
 {
+    bool locked = !o->metadata_only && !o->for_check && !o->key_secret;
     uint64_t length;
     int rc = lam_io_size(l->io, &length, err);
 
     if (rc < 0)
         return rc;
+    if (locked)                 /* said before the header is looked at */
+        return unlock(l, o, err);
     if (length < LUKS_HEADER_BYTES)
         return lam_fail(err, EINVAL, "Volume is not in LUKS format");
     rc = luks_volume_load(&l->volume, l->io, 0, length, err);
