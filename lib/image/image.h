@@ -84,6 +84,12 @@ int image_open_io(struct lam_io *io, const char *format,
                   struct lam_image *backing, struct lam_image **out,
                   struct lam_error *err);
 
+/* The same with an external data file, or NULL. */
+int image_open_ios(struct lam_io *io, struct lam_io *data, const char *format,
+                   const struct lam_open_options *options,
+                   struct lam_image *backing, struct lam_image **out,
+                   struct lam_error *err);
+
 /* lam_image_open() for who says what it was to be opened for: its messages do
  * not begin with "Could not open" and @name. */
 int image_open(const char *name, const struct lam_open_options *options,

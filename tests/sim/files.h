@@ -149,18 +149,7 @@ static inline int sim_open(struct lam_io *io, struct lam_io *data,
     o.keyring = sim_keyring();
     if (!o.key_secret)
         o.key_secret = "stays";
-    int rc = image_open_io(io, "qcow2", &o, backing, out, err);
-    if (rc < 0) {
-        lam_io_close(data);
-        return rc;
-    }
-    if (!data)
-        return 0;
-    (*out)->data = data;
-    rc = (*out)->ops->attach_data((*out)->format, data, err);
-    if (rc < 0)
-        image_free(*out);
-    return rc;
+    return image_open_ios(io, data, "qcow2", &o, backing, out, err);
 }
 
 /* Opened on the files, which stay the caller's. */
