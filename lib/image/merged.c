@@ -18,6 +18,9 @@
 
 enum { BUCKETS_MIN = 64 };
 
+/* So many layers are asked before it pays to know which need not be. */
+enum { BLANK_LAYERS = 16 };
+
 static const uint64_t REGION_MIN = LAM_MIB, REGION_MAX = 512 * LAM_MIB;
 /* Entries of a slice that an L2 cache would load on its own. */
 static const uint64_t SMALL_SLICE = 512;
@@ -38,6 +41,9 @@ struct merged {
     unsigned first, end;        /* layers; change outside the gate only */
     unsigned region_bits;
     uint64_t budget;
+    bool looked_for_blank;      /* once: then these stay, and need no lock */
+    uint8_t *blank;             /* or NULL; a bit a layer for each region */
+    size_t blank_stride;        /* bytes of a region */
 
     pthread_rwlock_t lock;      /* all below, and the regions' places */
     struct region **buckets;
@@ -78,6 +84,9 @@ static void forget_all(struct merged *m)
         region_free(m->slots[i]);
     free(m->slots);
     free(m->buckets);
+    free(m->blank);
+    m->blank = NULL;
+    m->looked_for_blank = false;
     m->slots = m->buckets = NULL;
     m->count = m->allocated = m->hand = m->mask = 0;
     m->bytes = 0;
@@ -248,17 +257,63 @@ static int reserve_buckets(struct merged *m)
     return 0;
 }
 
+/* ------------------------------------------------------------ what is blank */
+
+static bool is_blank(const struct lam_image *layer, uint64_t offset,
+                     uint64_t length)
+{
+    return range_fits(offset, length, layer->size) && layer->ops->is_blank &&
+           layer->ops->is_blank(layer->format, offset, length);
+}
+
+/*
+ * In most regions most layers of a long chain have nothing.  Asking each costs
+ * the memory of its tables, which is cold; so that is done once, layer after
+ * layer, and one bit stays.  Where that would take too much of the budget, or
+ * there is no memory, all are asked.  Exclusive.
+ */
+static void find_blank(struct merged *m, struct lam_image *const *layers)
+{
+    uint64_t region = UINT64_C(1) << m->region_bits;
+    uint64_t regions = align_up(layers[0]->size, region) >> m->region_bits;
+    unsigned nb_layers = m->end - m->first;
+
+    if (m->looked_for_blank)
+        return;
+    m->looked_for_blank = true;
+    m->blank_stride = (nb_layers + 7) / 8;
+    if (nb_layers < BLANK_LAYERS || !regions ||
+        m->blank_stride > m->budget / 16 / regions)
+        return;
+    m->blank = calloc((size_t)regions, m->blank_stride);
+    for (unsigned i = 0; i < nb_layers && m->blank; i++)
+        for (uint64_t k = 0; k < regions; k++)
+            if (is_blank(layers[i], k * region, region))
+                m->blank[k * m->blank_stride + i / 8] |=
+                    (uint8_t)(1u << i % 8);
+}
+
+static bool known_blank(const struct merged *m, uint64_t number, unsigned layer)
+{
+    return m->blank && m->blank[number * m->blank_stride + layer / 8]
+        & 1u << layer % 8;
+}
+
 /* ----------------------------------------------------------------- building */
 
-/* Ask the layers for @r, and all below for what those above leave open. */
+/* Ask the layers for @r, inside a region, and all below for what those above
+ * leave open. */
 static int ask_layers(struct merged *m, struct lam_image *layer, struct range r,
                       struct descent *d, struct lam_error *err)
 {
     unsigned nb_layers = m->end - m->first;
+    uint64_t number = r.offset >> m->region_bits;
     int rc = descent_begin(d, r, err);
 
     for (unsigned i = 0; i < nb_layers && d->open.count && rc == 0; i++)
-        rc = descent_ask(d, layer->layers[m->first + i], i, DESCENT_ONCE, err);
+        if (!known_blank(m, number, i))
+            rc = descent_ask(d, layer->layers[m->first + i], i, DESCENT_ONCE,
+                             err);
     return rc < 0 ? rc : descent_end(d, nb_layers - 1, err);
 }
 
@@ -297,13 +352,15 @@ static int built(struct merged *m, struct region *r, int rc)
 }
 
 /* 1: @out is new, and ours to build.  0: somebody has it, or builds it. */
-static int claim(struct merged *m, uint64_t number, struct region **out)
+static int claim(struct merged *m, struct lam_image *layer, uint64_t number,
+                 struct region **out)
 {
     pthread_rwlock_t *lock lam_cleanup(lam_cleanup_rw_unlock) = &m->lock;
 
     pthread_rwlock_wrlock(lock);
     if (lookup(m, number))
         return 0;
+    find_blank(m, layer->layers + m->first);
     struct region *r = calloc(1, sizeof *r);
     if (!r || reserve_buckets(m) < 0) {
         free(r);
@@ -332,7 +389,7 @@ static bool is_building(struct merged *m, uint64_t number)
 static int provide(struct merged *m, struct lam_image *layer, uint64_t number)
 {
     struct region *r;
-    int rc = claim(m, number, &r);
+    int rc = claim(m, layer, number, &r);
 
     if (rc == 1)
         return built(m, r, build(m, layer, r));

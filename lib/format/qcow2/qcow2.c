@@ -491,6 +491,7 @@ const struct format_ops format_qcow2 = {
     .zero_unit = qcow2_zero_unit,
     .map = qcow2_map,
     .map_once = qcow2_map_once,
+    .is_blank = qcow2_is_blank,
     .read_compressed = qcow2_read_compressed,
     .read_compressed_part = qcow2_read_compressed_part,
     .enter = qcow2_enter,
