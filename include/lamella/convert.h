@@ -60,7 +60,7 @@ typedef void lam_unreadable_fn(void *opaque, struct lam_image *source,
 
 struct lam_convert_options {
     unsigned flags;             /* LAM_CONVERT_... */
-    unsigned workers;           /* threads; 0: one a core */
+    unsigned workers;           /* threads; 0: one a core, at least 4 */
     unsigned requests;          /* in flight (-m); 0: default 8 */
     uint64_t sparse_size;       /* bytes (-S); 0: write zeroes, allocated */
     lam_progress_fn *progress;  /* called from one thread at a time */
