@@ -14,6 +14,7 @@
 
 #include "option.h"
 #include "print.h"
+#include "settled.h"
 
 /* A fragmented gigabyte has some thousand extents. */
 #define WINDOW (UINT64_C(4) << 30)
@@ -127,7 +128,8 @@ static void warn_of_size(struct chain_layer *layer,
          human_size(size, b));
 }
 
-/* An overlay is older than what was written below it. */
+/* An overlay is older than what was written below it, and not by its own
+ * commit. */
 static void warn_of_change(struct chain_layer *layer,
                            const struct chain_layer *below)
 {
@@ -139,9 +141,11 @@ static void warn_of_change(struct chain_layer *layer,
         return;
     if (other.stx_mtime.tv_sec > own.stx_btime.tv_sec ||
         (other.stx_mtime.tv_sec == own.stx_btime.tv_sec &&
-         other.stx_mtime.tv_nsec > own.stx_btime.tv_nsec))
-        warn(layer, "the backing file was written to after this overlay was "
-             "made");
+         other.stx_mtime.tv_nsec > own.stx_btime.tv_nsec)) {
+        if (!settled_is_noted(layer->info->filename, below->info->filename))
+            warn(layer, "the backing file was written to after this overlay "
+                 "was made");
+    }
 }
 
 static void warn_of_state(struct chain_layer *layer)

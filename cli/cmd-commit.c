@@ -7,6 +7,7 @@
 
 #include "job-option.h"
 #include "layers.h"
+#include "settled.h"
 
 struct commit_args {
     struct job_args job;
@@ -70,6 +71,8 @@ static int commit(const struct cli *cli, void *opaque, struct lam_image *image)
     options.keep = args->drop;
     struct progress *progress = job_begin(&args->job, &options.job);
     int rc = lam_image_commit(image, &options, &err);
+    if (rc == 0 && options.depth <= 1)
+        settled_note(image);
     return job_end(cli, progress, rc, &err);
 }
 

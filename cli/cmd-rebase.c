@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "job-option.h"
+#include "settled.h"
 
 struct rebase_args {
     struct job_args job;
@@ -114,6 +115,8 @@ static int rebase(const struct cli *cli, void *opaque, struct lam_image *image)
     set_options(cli, args, &options);
     struct progress *progress = job_begin(&args->job, &options.job);
     int rc = lam_image_rebase(image, &options, &err);
+    if (rc == 0 && !args->unsafe)
+        settled_note(image);
     return job_end(cli, progress, rc, &err);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "job-option.h"
+#include "settled.h"
 
 struct stream_args {
     struct job_args job;
@@ -53,6 +54,8 @@ static int stream(const struct cli *cli, void *opaque, struct lam_image *image)
     options.compress = args->compress;
     struct progress *progress = job_begin(&args->job, &options.job);
     rc = lam_image_stream(image, &options, &err);
+    if (rc == 0)
+        settled_note(image);
     return job_end(cli, progress, rc, &err);
 }
 

@@ -220,6 +220,46 @@ def test_chain_warnings(our_lamella, reference, tmp_path):
     assert 'absolute path' in text and 'shorter' in text
 
 
+def takes_attributes(path):
+    try:
+        os.setxattr(path, 'user.test', b'1')
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize('command', [
+    ['commit', '-q'], ['commit', '-q', '-d'],
+    ['rebase', '-q', '-b', 'other.qcow2', '-F', 'qcow2']])
+def test_chain_knows_own_changes(command, our_lamella, reference, tmp_path):
+    """What was written below an overlay is told, unless it was its commit."""
+    def written_to_later(name):
+        later = time.time() + 100
+        os.utime(tmp_path / name, (later, later))
+
+    def warns():
+        listed = run(our_lamella, 'chain', '--output=json', 'top.qcow2',
+                     cwd=tmp_path).stdout
+        return 'written to after' in str(json.loads(listed)[0]['warnings'])
+    for name in 'base.qcow2', 'other.qcow2':
+        reference.run('create', '-q', '-f', 'qcow2', tmp_path / name, '2M')
+    reference.run('create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F',
+                  'qcow2', 'top.qcow2', cwd=tmp_path)
+    if not takes_attributes(tmp_path / 'top.qcow2'):
+        pytest.skip('no extended attributes here')
+    run(our_lamella, 'io', '-c', 'write 0 64k', 'top.qcow2', cwd=tmp_path)
+    for name in 'base.qcow2', 'other.qcow2':
+        written_to_later(name)
+    assert warns()
+    run(our_lamella, *command, 'top.qcow2', cwd=tmp_path)
+    assert not warns()
+    run(our_lamella, 'io', '-c', 'write 0 64k', 'top.qcow2', cwd=tmp_path)
+    assert not warns()
+    for name in 'base.qcow2', 'other.qcow2':
+        written_to_later(name)
+    assert warns()
+
+
 @pytest.mark.parametrize('command', ['commit', 'stream'])
 def test_interrupted_and_run_again(command, our_lamella, reference, tmp_path):
     """Stopped by a signal, all reads as before; the next run finishes."""
