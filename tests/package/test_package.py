@@ -109,7 +109,8 @@ def test_what_lies_where(built):
         'lamella': ['./usr/bin/lamella', './usr/share/man/man1/lamella.1.gz',
                     './usr/share/zsh/vendor-completions/_lamella'],
         'liblamella-dev': ['./usr/include/lamella.h',
-                           './usr/include/lamella/open.h'],
+                           './usr/include/lamella/open.h',
+                           './usr/share/doc/liblamella-dev/examples/map.c'],
         'lamella-qemu-compat': ['./usr/bin/qemu-img',
                                 './usr/share/man/man1/qemu-io.1.gz'],
     }
