@@ -169,9 +169,9 @@ int qcow2_before_change(struct qcow2 *q, struct lam_error *err);
 int qcow2_write_header(struct qcow2 *q, size_t from, size_t to,
                        struct lam_error *err);
 
-/* The same where these bytes decide which of two states the image is in: synced,
- * and after a failure, when nobody knows which one the disk names, the image is
- * FAILED. */
+/* The same where these bytes decide which of two states the image is in:
+ * synced, and after a failure, when nobody knows which one the disk names, the
+ * image is FAILED. */
 int qcow2_switch_header(struct qcow2 *q, size_t from, size_t to,
                         struct lam_error *err);
 
