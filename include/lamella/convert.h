@@ -124,6 +124,10 @@ LAM_API void lam_convert_plan_new(const struct lam_create_options *create,
  * did.  Returns 0 when all is on disk (unless LAM_CONVERT_NO_SYNC).
  * @result may be NULL.
  *
+ * Sources may be in use: each place is copied as it is at some moment.  With
+ * LAM_CONVERT_TARGET_HAS_BACKING a change of the source's chain, a snapshot of
+ * it say, waits until the conversion has ended.
+ *
  * With @options->journal, a target that is a raw image can be completed after
  * whatever ended the job: the same call goes on where the journal says that
  * all before is on disk.  The file is made if it is missing and removed after

@@ -272,22 +272,16 @@ adapt_options(const struct lam_image *target,
     return adapted;
 }
 
-int lam_convert(struct lam_image *const *sources, size_t nb_sources,
-                struct lam_image *target,
-                const struct lam_convert_options *options,
-                struct lam_convert_result *result, struct lam_error *err)
+static int convert(struct lam_image *const *sources, size_t nb_sources,
+                   struct lam_image *target,
+                   const struct lam_convert_options *options,
+                   struct lam_convert_result *result, struct lam_error *err)
 {
-    struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT, adapted;
     struct lam_convert_result counts = { 0 };
     struct walk_options cuts = { 0 };
     struct shortcuts shortcuts;
     struct extras extras;
     struct walk walk;
-
-    options = adapt_options(target, options ? options : &defaults, &adapted);
-    int rc = check_request(sources, nb_sources, target, options, err);
-    if (rc < 0)
-        return rc;
 
     struct copy_options copy = {
         .target = target,
@@ -298,7 +292,7 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
     };
     choose_sizes(target, sources_cluster(sources, nb_sources), options, &copy,
                  &cuts);
-    rc = extras_init(&extras, &copy, &cuts, err);
+    int rc = extras_init(&extras, &copy, &cuts, err);
     if (rc == 0)
         rc = sources_begin(&walk, &cuts, sources, nb_sources, target, options,
                            err);
@@ -316,6 +310,23 @@ int lam_convert(struct lam_image *const *sources, size_t nb_sources,
     extras_deinit(&extras);
     if (result)
         *result = counts;
+    return rc;
+}
+
+int lam_convert(struct lam_image *const *sources, size_t nb_sources,
+                struct lam_image *target,
+                const struct lam_convert_options *options,
+                struct lam_convert_result *result, struct lam_error *err)
+{
+    struct lam_convert_options defaults = LAM_CONVERT_OPTIONS_INIT, adapted;
+
+    options = adapt_options(target, options ? options : &defaults, &adapted);
+    int rc = check_request(sources, nb_sources, target, options, err);
+    if (rc < 0)
+        return rc;
+    struct lam_image *held = sources_hold(sources, nb_sources, target, options);
+    rc = convert(sources, nb_sources, target, options, result, err);
+    sources_release(held);
     return rc;
 }
 

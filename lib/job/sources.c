@@ -10,6 +10,7 @@
 #include "base/arith.h"
 #include "base/cleanup.h"
 #include "base/workers.h"
+#include "image/graph.h"
 
 enum { DEFAULT_REQUESTS = 8, MIN_WORKERS = 4, MAX_WORKERS = 256 };
 
@@ -65,6 +66,28 @@ int sources_total(struct lam_image *const *images, size_t count,
     return 0;
 }
 
+static bool shares(size_t count, const struct lam_image *target,
+                   const struct lam_convert_options *convert)
+{
+    return target && target->backing && count == 1 && !convert->source_offset
+        && convert->flags & LAM_CONVERT_TARGET_HAS_BACKING;
+}
+
+struct lam_image *sources_hold(struct lam_image *const *images, size_t count,
+                               const struct lam_image *target,
+                               const struct lam_convert_options *convert)
+{
+    struct lam_image *held = shares(count, target, convert) ? images[0] : NULL;
+
+    image_graph_hold(held, NULL);
+    return held;
+}
+
+void sources_release(struct lam_image *held)
+{
+    image_graph_release(held, NULL);
+}
+
 int sources_begin(struct walk *walk, const struct walk_options *options,
                   struct lam_image *const *images, size_t count,
                   const struct lam_image *target,
@@ -88,8 +111,7 @@ int sources_begin(struct walk *walk, const struct walk_options *options,
         s->size = count == 1 ? total : lam_image_size(images[i]);
         s->depth = LAM_DEPTH_ALL;
         start += s->size;
-        if (target && target->backing && count == 1 && !s->skip &&
-            (convert->flags & LAM_CONVERT_TARGET_HAS_BACKING))
+        if (shares(count, target, convert))
             s->depth = layers_above(images[i], target, &s->shared_end);
     }
     return walk_init(walk, options, sources, count, err);
@@ -121,9 +143,11 @@ bool sources_direct(struct lam_image *const *images, size_t count,
 {
     if (target && target->io->limits.direct)
         return true;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        IMAGE_INSIDE(images[i]);
         if (images[i]->io->limits.direct)
             return true;
+    }
     return false;
 }
 
@@ -133,8 +157,10 @@ uint64_t sources_cluster(struct lam_image *const *images, size_t count)
 {
     uint64_t largest = 0;
 
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        IMAGE_INSIDE(images[i]);
         for (struct lam_image *l = images[i]; l; l = l->backing)
-            largest = max_u64(largest, lam_image_cluster_size(l));
+            largest = max_u64(largest, l->ops->cluster_size(l->format));
+    }
     return largest;
 }

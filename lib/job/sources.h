@@ -15,7 +15,17 @@ int sources_total(struct lam_image *const *images, size_t count,
                   const struct lam_convert_options *convert, uint64_t *total,
                   struct lam_error *err);
 
-/* @walk over them.  @target decides, if it has a backing file, what need not
+/*
+ * Depths of @images are kept while the conversion runs where not all of it is
+ * copied, for @target's backing file has the rest.  Then no layer is put on top
+ * or taken out until sources_release() of what this answers (or NULL).
+ */
+struct lam_image *sources_hold(struct lam_image *const *images, size_t count,
+                               const struct lam_image *target,
+                               const struct lam_convert_options *convert);
+void sources_release(struct lam_image *held);
+
+/* @walk over them, which are held.  @target decides, if it has a backing file, what need not
  * be copied; NULL: everything is. */
 int sources_begin(struct walk *walk, const struct walk_options *options,
                   struct lam_image *const *images, size_t count,
