@@ -336,7 +336,7 @@ static int copy_step(void *job, unsigned worker, struct lam_error *err)
         return 1;
     }
     if (copy->options->digest)
-        digest_abort(copy->options->digest);
+        digest_abort(copy->options->digest, rc, err);
     return rc;
 }
 

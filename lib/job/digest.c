@@ -319,13 +319,10 @@ int digest_put(struct digest *d, uint64_t sequence, uint64_t offset,
     return outcome(d, err);
 }
 
-void digest_abort(struct digest *d)
+void digest_abort(struct digest *d, int rc, const struct lam_error *err)
 {
-    struct lam_error err = LAM_ERROR_INIT;
-    int rc = lam_fail(&err, ECANCELED, "the copy has failed");
-
     LAM_LOCKED(&d->lock);
-    failed(d, rc, &err);
+    failed(d, rc, err);
 }
 
 /* -------------------------------------------------------- from new to end */

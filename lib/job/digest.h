@@ -27,11 +27,12 @@ void digest_free(struct digest *d);
  * zeroes if @buf is NULL.  Chunks follow each other without gaps.  *@buf is
  * kept, and another buffer of the same size put there.  Waits if this chunk is
  * far ahead of one that has not come; every number has to come, unless
- * digest_abort() says that none will.
+ * digest_abort() says that none will.  Who waits then fails as the one who has
+ * aborted did, for nobody knows which of them is heard first.
  */
 int digest_put(struct digest *d, uint64_t sequence, uint64_t offset,
                uint64_t length, uint8_t **buf, struct lam_error *err);
-void digest_abort(struct digest *d);
+void digest_abort(struct digest *d, int rc, const struct lam_error *err);
 
 /* "NAME:HEX" once all chunks were put. */
 int digest_finish(struct digest *d, char text[LAM_DIGEST_TEXT],

@@ -130,11 +130,11 @@ static int read_chunk(struct stream *s, struct stream_worker *w,
 }
 
 /* What another worker failed at keeps everybody from his turn. */
-static int fail(struct stream *s, int rc)
+static int fail(struct stream *s, int rc, const struct lam_error *err)
 {
     pass_turn(s, true);
     if (s->options->digest)
-        digest_abort(s->options->digest);
+        digest_abort(s->options->digest, rc, err);
     return rc;
 }
 
@@ -151,19 +151,19 @@ static int stream_step(void *job, unsigned worker, struct lam_error *err)
     if (rc > 0)
         rc = read_chunk(s, w, err);
     if (rc < 0)
-        return fail(s, rc);
+        return fail(s, rc, err);
     if (!wait_turn(s, w->chunk.sequence))
         return 0;       /* whoever failed says why */
     rc = write_chunk(s, w, err);
     if (rc < 0)
-        return fail(s, rc);
+        return fail(s, rc, err);
     pass_turn(s, false);
     if (s->options->digest)
         rc = digest_put(s->options->digest, w->chunk.sequence,
                         w->chunk.offset, w->chunk.length,
                         w->chunk.kind == WALK_DATA ? &w->buf : NULL, err);
     if (rc < 0)
-        return fail(s, rc);
+        return fail(s, rc, err);
     progress_add(&s->progress, w->chunk.length);
     return 1;
 }
