@@ -341,7 +341,11 @@ int convert_target_open(const struct cli *cli, const struct convert_args *args,
         return rc;
     }
     target->made = true;
-    return open_image(cli, args, target, FOR_WRITING);
+    rc = open_image(cli, args, target, FOR_WRITING);
+    /* Without them it is removed all the same, but for what lies beside it. */
+    if (rc == 0)
+        lam_image_info(target->image, &target->info, NULL);
+    return rc;
 }
 
 /* ------------------------------------------------------------ the end */
@@ -364,6 +368,13 @@ static int sync_directory(const char *path)
     return rc;
 }
 
+/* What one is made of beside itself was overwritten if it was there before. */
+static void remove_extents(const struct lam_image_info *info)
+{
+    for (size_t i = 0; info && i < info->nb_files; i++)
+        unlink(info->files[i].filename);
+}
+
 static enum target_rest remove_made(const struct convert_args *args,
                                     const struct convert_target *target)
 {
@@ -375,6 +386,7 @@ static enum target_rest remove_made(const struct convert_args *args,
         unlink(target->data_path);
     if (!target->path || target->existed)
         return TARGET_INCOMPLETE;
+    remove_extents(target->info);
     unlink(target->path);
     return TARGET_REMOVED;
 }
@@ -442,6 +454,7 @@ int convert_target_end(const struct cli *cli, const struct convert_args *args,
         !cli->as_qemu)
         cli_error(cli, "%s existed before and is left incomplete",
                   target->name);
+    lam_image_info_free(target->info);
     free(target->path);
     free(target->data_path);
     return rc;

@@ -15,6 +15,7 @@ struct convert_target {
     char *data_path;            /* of an external data file that we make */
     bool existed, data_existed; /* before us */
     bool made;                  /* we have created or emptied it */
+    struct lam_image_info *info;    /* of the one that we have made, or NULL */
     struct lam_create_options create;
 };
 

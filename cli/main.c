@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -129,6 +130,7 @@ int main(int argc, char **argv)
         argv = no_args;
     }
     raise_file_limit();
+    signal(SIGXFSZ, SIG_IGN);   /* a file too large (ulimit -f) is an error */
     const char *slash = strrchr(argv[0], '/');
     const char *name = slash ? slash + 1 : argv[0];
     struct cli cli = { .program = "lamella", .command = argv[0] };

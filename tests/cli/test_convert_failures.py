@@ -2,6 +2,7 @@
 """What can go wrong on either side of a conversion: one line that names the
 file, exit status 1, and nothing half-made or changed."""
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -188,3 +189,23 @@ def test_no_source_is_opened_for_writing(lamella, folder):
                 'b.raw', 'c.raw', 'out', cwd=folder)
     assert (os.stat(folder / 'b.raw').st_mtime_ns,
             sha256(folder / 'b.raw')) == before
+
+
+@pytest.mark.parametrize('options', [
+    [], ['-O', 'qcow2'], ['-O', 'qcow2', '-c'],
+    ['-O', 'qcow2', '-o', 'data_file=beside'],
+    ['-O', 'vmdk', '-o', 'subformat=twoGbMaxExtentSparse'],
+    ['--digest', 'sha256']])
+def test_file_size_limit(lamella, folder, options):
+    """`ulimit -f`: a signal that would end us half-way.  All is removed that
+    the target is made of."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MiB, MiB))
+
+    done = subprocess.run(
+        [*lamella.img, 'convert', *options, '-f', 'raw', 'a.raw', 'out'],
+        cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
+    assert done.returncode == 1, done.returncode
+    assert done.stderr.count('\n') == 1
+    assert 'File too large' in done.stderr
+    assert os.listdir(folder) == ['a.raw']
