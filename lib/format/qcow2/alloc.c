@@ -397,6 +397,18 @@ static int find_covered(struct qcow2 *q, uint64_t *cluster,
     return lam_fail(err, EUCLEAN, "the header's cluster has refcount 0");
 }
 
+static int reserve_found(struct qcow2 *q, uint64_t first, uint64_t n,
+                         uint64_t *host, struct lam_error *err)
+{
+    int rc = alloc_check_place(q, first, n, err);
+
+    if (rc == 0)
+        rc = overlap_check(q, 0, first << q->g.cluster_bits,
+                           n << q->g.cluster_bits, err);
+    *host = first << q->g.cluster_bits;
+    return rc < 0 ? rc : alloc_reserve(q, first, n, err);
+}
+
 int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
                    uint64_t *got, struct lam_error *err)
 {
@@ -412,46 +424,54 @@ int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
     assert(*got > 0);
     if (alloc_check_place(q, first, *got, NULL) < 0)
         *got = 1;               /* perhaps the last one of a device */
-    rc = alloc_check_place(q, first, *got, err);
+    rc = reserve_found(q, first, *got, host, err);
     if (rc == 0)
-        rc = overlap_check(q, 0, first << q->g.cluster_bits,
-                           *got << q->g.cluster_bits, err);
-    if (rc == 0)
-        rc = alloc_reserve(q, first, *got, err);
-    if (rc < 0)
-        return rc;
-    q->alloc.hint = first + *got;
-    *host = first << q->g.cluster_bits;
-    return 0;
+        q->alloc.hint = first + *got;
+    return rc;
+}
+
+/* Of @want clusters from @first on, which are free, those behind the @n-th have
+ * no refcount block: they get one right behind them all, if it describes itself
+ * there.  1 if it is there now. */
+static int cover_rest(struct qcow2 *q, uint64_t first, uint64_t n,
+                      uint64_t want, struct lam_error *err)
+{
+    const struct allocator *a = &q->alloc;
+    uint64_t i = reft_index(&q->g, first + n);
+
+    if (n == want || i >= a->table_entries || a->table[i] ||
+        reft_index(&q->g, first + want) != i)
+        return 0;
+    int rc = grow_add_block(q, first + want, err);
+    return rc < 0 ? rc : 1;
+}
+
+int alloc_contiguous_from(struct qcow2 *q, uint64_t from, uint64_t want,
+                          uint64_t *host, struct lam_error *err)
+{
+    for (;;) {
+        uint64_t first, n = 0;
+        bool covered;
+        int rc = find_free(q, from, &first, &covered, err);
+
+        if (rc == 0 && covered)
+            rc = count_free(q, first, want, &n, err);
+        if (rc == 0)
+            rc = cover_rest(q, first, n, want, err);
+        if (rc < 0)
+            return rc;
+        if ((rc == 1 || n == want) && first)
+            return reserve_found(q, first, want, host, err);
+        if (!covered)
+            return grow_append(q, want, host, err);
+        from = first + n;
+    }
 }
 
 int alloc_contiguous(struct qcow2 *q, uint64_t want, uint64_t *host,
                      struct lam_error *err)
 {
-    uint64_t from = q->alloc.hint;
-
-    for (;;) {
-        uint64_t first, n;
-        bool covered;
-        int rc = find_free(q, from, &first, &covered, err);
-
-        if (rc < 0)
-            return rc;
-        if (!covered)
-            return grow_append(q, want, host, err);
-        rc = count_free(q, first, want, &n, err);
-        if (rc < 0)
-            return rc;
-        if (n == want && first) {
-            rc = alloc_check_place(q, first, want, err);
-            if (rc == 0)
-                rc = overlap_check(q, 0, first << q->g.cluster_bits,
-                                   want << q->g.cluster_bits, err);
-            *host = first << q->g.cluster_bits;
-            return rc < 0 ? rc : alloc_reserve(q, first, want, err);
-        }
-        from = first + n;
-    }
+    return alloc_contiguous_from(q, q->alloc.hint, want, host, err);
 }
 
 /* -------------------------------------------------------- compressed bytes */

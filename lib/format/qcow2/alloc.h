@@ -32,6 +32,10 @@ int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
 int alloc_contiguous(struct qcow2 *q, uint64_t want, uint64_t *host,
                      struct lam_error *err);
 
+/* The same, none of them before cluster @from. */
+int alloc_contiguous_from(struct qcow2 *q, uint64_t from, uint64_t want,
+                          uint64_t *host, struct lam_error *err);
+
 /*
  * @length bytes for a compressed payload: one more reference on each cluster
  * they touch.  @sector_offset: where in its sector the first byte must lie, so

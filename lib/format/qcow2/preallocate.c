@@ -19,6 +19,7 @@ struct prealloc {
     uint64_t below_end;
     enum lam_preallocation mode;
     uint64_t next, left;        /* bytes of the host reserved in one piece */
+    uint64_t cursor;            /* cluster, where the next run is looked for */
 };
 
 /* ----------------------------------------------------------------- entries */
@@ -77,6 +78,24 @@ static void give_back(struct qcow2 *q, uint64_t host, uint64_t length)
     alloc_drop(q, host, length, NULL, NULL);
 }
 
+/* What only has to be there some time lies in a row as well, as far as one
+ * table maps it.  A device is filled up to the last cluster. */
+static int reserve_row(struct prealloc *p, uint64_t want, uint64_t *host,
+                       uint64_t *got, struct lam_error *err)
+{
+    struct qcow2 *q = p->q;
+
+    if (p->mode != LAM_PREALLOC_METADATA || !q->io->limits.can_grow)
+        return alloc_clusters(q, want, host, got, err);
+    int rc = alloc_contiguous_from(q, max_u64(p->cursor, q->alloc.hint), want,
+                                   host, err);
+    if (rc < 0)
+        return rc;
+    *got = want;
+    p->cursor = host_cluster(&q->g, *host) + want;
+    return 0;
+}
+
 /* At most @want clusters in a row: of the piece, or wherever some are free. */
 static int reserve_run(struct prealloc *p, uint64_t want, uint64_t *host,
                        uint64_t *got, struct lam_error *err)
@@ -85,7 +104,7 @@ static int reserve_run(struct prealloc *p, uint64_t want, uint64_t *host,
     LAM_LOCKED(&q->alloc_lock);
 
     if (!p->left)
-        return alloc_clusters(q, want, host, got, err);
+        return reserve_row(p, want, host, got, err);
     *host = p->next;
     *got = min_u64(want, p->left >> q->g.cluster_bits);
     p->next += *got << q->g.cluster_bits;
@@ -151,13 +170,13 @@ static void drop_table(const struct prealloc *p, const uint8_t *table)
     }
 }
 
-static int reserve_table(struct qcow2 *q, uint64_t *host,
+static int reserve_table(struct prealloc *p, uint64_t *host,
                          struct lam_error *err)
 {
     uint64_t got;
 
-    LAM_LOCKED(&q->alloc_lock);
-    return alloc_clusters(q, 1, host, &got, err);
+    LAM_LOCKED(&p->q->alloc_lock);
+    return reserve_row(p, 1, host, &got, err);
 }
 
 static int new_table(struct prealloc *p, uint8_t *table, uint64_t from,
@@ -165,7 +184,7 @@ static int new_table(struct prealloc *p, uint8_t *table, uint64_t from,
 {
     struct qcow2 *q = p->q;
     uint64_t host, end = 0;
-    int rc = reserve_table(q, &host, err);
+    int rc = reserve_table(p, &host, err);
 
     if (rc < 0)
         return rc;
@@ -261,7 +280,7 @@ static int reserve_piece(struct prealloc *p, uint64_t length,
 {
     struct qcow2 *q = p->q;
 
-    if (p->mode <= LAM_PREALLOC_METADATA || q->data_file || !length)
+    if (p->mode <= LAM_PREALLOC_METADATA || q->data_file)
         return 0;
     int rc = grow_behind(q, length >> q->g.cluster_bits,
                          div_up(length, q->g.l2_cover), &p->next, err);
@@ -295,6 +314,9 @@ int preallocate_clusters(struct qcow2 *q, uint64_t from, uint64_t to,
                          struct lam_error *err)
 {
     struct prealloc p = { .q = q, .below_end = below_end, .mode = mode };
+
+    if (from >= to)
+        return 0;
     int rc = reserve_piece(&p, to - from, err);
 
     if (rc == 0)
