@@ -438,6 +438,8 @@ static int fill_layer(struct layer *l, struct lam_image *image,
     }
     if (rc == 0 && image->writable && !image->io->writable)
         rc = set_read_only(l, image, err);
+    if (rc == 0 && l->request->admit)
+        rc = l->request->admit(l->request->opaque, image, err);
     if (rc == 0)
         rc = take_locks(image, image->io, image->ops == &format_raw, err);
     if (rc == 0)

@@ -18,6 +18,10 @@ struct layer_request {
     const char *format;             /* declared; NULL: look at the file */
     bool top;                       /* the image asked for, not one below */
     struct io_pool *pool;           /* of the files below the top; or NULL */
+    /* Judges the file before it is locked; or NULL. */
+    int (*admit)(void *opaque, const struct lam_image *image,
+                 struct lam_error *err);
+    void *opaque;
 };
 
 /* What a node says of the one below it. */

@@ -43,9 +43,11 @@ static bool same_object(const struct lam_io_identity *a,
         && a->dev == b->dev && a->ino == b->ino;
 }
 
-static int note_identity(struct opening *o, const struct lam_image *image,
+/* Before it is locked: our own lock is not another process'. */
+static int note_identity(void *opaque, const struct lam_image *image,
                          struct lam_error *err)
 {
+    struct opening *o = opaque;
     struct lam_io_identity id;
 
     lam_io_identity(image->io, &id);
@@ -94,9 +96,8 @@ static int add_layer(struct opening *o, const struct layer_request *r,
     else
         o->top = image;
     o->bottom = image;
-    rc = note_identity(o, image, err);
     o->depth++;
-    return rc < 0 ? rc : check_below(above, image, err);
+    return check_below(above, image, err);
 }
 
 /* The node of the layer below @above, as its header names it. */
@@ -161,7 +162,10 @@ static int open_below(struct opening *o, struct node **node,
     struct gate_pass pass lam_cleanup(gate_pass_deinit) = GATE_PASS_INIT;
     struct layer_below next lam_cleanup(layer_below_deinit) = LAYER_BELOW_INIT;
     struct format_links links;
-    struct layer_request r = { .options = o->options, .pool = o->pool };
+    struct layer_request r = {
+        .options = o->options, .pool = o->pool, .admit = note_identity,
+        .opaque = o,
+    };
     struct node *said = below->node;
     bool instead = said && node_has_child(said, "file");
 
@@ -207,12 +211,24 @@ static int add_backing(struct opening *o, struct node **node,
     return *more ? open_below(o, node, below, more, err) : 0;
 }
 
-/* As the genuine tool nests it, while that can be read. */
-static int prefix_depth(struct lam_error *err, int rc, unsigned depth)
+/* What could not be opened is below @o->bottom, or is that. */
+static const char *failed_name(const struct opening *o, unsigned depth)
 {
-    if (depth > 4)
+    struct format_links links;
+
+    if (o->depth > depth)
+        return o->bottom->name;
+    image_links(o->bottom, &links);
+    return links.backing_file ? links.backing_file : "json:{}";
+}
+
+/* As the genuine tool nests it, while that can be read. */
+static int prefix_depth(const struct opening *o, struct lam_error *err, int rc,
+                        unsigned depth)
+{
+    if (rc < 0 && depth > 4)
         return lam_error_prefix(err, rc, "Could not open backing file number "
-                                "%u", depth);
+                                "%u, '%s'", depth, failed_name(o, depth));
     for (unsigned i = 0; i < depth; i++)
         lam_error_prefix(err, rc, "Could not open backing file");
     return rc;
@@ -239,6 +255,8 @@ static int open_chain(struct opening *o, struct node **node,
         .traits = traits,
         .format = o->options->format,
         .top = true,
+        .admit = note_identity,
+        .opaque = o,
     };
     struct layer_below below lam_cleanup(layer_below_deinit) =
         LAYER_BELOW_INIT;
@@ -251,7 +269,8 @@ static int open_chain(struct opening *o, struct node **node,
     bool more = true;
     while (rc == 0 && more) {
         unsigned depth = o->depth;
-        rc = prefix_depth(err, add_backing(o, node, &below, &more, err), depth);
+        rc = add_backing(o, node, &below, &more, err);
+        rc = prefix_depth(o, err, rc, depth);
     }
     if (rc < 0)
         return rc;

@@ -110,9 +110,23 @@ def test_convert_and_compare(limited, tmp_path):
 
 def test_loop(limited, tmp_path):
     layer(tmp_path / 'loop.qcow2', 'loop.qcow2', 0, 1)
-    done = limited('map', 'loop.qcow2', cwd=tmp_path)
-    assert done.returncode == 1
-    assert 'infinite loop' in done.stderr
+    for command in 'map', 'commit':
+        done = limited(command, 'loop.qcow2', cwd=tmp_path)
+        assert done.returncode == 1
+        assert 'infinite loop' in done.stderr
+
+
+def test_bad_layer_is_named(limited, tmp_path):
+    """Far below: by its place and its name, in one line."""
+    (tmp_path / 'l0.qcow2').write_bytes(bytes(1 << 16))
+    for number in range(1, 8):
+        layer(tmp_path / ('l%d.qcow2' % number), 'l%d.qcow2' % (number - 1),
+              number, 1)
+    for command in ['map'], ['commit'], ['rebase', '-b', ''], ['stream']:
+        done = limited(*command, 'l7.qcow2', cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.count('\n') == 1
+        assert "file number 7, 'l0.qcow2': Image is not in qcow2" in done.stderr
 
 
 @pytest.fixture(name='session')
