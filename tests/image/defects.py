@@ -477,7 +477,7 @@ def l1_cleared(img):
 @defect()
 def l1_twice(img):
     """Two L1 entries name one L2 table."""
-    img.put64(24, 1 << 30)
+    img.put64(24, (512 << 20) + (1 << 20))
     img.put32(36, 2)
     img.l1(1, COPIED | L2 * img.cs)
 
@@ -625,6 +625,13 @@ def bitmap_data_beyond_eof(img):
 def bitmap_directory_beyond_eof(img):
     """The bitmap directory behind the end of the file."""
     img.put64(136, 100 * img.cs)
+
+
+@defect(bitmap=True)
+def bitmap_directory_in_guest(img):
+    """A guest cluster that is the bitmap directory, and is counted as such."""
+    img.l2(8, BM_DIRECTORY * img.cs)
+    img.refcount(BM_DIRECTORY, 2)
 
 
 @defect(bitmap=True)

@@ -222,6 +222,12 @@ void check_overlaps(struct check *c)
                 (uint64_t)h->reft_clusters << h->cluster_bits, 1);
     judge_table(c, "the snapshot table", h->snapshots_offset,
                 c->snapshots.table_length, 1);
+    if (header_has_bitmaps(h))
+        judge_table(c, "the bitmap directory", h->bitmap_directory_offset,
+                    h->bitmap_directory_size, 1);
+    if (h->has_crypto)
+        judge_table(c, "the encryption header", h->crypto_offset,
+                    h->crypto_length, 1);
     for (size_t i = 0; i < c->nb_l2; i++)
         judge_table(c, "an L2 table", c->l2[i].offset, 1,
                     c->l2[i].references);
