@@ -162,12 +162,19 @@ void print_json(FILE *out, struct json_object *value)
     putc('\n', out);
 }
 
+/* In runs: stderr is not buffered, and a damaged image fills many lines. */
 void print_escaped(FILE *out, const char *text)
 {
-    for (const unsigned char *s = (const unsigned char *)text; *s; s++) {
-        if (*s < 0x20 || *s == 0x7f)
-            fprintf(out, "\\x%02x", *s);
-        else
-            putc(*s, out);
+    const char *from = text;
+
+    for (const char *s = text; *s; s++) {
+        unsigned char byte = (unsigned char)*s;
+
+        if (byte >= 0x20 && byte != 0x7f)
+            continue;
+        fwrite(from, 1, (size_t)(s - from), out);
+        fprintf(out, "\\x%02x", byte);
+        from = s + 1;
     }
+    fputs(from, out);
 }
