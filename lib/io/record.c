@@ -321,6 +321,8 @@ const struct record_event *lam_io_record_events(const struct lam_io *io,
                                                 size_t *count)
 {
     const struct record *r = (const struct record *)io;
+    LAM_LOCKED(&r->sequence->lock);
+
     *count = r->sequence->count;
     return r->sequence->events;
 }

@@ -31,7 +31,7 @@ static int rebase(struct layers_job *t, struct lam_image *image,
         o.backing_file = t->c.disks[t->layers].name;
         o.backing_format = "raw";
     }
-    o.compress = t->c.seed % 2;
+    o.compress = !t->guest && t->c.seed % 2;
     o.job.workers = 1;
     image_graph_lock(image);
     int rc = rebase_onto(image, &below, &o, err);

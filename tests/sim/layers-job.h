@@ -17,6 +17,7 @@ struct layers_job {
     struct layer_chain c;           /* and the other one behind it */
     enum job_kind job;
     unsigned layers, objects;       /* of the chain, and with the other one */
+    bool guest;                     /* somebody writes meanwhile */
 };
 
 /* By the chain's seed. */
