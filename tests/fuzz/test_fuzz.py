@@ -12,6 +12,7 @@ import pytest
 
 from foreign_files import bochs, cloop, dmg
 from harness import GENUINE, build_dir, our_tools, pytest_fail
+from mutate import mutate
 
 SECONDS = int(os.environ.get('FUZZ_SECONDS', '6'))
 SEED = int(os.environ.get('FUZZ_SEED', '1'))
@@ -37,9 +38,22 @@ IMAGES = {
     'empty': ('cluster_size=512', []),
 }
 
+# For fuzz-change.c, with the names that it knows: options, cluster size, has
+# bitmaps.
+RICH = {
+    '512': ('cluster_size=512', 512, True),
+    '512-v2': ('cluster_size=512,compat=0.10', 512, False),
+    '4k-zstd': ('cluster_size=4k,compression_type=zstd,refcount_bits=4', 4096,
+                False),
+    'extended': ('cluster_size=16k,extended_l2=on', 16384, True),
+}
+MUTANTS = 20        # of each, and of each of IMAGES a quarter
+
 
 # As fuzz-formats.c has them.
 FORMATS = ['vdi', 'parallels', 'qed', 'qcow', 'bochs', 'cloop', 'dmg', 'vmdk']
+TARGETS = ['header', 'l2', 'image', 'tables', 'luks', 'vhd', 'formats',
+           'change']
 
 
 def call(*argv):
@@ -67,8 +81,7 @@ def corpus(tmp_path_factory):
     """A folder a target."""
     top = tmp_path_factory.mktemp('corpus')
     tools = GENUINE[-1] if GENUINE else our_tools(build_dir())
-    for target in ('image', 'header', 'l2', 'tables', 'luks', 'vhd',
-                   'formats'):
+    for target in TARGETS:
         (top / target).mkdir()
     for name, (options, commands) in IMAGES.items():
         path = top / 'image' / name
@@ -83,10 +96,47 @@ def corpus(tmp_path_factory):
             if 0 < at < len(content):
                 (top / 'tables' / ('%s-%d' % (name, field))).write_bytes(
                     b'\x02\x01' + content[at:at + 2048])
+    make_changes(top)
     make_luks(tools, top / 'luks')
     make_vhd(top / 'vhd')
     make_formats(top / 'formats')
     return top
+
+
+def make_rich(tools, path, options, cluster, bitmaps):
+    """Two snapshots and two bitmaps; clusters of every kind."""
+    def io(*commands):
+        words = [word for command in commands for word in ('-c', command)]
+        call(*tools.io, '-f', 'qcow2', *words, path)
+
+    call(*tools.img, 'create', '-q', '-f', 'qcow2', '-o', options, path, '384k')
+    io('write -P 1 0 %d' % (4 * cluster),
+       'write -c -P 2 %d %d' % (4 * cluster, cluster),
+       'write -z %d %d' % (7 * cluster, cluster))
+    call(*tools.img, 'snapshot', '-c', 'one', path)
+    io('write -P 3 %d 700' % (cluster + 300),
+       'write -c -P 4 %d %d' % (4 * cluster, cluster))
+    call(*tools.img, 'snapshot', '-c', 'two', path)
+    io('write -P 5 %d %d' % (20 * cluster, cluster))
+    for name in ('one', 'two') if bitmaps else ():
+        call(*tools.img, 'bitmap', '--add', '-g', '4k', path, name)
+    io('write -P 6 %d %d' % (3 * cluster, cluster))
+
+
+def make_changes(top):
+    """Sound images, and mutants of them."""
+    tools, sound = our_tools(build_dir()), {}
+    for name, kind in RICH.items():
+        make_rich(tools, top / 'change' / name, *kind)
+        sound[name] = MUTANTS
+    for name in IMAGES:
+        shutil.copyfile(top / 'image' / name, top / 'change' / ('i-' + name))
+        sound['i-' + name] = MUTANTS // 4
+    for name, count in sound.items():
+        content = (top / 'change' / name).read_bytes()
+        for seed in range(SEED * 1000, SEED * 1000 + count):
+            (top / 'change' / ('%s-%d' % (name, seed))).write_bytes(
+                mutate(content, seed)[0])
 
 
 def make_formats(folder):
@@ -149,8 +199,7 @@ def binary(target):
     return os.path.join(folder, 'tests', 'fuzz', 'fuzz-' + target)
 
 
-@pytest.mark.parametrize('target', ['header', 'l2', 'image', 'tables', 'luks',
-                                    'vhd', 'formats'])
+@pytest.mark.parametrize('target', TARGETS)
 def test_fuzz(target, corpus, tmp_path):
     env = dict(os.environ)
     # A hostile file must not get far with a request for gigabytes.
