@@ -241,6 +241,8 @@ static int run_check(const struct cli *cli, int argc, char **argv)
                      (args.repair ? LAM_OPEN_WRITE : 0);
     if (source_open(cli, args.filename, &args.source, flags, &image) < 0)
         return STATUS_FAILED;
+    if (args.repair)
+        warn_guessed(image);
     status = check(cli, &args, image);
     lam_image_close(image, NULL);
     return cli_finish(cli, status);

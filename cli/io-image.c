@@ -3,6 +3,7 @@
  * io-image.c - the session's image: how it is opened, and closed again.
  */
 #include <errno.h>
+#include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -108,8 +109,6 @@ static const char *spec_mistake(const struct io_open_spec *spec)
 {
     if (spec->force_share && !spec->read_only)
         return "force-share=on can only be used with read-only images";
-    if (spec->temporary && spec->options && !spec->name)
-        return "a temporary snapshot needs the file's name, not its options";
     return NULL;
 }
 
@@ -205,6 +204,39 @@ static int make_overlay(const char *path, const char *backing,
     return lam_image_create(path, &create, err);
 }
 
+/* The options as a name; NULL: no memory. */
+static char *json_name(const char *options, const char *format)
+{
+    struct keyvals kv = { 0 };
+    char *name = NULL;
+
+    if (keyvals_parse(&kv, options, NULL) < 0)
+        return NULL;
+    struct json_object *object = json_object_new_object();
+    json_object_object_add(object, "driver", json_object_new_string(format));
+    for (size_t i = 0; i < kv.count; i++)
+        json_object_object_add(object, kv.items[i].key,
+                               json_object_new_string(kv.items[i].value));
+    if (asprintf(&name, "json:%s", json_object_to_json_string(object)) < 0)
+        name = NULL;
+    json_object_put(object);
+    keyvals_deinit(&kv);
+    return name;
+}
+
+/* What the overlay lies over: absolute, or said by options alone. */
+static char *overlay_base(const struct io_open_spec *spec, const char *format)
+{
+    if (spec->options) {
+        char *joined = join_options(spec->options, spec->name);
+        char *name = joined ? json_name(joined, format) : NULL;
+        free(joined);
+        return name;
+    }
+    char *real = realpath(spec->name, NULL);
+    return real ? real : strdup(spec->name);
+}
+
 /* The file lives as long as its descriptor: the name goes at once. */
 static int open_overlay(const struct io_open_spec *spec, const char *path,
                         struct lam_image **out, struct lam_error *err)
@@ -213,9 +245,10 @@ static int open_overlay(const struct io_open_spec *spec, const char *path,
     int rc = probe_format(spec, &format, err);
 
     if (rc == 0) {
-        char *real = realpath(spec->name, NULL);
-        rc = make_overlay(path, real ? real : spec->name, format, err);
-        free(real);
+        char *base = overlay_base(spec, format);
+        rc = base ? make_overlay(path, base, format, err)
+                  : option_fail(err, ENOMEM, "no memory for a name");
+        free(base);
     }
     if (rc == 0) {
         struct lam_open_options options = default_options(spec);

@@ -79,10 +79,10 @@ static const struct own_option {
       "Width of a reference count entry in bits" } },
     { FILE_LEVEL, { "nocow", BOOL, NULL,
       "Turn off copy-on-write (valid only on btrfs)" } },
-    { FILE_LEVEL, { "extent_size_hint", SIZE, NULL,
-      "Extent size hint for the image file, 0 to disable" } },
     { FILE_LEVEL, { "preallocation", TEXT, NULL,
       "Preallocation mode (allowed values: off, falloc, full)" } },
+    { FILE_LEVEL, { "extent_size_hint", SIZE, NULL,
+      "Extent size hint for the image file, 0 to disable" } },
 };
 
 #define NB_OWN (sizeof own_options / sizeof own_options[0])
@@ -95,8 +95,10 @@ struct option_list {
 
 static unsigned format_bit(const char *format)
 {
-    return !strcmp(format, "raw") ? RAW : !strcmp(format, "qcow2") ? QCOW2
-         : !strcmp(format, "luks") ? LUKS : 0;
+    if (!strcmp(format, "raw") || !strcmp(format, "file"))
+        return RAW;
+    return !strcmp(format, "qcow2") ? QCOW2 : !strcmp(format, "luks") ? LUKS
+                                                                      : 0;
 }
 
 int create_format_check(const char *format, struct lam_error *err)
@@ -289,7 +291,8 @@ static void print_option_help(FILE *out, const struct lam_option_info *option)
 
 void create_options_help(FILE *out, const char *format, bool with_file)
 {
-    struct option_list list = list_options(format, with_file);
+    bool all = with_file || !strcmp(format, "file");
+    struct option_list list = list_options(format, all);
 
     qsort(list.items, list.count, sizeof list.items[0], by_name);
     if (with_file)

@@ -62,15 +62,37 @@ const struct format_ops *format_probe(const uint8_t *head, size_t length,
     return best;
 }
 
+const struct format_ops *format_find_new(const char *name)
+{
+    return format_find(strcmp(name, "file") ? name : "raw");
+}
+
+/* Nodes of the image layer that are no formats, and known all the same. */
+static bool is_node(const char *name)
+{
+    static const char *const nodes[] = {
+        "blkdebug", "compress", "copy-on-read", "host_cdrom", "host_device",
+        "null-aio", "null-co", "preallocate", "throttle",
+    };
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(nodes); i++)
+        if (!strcmp(name, nodes[i]))
+            return true;
+    return false;
+}
+
 int lam_format_describe(const char *name, struct lam_format_info *out,
                         struct lam_error *err)
 {
-    const struct format_ops *ops = format_find(name);
+    const struct format_ops *ops = format_find_new(name);
 
+    *out = (struct lam_format_info){ .name = name };
+    if (!ops && is_node(name))
+        return 0;
     if (!ops)
         return lam_fail(err, EINVAL, "Unknown file format '%s'", name);
     *out = (struct lam_format_info){
-        .name = ops->name,
+        .name = strcmp(name, "file") ? ops->name : "file",
         .can_create = ops->create || ops->create_set,
         .can_compress = ops->can_compress,
         .can_have_backing = ops->can_have_backing,

@@ -370,6 +370,9 @@ struct format_ops {
 /* The format called @name, or NULL. */
 const struct format_ops *format_find(const char *name);
 
+/* The format of a new image: a plain file is a raw one. */
+const struct format_ops *format_find_new(const char *name);
+
 /* The format that claims @head, or @name (NULL: none), with most confidence;
  * raw if none does.  @own_only: only raw, qcow2 and luks are thought of. */
 const struct format_ops *format_probe(const uint8_t *head, size_t length,

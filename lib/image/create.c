@@ -424,7 +424,7 @@ static int create_at(const char *path, const struct lam_create_options *options,
 {
     struct creation c lam_cleanup(creation_deinit) = { .options = *options };
     const char *format = options->format;
-    const struct format_ops *ops = format ? format_find(format) : NULL;
+    const struct format_ops *ops = format ? format_find_new(format) : NULL;
 
     if (!ops)
         return lam_fail(err, EINVAL, "Unknown file format '%s'",

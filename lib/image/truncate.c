@@ -26,9 +26,9 @@ int image_check_size(const struct lam_image *image, uint64_t size,
                         "shrink operation: size %" PRIu64 ", now %" PRIu64,
                         size, (uint64_t)image->size);
     if (size < image->size && preallocation != LAM_PREALLOC_OFF)
-        return lam_fail(err, EINVAL, "%s", image->ops == &format_raw ?
-                        "Cannot use preallocation for shrinking files" :
-                        "Preallocation can't be used for shrinking an image");
+        return lam_fail(err, EINVAL, "%s", image->ops == &format_qcow2 ?
+                        "Preallocation can't be used for shrinking an image" :
+                        "Cannot use preallocation for shrinking files");
     return 0;
 }
 
@@ -123,12 +123,12 @@ int image_resize(struct lam_image *image, uint64_t size,
                  enum lam_preallocation preallocation, unsigned flags,
                  struct lam_error *err)
 {
-    int rc = image_check_size(image, size, preallocation, flags, err);
-    if (rc < 0)
-        return rc;
     if (!image->ops->truncate)
         return lam_fail(err, ENOTSUP, "Image format driver does not support "
                         "resize");
+    int rc = image_check_size(image, size, preallocation, flags, err);
+    if (rc < 0)
+        return rc;
     if (size > image->size)
         return grow(image, size, preallocation, flags, err);
     return resize(image, size, 0, LAM_PREALLOC_OFF, flags, err);

@@ -199,6 +199,9 @@ static int write_compressed(struct lam_image *image, const uint8_t *buf,
     if (image->crypt)
         return lam_fail(err, ENOTSUP, "Compression and encryption not "
                         "supported at the same time");
+    if (image->data)
+        return lam_fail(err, ENOTSUP, "an image with an external data file "
+                        "holds no compressed clusters");
     uint64_t cluster = ops->cluster_size(image->format);
     if (!is_aligned(offset, cluster) || (!is_aligned(length, cluster)
                                          && offset + length != image->size))

@@ -130,7 +130,7 @@ static int measure_bitmaps(struct lam_image *source, uint64_t cluster,
 
     if (rc < 0)
         return rc;
-    out->has_bitmaps = info->is_qcow2;
+    out->has_bitmaps = info->is_qcow2 && info->version >= 3;
     if (out->has_bitmaps)
         out->bitmaps = bitmap_bytes(info, cluster);
     lam_image_info_free(info);
@@ -173,6 +173,9 @@ int lam_measure(const struct lam_create_options *target,
     const struct format_ops *ops = o.format ? format_find(o.format) : NULL;
 
     *out = (struct lam_measure){ 0 };
+    if (o.format && !strcmp(o.format, "file"))
+        return lam_fail(err, ENOTSUP, "Block driver 'file' does not support "
+                        "size measurement");
     if (!ops)
         return lam_fail(err, EINVAL, "Unknown file format '%s'",
                         o.format ? o.format : "");

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "image/access.h"
 #include "image/graph.h"
+#include "image/image-io.h"
 #include "image/name.h"
 #include "job/naming.h"
 #include "job/pull.h"
@@ -231,6 +232,8 @@ int lam_image_rebase(struct lam_image *image,
                      const struct lam_rebase_options *options,
                      struct lam_error *err)
 {
+    /* A filter is as it was; what it shows has another backing file. */
+    image = image_through(image);
     image_graph_lock(image);
     int rc = check_image(image, err);
     if (rc == 0 && options->unsafe)

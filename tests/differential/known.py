@@ -5,6 +5,11 @@ command lines stand in lines/on-purpose.txt."""
 import re
 
 KNOWN = []
+# What is wrong in a command by itself, whatever the images are.
+MISTAKES = re.compile(
+    r"missing|json:\{\}|orphan|loop\.|flagged|\bfoo\b|=x\b|=-1|encrypt|"
+    r"unmap|backing_|-i native|-n\b|host_device|-U\b|refcount_bits=|q\.qcow2 '|"
+    r"--bitmaps|-l\b|-t\b|-B\b|-T\b")
 
 
 class Known:
@@ -82,10 +87,51 @@ def bare_check(words, a, b):
         'key-secret|No secret with id|Could not open backing', a.err)
 
 
-@on_purpose('Holes of the host are where each program leaves them')
-def holes(words, a, b):
-    return a.status == b.status == 0 and words[0] in ('map', 'measure') and \
-        not b.err and re.search(r'raw|data|img', ' '.join(words) + a.out)
+@on_purpose('Clusters, and holes of the host, are where each leaves them')
+def places(words, a, b):
+    return a.status == b.status == 0 and not b.err and \
+        words[0] in ('map', 'measure')
+
+
+@on_purpose('The message names the file and the offset as well')
+def read_errors(words, a, b):
+    return failed(a, b) and 'error while reading' in a.err and \
+        'error while reading' in b.err
+
+
+@on_purpose('Compressed data may take the place of what is there', ends=True)
+def compressed_over(words, a, b):
+    return a.status == 1 and any('write -c' in word for word in words) and \
+        'Input/output error' in a.out
+
+
+@on_purpose('Progress is told once there is something to do')
+def late_progress(words, a, b):
+    return failed(a, b) and a.err == b.err and not b.out and \
+        a.out.strip() == '(0.00/100%)'
+
+
+@on_purpose('Of several mistakes another one is named')
+def other_mistake(words, a, b):
+    return failed(a, b) and not a.out and not b.out and a.err and b.err and \
+        len(MISTAKES.findall(' '.join(words))) > 1
+
+
+@on_purpose('A longer name that its own help has is taken as well', ends=True)
+def long_name(words, a, b):
+    return a.status == 1 and 'unrecognized option' in a.err and \
+        any(word.startswith('--') for word in words)
+
+
+@on_purpose('An image of odd length is written to past the page cache',
+            ends=True)
+def odd_length(words, a, b):
+    return "without 'resize': Image size is not a multiple" in a.err
+
+
+@on_purpose('An empty disk can be a VMDK', ends=True)
+def empty_vmdk(words, a, b):
+    return 'Unsupported image type' in a.err and 'vmdk' in ' '.join(words)
 
 
 @on_purpose('The genuine tool aborts', ends=True)

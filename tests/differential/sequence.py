@@ -2,6 +2,7 @@
 """Random commands one after the other, by the genuine tools and by ours, each
 in a room of its own that begins as a part of the stage."""
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -153,6 +154,11 @@ def without(commands, gone):
             for i, words in enumerate(commands) if (i,) not in gone]
 
 
+def kind(text):
+    """How both ended; what is made smaller stays of one kind."""
+    return re.findall(r'^(?:=== \w+: exit status -?\d+|files)', text, re.M)
+
+
 def shrink(difference, *where):
     """The same with fewer commands, then without pairs of words and words."""
     commands, text = difference.commands, str(difference)
@@ -167,7 +173,7 @@ def shrink(difference, *where):
         if piece <= gone or not all(smaller):
             continue
         found = shows(smaller, *where)
-        if found:
+        if found and kind(found) == kind(text):
             gone |= piece
             text = found
     return Difference(without(commands, gone), text)

@@ -48,7 +48,7 @@ enum {
 
 static const uint64_t VDI_BLOCK = LAM_MIB;            /* of new images */
 static const uint64_t BLOCK_MIN = 4096, BLOCK_MAX = 256 * LAM_MIB;
-static const uint64_t MAX_BLOCKS = UINT64_C(1) << 29;   /* map of 2 GiB */
+static const uint64_t MAX_BLOCKS = 0x1fffff80;    /* a map of 2 GiB */
 
 struct vdi {
     struct tables t;            /* first: see tables.h */
@@ -129,6 +129,10 @@ static int check_kind(const uint8_t *head, struct lam_error *err)
 {
     uint32_t type = le32_get(head + VH_TYPE);
 
+    if (le64_get(head + VH_DISK_SIZE) > MAX_BLOCKS * VDI_BLOCK)
+        return lam_fail(err, ENOTSUP, "Unsupported VDI image size (size is "
+                        "0x%" PRIx64 ", max supported is 0x%" PRIx64 ")",
+                        le64_get(head + VH_DISK_SIZE), MAX_BLOCKS * VDI_BLOCK);
     if (!vdi_probe(head, VH_BYTES))
         return lam_fail(err, EINVAL, "Image not in VDI format (bad signature "
                         "%08" PRIx32 ")", le32_get(head + VH_SIGNATURE));
