@@ -4,9 +4,9 @@
  *
  * Whatever the bytes say: what the disk and each snapshot showed before, they
  * show afterwards, but for what the change is about, also if it fails.  An
- * image in which check finds nothing wrong has nothing wrong afterwards, but for
- * COPIED bits that are missing where two entries shared a cluster.  A second
- * repair finds nothing to do.
+ * image in which check finds nothing wrong has nothing wrong afterwards, but
+ * for COPIED bits that are missing where two entries shared a cluster.  A
+ * second repair finds nothing to do.
  *
  * Of an image whose counters are too low, or which has the COPIED bit where two
  * need a cluster, nobody can know what a write would hit, so such an image is
