@@ -76,30 +76,30 @@ static bool cache_is_direct(enum lam_cache_mode mode)
     return mode == LAM_CACHE_NONE || mode == LAM_CACHE_DIRECTSYNC;
 }
 
-/* -o read-only=on, where -r was not given. */
-static bool options_forbid_writing(const struct io_open_spec *spec)
+/* Do the options have @key=on? */
+static bool option_is_on(const struct io_open_spec *spec, const char *key)
 {
     struct keyvals kv = { 0 };
-    bool read_only = false;
+    bool on = false;
 
-    if (!spec->options || spec->read_only ||
-        keyvals_parse(&kv, spec->options, NULL) < 0)
+    if (!spec->options || keyvals_parse(&kv, spec->options, NULL) < 0)
         return false;
-    const char *value = keyvals_get(&kv, "read-only");
-    bool forbids = value && parse_bool(value, &read_only) >= 0 && read_only;
+    const char *value = keyvals_get(&kv, key);
+    bool is_on = value && parse_bool(value, &on) >= 0 && on;
     keyvals_deinit(&kv);
-    return forbids;
+    return is_on;
 }
 
 /* What the genuine tool finds out when it has opened the file. */
 static const char *late_mistake(const struct io_open_spec *spec)
 {
-    if (spec->native_aio && !cache_is_direct(spec->cache))
+    if (spec->native_aio && !cache_is_direct(spec->cache) &&
+        !option_is_on(spec, "cache.direct"))
         return "aio=native was specified, but it requires cache.direct=on, "
                "which was not specified.";
     if (spec->copy_on_read && spec->read_only)
         return "Can't use copy-on-read on read-only device";
-    if (options_forbid_writing(spec))
+    if (!spec->read_only && option_is_on(spec, "read-only"))
         return "Block node is read-only";
     return NULL;
 }
@@ -107,7 +107,7 @@ static const char *late_mistake(const struct io_open_spec *spec)
 /* What contradicts itself, in the genuine tool's words; NULL if nothing. */
 static const char *spec_mistake(const struct io_open_spec *spec)
 {
-    if (spec->force_share && !spec->read_only)
+    if (spec->force_share && !spec->read_only && !spec->temporary)
         return "force-share=on can only be used with read-only images";
     return NULL;
 }
@@ -134,6 +134,38 @@ static char *join_options(const char *options, const char *name)
     return joined;
 }
 
+/* A json: name with the options on top; NULL: no memory, or no JSON. */
+static char *join_json(const char *options, const char *name)
+{
+    struct keyvals kv = { 0 };
+    struct json_object *root = json_tokener_parse(name + strlen("json:"));
+    char *joined = NULL;
+
+    if (json_object_is_type(root, json_type_object) &&
+        keyvals_parse(&kv, options, NULL) == 0) {
+        for (size_t i = 0; i < kv.count; i++)
+            json_object_object_add(root, kv.items[i].key,
+                                   json_object_new_string(kv.items[i].value));
+        if (asprintf(&joined, "json:%s", json_object_to_json_string(root)) < 0)
+            joined = NULL;
+    }
+    keyvals_deinit(&kv);
+    json_object_put(root);
+    return joined;
+}
+
+static bool is_json(const char *name)
+{
+    return name && !strncmp(name, "json:", 5);
+}
+
+/* With both, under one name. */
+static char *full_name(const struct io_open_spec *spec)
+{
+    return is_json(spec->name) ? join_json(spec->options, spec->name)
+                               : join_options(spec->options, spec->name);
+}
+
 static int open_spec(const struct io_open_spec *spec, struct lam_image **out,
                      struct lam_error *err)
 {
@@ -149,11 +181,12 @@ static int open_spec(const struct io_open_spec *spec, struct lam_image **out,
         return lam_image_open(spec->name, &options, out, err);
     }
 
-    char *joined = join_options(spec->options, spec->name);
+    char *joined = full_name(spec);
+    bool json = is_json(joined);
     if (!joined)
         return option_fail(err, ENOMEM, "no memory for the options");
-    options.flags |= LAM_OPEN_IMAGE_OPTS;
-    warn_name(spec->cli, joined, true);
+    options.flags |= json ? 0 : LAM_OPEN_IMAGE_OPTS;
+    warn_name(spec->cli, joined, !json);
     int rc = lam_image_open(joined, &options, out, err);
     free(joined);
     return rc;
@@ -228,8 +261,10 @@ static char *json_name(const char *options, const char *format)
 static char *overlay_base(const struct io_open_spec *spec, const char *format)
 {
     if (spec->options) {
-        char *joined = join_options(spec->options, spec->name);
-        char *name = joined ? json_name(joined, format) : NULL;
+        char *joined = full_name(spec);
+        if (!joined || is_json(joined))
+            return joined;
+        char *name = json_name(joined, format);
         free(joined);
         return name;
     }
@@ -287,8 +322,7 @@ static int open_temporary(const struct io_open_spec *spec,
 void io_report_open(const struct cli *cli, const struct io_open_spec *spec,
                     bool again, const struct lam_error *err)
 {
-    char *joined = spec->options ? join_options(spec->options, spec->name)
-                                 : NULL;
+    char *joined = spec->options ? full_name(spec) : NULL;
     const char *name = joined ? joined : spec->name;
     const char *reason = name ? open_reason(name, err) : err->message;
 

@@ -64,6 +64,7 @@ class Difference(Exception):
 
 class Rooms:
     """Both rooms, and what was compared in them already."""
+    texts = False               # do the words of a failure count?
 
     def __init__(self, stage, folder, names, genuine, ours):
         self.genuine, self.ours, self.stage = genuine, ours, stage
@@ -86,7 +87,7 @@ class Rooms:
                     changed, limit=20)
         b = perform(self.ours, words, self.paths[1], changed)
         if not b.same(a):
-            reason = known(words, a, b)
+            reason = known(words, a, b, self.texts)
             if not reason:
                 return '%s\n=== genuine: %s\n=== ours: %s' % (
                     shlex.join(words), a, b)
@@ -94,7 +95,7 @@ class Rooms:
                 return 'known'
         found = compare_files(self.genuine, self.stage, self.paths, False,
                               self.seen)
-        if found and known_files(a, b, found):
+        if found and known_files(words, a, b, found):
             return 'known'
         return '%s\n%s' % (shlex.join(words), found) if found else None
 

@@ -27,7 +27,8 @@ def test_a_difference_is_found_and_made_smaller(texts, stage, tmp_path):
     folder = tmp_path / 'wrong'
     folder.mkdir()
     tool = folder / 'qemu-img'
-    tool.write_text('#!/bin/sh\n[ "$1" != resize ] || set -- resize -f raw n.raw 3M\n'
+    tool.write_text('#!/bin/sh\n'
+                    '[ "$1" != resize ] || set -- resize -f raw n.raw 3M\n'
                     'exec %s "$@"\n' % texts.img[0])
     tool.chmod(0o755)
     os.symlink(texts.io[0], folder / 'qemu-io')
