@@ -115,6 +115,28 @@ def text_bytes(seed, length):
     return bytes(out[:length])
 
 
+def disk_blocks(path, end=None, unit=64 * KiB):
+    """What a raw disk reads up to @end: its length, and by their offsets the
+    blocks that are not all zero.  Holes cost nothing."""
+    blocks = {}
+    with open(path, 'rb') as disk:
+        size = os.fstat(disk.fileno()).st_size
+        size, at = size if end is None else min(size, end), 0
+        while at < size:
+            try:
+                data = os.lseek(disk.fileno(), at, os.SEEK_DATA)
+                hole = os.lseek(disk.fileno(), data, os.SEEK_HOLE)
+            except OSError:             # ENXIO: no data behind this place
+                break
+            at = data // unit * unit
+            while at < min(hole, size):
+                block = os.pread(disk.fileno(), min(unit, size - at), at)
+                if block != bytes(len(block)):
+                    blocks[at] = block
+                at += unit
+    return size, blocks
+
+
 def make_mixed_file(path, size, seed, unit=64 * KiB):
     """A raw file with noise, text, written zeroes and holes, by unit."""
     rng = random.Random(seed)

@@ -80,10 +80,11 @@ def test_sizes(texts, our_img, tmp_path, options):
 
 
 @pytest.mark.parametrize('target', [
-    ['-O', 'qcow2', '-o', 'encrypt.format=luks,encrypt.key-secret=s'],
     ['-O', 'qcow2', '-o', 'encrypt.format=luks,encrypt.key-secret=s,'
-     'encrypt.cipher-alg=aes-128'],
-    ['-O', 'luks', '-o', 'key-secret=s']])
+     'encrypt.iter-time=1'],
+    ['-O', 'qcow2', '-o', 'encrypt.format=luks,encrypt.key-secret=s,'
+     'encrypt.iter-time=1,encrypt.cipher-alg=aes-128'],
+    ['-O', 'luks', '-o', 'key-secret=s,iter-time=1']])
 def test_encrypted(texts, our_img, tmp_path, target):
     assert_same(texts, our_img, ['measure', *target, '--object',
                                  'secret,id=s,data=abc', '--size', '10M'],

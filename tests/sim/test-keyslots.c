@@ -10,7 +10,7 @@
 
 #include "format/luks/volume.h"
 
-enum { DISK = 64 * 1024, SEEDS = 3 };
+enum { DISK = 64 * 1024, SEEDS = 2 };
 
 struct fixture {
     const char *format;

@@ -246,7 +246,9 @@ static void run_seed(uint64_t seed, uint64_t ops)
 
 static void test_threads(void **state)
 {
-    uint64_t first, end, ops = sim_setting("LAM_OPS", 350);
+    /* TSan sees a race in the order of locks, not by meeting it. */
+    uint64_t most = sim_setting("LAM_THREADS", 0) ? 150 : 350;
+    uint64_t first, end, ops = sim_setting("LAM_OPS", most);
 
     (void)state;
     sim_seeds(LAM_ARRAY_SIZE(sim_kinds), &first, &end);
