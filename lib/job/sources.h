@@ -25,8 +25,8 @@ struct lam_image *sources_hold(struct lam_image *const *images, size_t count,
                                const struct lam_convert_options *convert);
 void sources_release(struct lam_image *held);
 
-/* @walk over them, which are held.  @target decides, if it has a backing file, what need not
- * be copied; NULL: everything is. */
+/* @walk over them, which are held.  @target decides, if it has a backing file,
+ * what need not be copied; NULL: everything is. */
 int sources_begin(struct walk *walk, const struct walk_options *options,
                   struct lam_image *const *images, size_t count,
                   const struct lam_image *target,

@@ -28,7 +28,7 @@ struct world {
         unsigned count;
         uint64_t size;
         uint8_t model[MAX_SIZE];
-    } levels[LEVELS];                   /* as it was, some layers further down */
+    } levels[LEVELS];           /* as it was, some layers further down */
 };
 
 static struct world world;
@@ -99,7 +99,7 @@ static void change(struct lam_image *image, uint64_t unit, bool zero)
         fail_msg("%s", err.message);
 }
 
-/* ------------------------------------------------------------------ building */
+/* ----------------------------------------------------------------- building */
 
 static const struct sim_shape *small_shape(void)
 {
@@ -177,7 +177,7 @@ static void check_levels(void)
     }
 }
 
-/* -------------------------------------------------------------------- merging */
+/* ------------------------------------------------------------------ merging */
 
 /* Layers [@from, @to), counted from the top, are of the chain no more. */
 static void drop(unsigned from, unsigned to)
