@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from harness import GENUINE, GiB, MiB, make_mixed_file, run
+from foreign import convert, make_sources, said, same
+from harness import GENUINE, MiB, run
 
 # (format, options of create)
 KINDS = [('vdi', 'static=off'), ('vdi', 'static=on'),
@@ -20,25 +21,7 @@ CASES = [(fmt, options, source) for fmt, options in KINDS
 
 @pytest.fixture(scope='module')
 def sources(tmp_path_factory):
-    """Raw files: mixed and of odd size, empty, sparse beyond 2 GiB."""
-    top = tmp_path_factory.mktemp('raw')
-    mixed, empty, sparse = top / 'mixed', top / 'empty', top / 'sparse'
-    make_mixed_file(mixed, 5 * MiB + 5120, seed=12)
-    empty.write_bytes(b'')
-    with sparse.open('wb') as out:
-        out.truncate(2 * GiB + 3 * MiB)
-        out.seek(2 * GiB + MiB - 100)
-        out.write(b'behind two gigabytes' * 30)
-    return {'mixed': mixed, 'empty': empty, 'sparse': sparse}
-
-
-def convert(tools, source, image, fmt, options, *more):
-    extra = ['-o', options] if options else []
-    tools.run('convert', '-f', 'raw', '-O', fmt, *extra, *more, source, image)
-
-
-def same(tools, source, image, fmt):
-    tools.run('compare', '-f', 'raw', '-F', fmt, source, image)
+    return make_sources(tmp_path_factory.mktemp('raw'), 5 * MiB + 5120)
 
 
 def write(tools, fmt, image, *lines):
@@ -51,18 +34,12 @@ def refusal(tools, *arguments):
                                        status=1).stderr)
 
 
-def said(tools, *arguments):
-    """But for what the file system may still change its mind about."""
-    return re.sub(r'(disk size|"actual-size"): .*', r'\1',
-                  tools.run(*arguments))
-
-
 @pytest.mark.parametrize('fmt,options,source', CASES)
 def test_reads_theirs(fmt, options, source, sources, reference, lamella,
                       tmp_path):
     image = tmp_path / 'theirs'
-    convert(reference, sources[source], image, fmt, options)
-    same(lamella, sources[source], image, fmt)
+    convert(reference, fmt, sources[source], image, options)
+    same(lamella, fmt, sources[source], image)
     for form in ('human', 'json'):
         # Not declared: the format is found out.
         arguments = ['info', '--output', form, image]
@@ -81,12 +58,12 @@ def test_they_read_ours(fmt, options, source, sources, lamella, tmp_path):
     if not GENUINE:
         pytest.skip('no genuine qemu-img here')
     image = tmp_path / 'ours'
-    convert(lamella, sources[source], image, fmt, options)
+    convert(lamella, fmt, sources[source], image, options)
     for tools in GENUINE:
-        same(tools, sources[source], image, fmt)
+        same(tools, fmt, sources[source], image)
         if fmt != 'qcow':
             tools.run('check', '-f', fmt, image)
-    same(lamella, sources[source], image, fmt)
+    same(lamella, fmt, sources[source], image)
 
 
 WRITES = ['write -P 1 3M 1k', 'write -P 2 0 8k', 'write -P 3 1000k 900k',
@@ -182,10 +159,10 @@ def test_qcow_with_aes(reference, lamella, tmp_path):
 def test_compressed(sources, reference, lamella, tmp_path):
     """qcow: packed by convert, which the genuine one fails at, and by io."""
     source, image = sources['mixed'], tmp_path / 'ours'
-    convert(lamella, source, image, 'qcow', '', '-c')
+    convert(lamella, 'qcow', source, image, '', '-c')
     assert image.stat().st_size < source.stat().st_size
     for tools in (lamella, reference):
-        same(tools, source, image, 'qcow')
+        same(tools, 'qcow', source, image)
     reference.run('create', '-q', '-f', 'qcow', tmp_path / 'theirs', '5M')
     write(reference, 'qcow', tmp_path / 'theirs', 'write -c -P 1 0 4k',
           'write -c -P 2 1M 4k')
@@ -201,10 +178,10 @@ def test_compressed(sources, reference, lamella, tmp_path):
 def test_clusters_of_three_sectors(sources, reference, lamella, tmp_path):
     """Which the genuine tool makes and reads, and its check does not know."""
     for name, tools in (('ours', lamella), ('theirs', reference)):
-        convert(tools, sources['mixed'], tmp_path / name, 'parallels',
+        convert(tools, 'parallels', sources['mixed'], tmp_path / name,
                 'cluster_size=1536')
         for other in (lamella, reference):
-            same(other, sources['mixed'], tmp_path / name, 'parallels')
+            same(other, 'parallels', sources['mixed'], tmp_path / name)
 
 
 def test_options(reference, lamella, tmp_path):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """VHD images: the genuine tools write and lamella reads, and the other way."""
-import re
 import struct
 
 import pytest
 
-from harness import GENUINE, GiB, KiB, MiB, make_mixed_file, run
+from foreign import convert, make_sources, said, same
+from harness import GENUINE, GiB, KiB, MiB, run
 from vhd_files import (BLOCK, DIFFERENCING, UNUSED, block, differencing,
                        dynamic, fixed, footer)
 
@@ -19,42 +19,18 @@ CASES = [(source, options) for source in ('mixed', 'empty', 'sparse')
 
 @pytest.fixture(scope='module')
 def sources(tmp_path_factory):
-    """Raw files: mixed and of odd size, empty, sparse beyond 2 GiB."""
-    top = tmp_path_factory.mktemp('raw')
-    mixed, empty, sparse = top / 'mixed', top / 'empty', top / 'sparse'
-    make_mixed_file(mixed, 9 * MiB + 5120, seed=11)
-    empty.write_bytes(b'')
-    with sparse.open('wb') as out:
-        out.truncate(2 * GiB + 3 * MiB)
-        out.seek(2 * GiB + MiB - 100)
-        out.write(b'behind two gigabytes' * 30)
-    return {'mixed': mixed, 'empty': empty, 'sparse': sparse}
-
-
-def convert(tools, source, image, options):
-    tools.run('convert', '-f', 'raw', '-O', 'vpc', '-o', options, source,
-              image)
-
-
-def same(tools, source, image):
-    tools.run('compare', '-f', 'raw', '-F', 'vpc', source, image)
-
-
-def said(tools, arguments):
-    """But for what the file system may still change its mind about."""
-    return re.sub(r'(disk size|"actual-size"): .*', r'\1',
-                  tools.run(*arguments))
+    return make_sources(tmp_path_factory.mktemp('raw'))
 
 
 @pytest.mark.parametrize('source,options', CASES)
 def test_reads_theirs(source, options, sources, genuine, reference, lamella,
                       tmp_path):
     image = tmp_path / 'theirs.vhd'
-    convert(genuine, sources[source], image, options)
-    same(lamella, sources[source], image)
+    convert(genuine, 'vpc', sources[source], image, options)
+    same(lamella, 'vpc', sources[source], image)
     for form in ('human', 'json'):
         arguments = ['info', '-f', 'vpc', '--output', form, image]
-        assert said(lamella, arguments) == said(reference, arguments)
+        assert said(lamella, *arguments) == said(reference, *arguments)
     if 'fixed' not in options:
         arguments = ['map', '-f', 'vpc', '--output=json', image]
         assert lamella.run(*arguments) == reference.run(*arguments)
@@ -65,10 +41,10 @@ def test_they_read_ours(source, options, sources, lamella, tmp_path):
     if not GENUINE:
         pytest.skip('no genuine qemu-img here')
     image = tmp_path / 'ours.vhd'
-    convert(lamella, sources[source], image, options)
+    convert(lamella, 'vpc', sources[source], image, options)
     for tools in GENUINE:
-        same(tools, sources[source], image)
-    same(lamella, sources[source], image)
+        same(tools, 'vpc', sources[source], image)
+    same(lamella, 'vpc', sources[source], image)
     back = tmp_path / 'back.raw'
     lamella.run('convert', '-f', 'vpc', '-O', 'raw', image, back)
     lamella.run('compare', '-f', 'raw', '-F', 'raw', sources[source], back)
@@ -76,8 +52,8 @@ def test_they_read_ours(source, options, sources, lamella, tmp_path):
 
 def test_nothing_fixed(sources, lamella, tmp_path):
     image = tmp_path / 'empty.vhd'
-    convert(lamella, sources['empty'], image, 'subformat=fixed')
-    same(lamella, sources['empty'], image)
+    convert(lamella, 'vpc', sources['empty'], image, 'subformat=fixed')
+    same(lamella, 'vpc', sources['empty'], image)
     assert image.stat().st_size == 512
 
 
@@ -120,7 +96,7 @@ def test_taking_turns(genuine, lamella, tmp_path):
         tools = (lamella, genuine)[i % 2]
         tools.io_run(image, *script[i:i + 11], options=['-f', 'vpc'])
     for tools in (lamella, genuine):
-        same(tools, raw, image)
+        same(tools, 'vpc', raw, image)
 
 
 APPS = [b'win ', b'qemu', b'qem2', b'd2v ', b'vpc ', b'vs  ', b'tap\0',
@@ -149,7 +125,7 @@ def test_old_fixed(reference, lamella, tmp_path):
     raw.write_bytes(b'fixed disk' * 512 + bytes(MiB - 5120))
     image.write_bytes(fixed(raw.read_bytes(), size=MiB)[:-1])
     for tools in (lamella, reference):
-        same(tools, raw, image)
+        same(tools, 'vpc', raw, image)
 
 
 def test_bitmaps(genuine, lamella, tmp_path):

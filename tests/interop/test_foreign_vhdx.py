@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """VHDX images: the genuine tools write and lamella reads, and the other way."""
 import json
-import re
 
 import pytest
 
-from harness import GENUINE, GiB, KiB, MiB, make_mixed_file, run
+from foreign import convert, make_sources, said, same
+from harness import GENUINE, GiB, KiB, MiB, run
 from vhdx_files import (LOCATOR, LOG, SECTOR, WAITING, bat_sector, header,
                         image, items, locator, log_entry, regions)
 
@@ -16,43 +16,19 @@ CASES = [(source, options) for source in ('mixed', 'empty', 'sparse')
 
 @pytest.fixture(scope='module')
 def sources(tmp_path_factory):
-    """Raw files: mixed and of odd size, empty, sparse beyond 2 GiB."""
-    top = tmp_path_factory.mktemp('raw')
-    mixed, empty, sparse = top / 'mixed', top / 'empty', top / 'sparse'
-    make_mixed_file(mixed, 9 * MiB + 5120, seed=11)
-    empty.write_bytes(b'')
-    with sparse.open('wb') as out:
-        out.truncate(2 * GiB + 3 * MiB)
-        out.seek(2 * GiB + MiB - 100)
-        out.write(b'behind two gigabytes' * 30)
-    return {'mixed': mixed, 'empty': empty, 'sparse': sparse}
-
-
-def convert(tools, source, path, options):
-    tools.run('convert', '-f', 'raw', '-O', 'vhdx',
-              *(['-o', options] if options else []), source, path)
-
-
-def same(tools, source, path):
-    tools.run('compare', '-f', 'raw', '-F', 'vhdx', source, path)
-
-
-def said(tools, arguments):
-    """But for what the file system may still change its mind about."""
-    return re.sub(r'(disk size|"actual-size"): .*', r'\1',
-                  tools.run(*arguments))
+    return make_sources(tmp_path_factory.mktemp('raw'))
 
 
 @pytest.mark.parametrize('source,options', CASES)
 def test_reads_theirs(source, options, sources, genuine, reference, lamella,
                       tmp_path):
     path = tmp_path / 'theirs.vhdx'
-    convert(genuine, sources[source], path, options)
-    same(lamella, sources[source], path)
+    convert(genuine, 'vhdx', sources[source], path, options)
+    same(lamella, 'vhdx', sources[source], path)
     for form in ('human', 'json'):
         for command in ('info', 'check'):
             arguments = [command, '-f', 'vhdx', '--output', form, path]
-            assert said(lamella, arguments) == said(reference, arguments)
+            assert said(lamella, *arguments) == said(reference, *arguments)
 
 
 @pytest.mark.parametrize('source,options', CASES)
@@ -60,17 +36,17 @@ def test_they_read_ours(source, options, sources, lamella, tmp_path):
     if not GENUINE:
         pytest.skip('no genuine qemu-img here')
     path = tmp_path / 'ours.vhdx'
-    convert(lamella, sources[source], path, options)
+    convert(lamella, 'vhdx', sources[source], path, options)
     for tools in GENUINE:
         tools.run('check', '-f', 'vhdx', path)
         if source == 'sparse':      # they do not see that it is empty
             tools.io_run(path, 'read -P 0 1G 1M', 'read -P 0 2G 1000k',
                          options=['-f', 'vhdx'])
         else:
-            same(tools, sources[source], path)
+            same(tools, 'vhdx', sources[source], path)
     assert path.stat().st_blocks * 512 < 20 * MiB
     lamella.run('check', '-f', 'vhdx', path)
-    same(lamella, sources[source], path)
+    same(lamella, 'vhdx', sources[source], path)
     back = tmp_path / 'back.raw'
     lamella.run('convert', '-f', 'vhdx', '-O', 'raw', path, back)
     lamella.run('compare', '-f', 'raw', '-F', 'raw', sources[source], back)
@@ -118,7 +94,7 @@ def test_taking_turns(genuine, lamella, tmp_path):
         tools = (lamella, genuine)[i // 9 % 2]
         tools.io_run(path, *script[i:i + 9], options=['-f', 'vhdx'])
     for tools in (lamella, genuine):
-        same(tools, raw, path)
+        same(tools, 'vhdx', raw, path)
         tools.run('check', '-f', 'vhdx', path)
 
 

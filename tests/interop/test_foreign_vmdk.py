@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from foreign import convert, said, same
 from harness import GENUINE, GiB, KiB, MiB, make_mixed_file, run
 
 SUBFORMATS = ['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse',
@@ -26,21 +27,6 @@ def sources(tmp_path_factory):
     return {'mixed': mixed, 'sparse': sparse}
 
 
-def convert(tools, source, image, subformat):
-    tools.run('convert', '-f', 'raw', '-O', 'vmdk', '-o',
-              'subformat=' + subformat, source, image)
-
-
-def same(tools, source, image):
-    tools.run('compare', '-f', 'raw', '-F', 'vmdk', source, image)
-
-
-def said(tools, *arguments):
-    """But for what the file system may still change its mind about."""
-    return re.sub(r'(disk size|"actual-size"): .*', r'\1',
-                  tools.run(*arguments))
-
-
 def agree(ours, theirs, image):
     for arguments in (['info'], ['info', '--output=json'],
                       ['map', '--output=json'], ['check'],
@@ -59,8 +45,8 @@ CASES = [('mixed', name) for name in SUBFORMATS] + [
 def test_reads_theirs(subformat, source, sources, genuine, reference, lamella,
                       tmp_path):
     image = tmp_path / 'theirs.vmdk'
-    convert(genuine, sources[source], image, subformat)
-    same(lamella, sources[source], image)
+    convert(genuine, 'vmdk', sources[source], image, 'subformat=' + subformat)
+    same(lamella, 'vmdk', sources[source], image)
     agree(lamella, reference, image)
 
 
@@ -69,9 +55,9 @@ def test_they_read_ours(subformat, source, sources, lamella, tmp_path):
     if not GENUINE:
         pytest.skip('no genuine qemu-img here')
     image = tmp_path / 'ours.vmdk'
-    convert(lamella, sources[source], image, subformat)
+    convert(lamella, 'vmdk', sources[source], image, 'subformat=' + subformat)
     for tools in (*GENUINE, lamella):
-        same(tools, sources[source], image)
+        same(tools, 'vmdk', sources[source], image)
         tools.run('check', '-f', 'vmdk', image)
     agree(lamella, GENUINE[-1], image)
 
@@ -128,7 +114,7 @@ def test_taking_turns(options, genuine, lamella, tmp_path):
         tools = (lamella, genuine)[i // 3 % 2]
         tools.io_run(image, *SCRIPT[i:i + 3], options=['-f', 'vmdk'])
     for tools in (lamella, genuine):
-        same(tools, raw, image)
+        same(tools, 'vmdk', raw, image)
         tools.run('check', '-f', 'vmdk', image)
 
 
@@ -144,7 +130,7 @@ def test_parent(options, genuine, reference, lamella, tmp_path):
     lamella.io_run(top, 'write -P 2 30k 1k', 'write -z 64k 128k',
                    'write -P 3 34M 100k')
     genuine.run('convert', '-O', 'raw', top, model)
-    same(lamella, model, top)
+    same(lamella, 'vmdk', model, top)
     agree(lamella, reference, top)
     lamella.io_run(top, 'read -P 1 0 30k', 'read -P 2 30k 1k',
                    'read -P 0 64k 128k', 'read -P 1 192k 800k')
@@ -153,8 +139,8 @@ def test_parent(options, genuine, reference, lamella, tmp_path):
 
     lamella.run('commit', top)
     for tools in (lamella, genuine):
-        same(tools, model, base)
-        same(tools, model, top)
+        same(tools, 'vmdk', model, base)
+        same(tools, 'vmdk', model, top)
 
 
 def test_parent_has_changed(lamella, tmp_path):
