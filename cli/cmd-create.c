@@ -274,7 +274,9 @@ static int create(const struct cli *cli, struct create_args *args)
     options.backing_unchecked = args->unchecked;
     options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     int rc = create_options_apply(args->format, &args->options, &options, &err);
-    if (rc == 0 && options.backing_format && !options.backing_file)
+    /* The other formats have always let it pass. */
+    if (rc == 0 && options.backing_format && !options.backing_file &&
+        !strcmp(args->format, "qcow2"))
         rc = option_fail(&err, EINVAL,
                          "Backing format cannot be used without backing file");
     if (rc == 0)

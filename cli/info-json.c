@@ -234,7 +234,8 @@ struct json_object *info_to_json(const struct lam_image_info *info)
     if (info->cluster_size)
         add_number(object, "cluster-size", info->cluster_size);
     add_string(object, "format", info->format);
-    add_number(object, "actual-size", info->actual_size);
+    if (!info->actual_size_unknown)
+        add_number(object, "actual-size", info->actual_size);
     if (info->is_qcow2)
         json_object_object_add(object, "format-specific",
                                format_specific("qcow2", qcow2_data(info)));

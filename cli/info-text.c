@@ -258,7 +258,10 @@ static void print_image(FILE *out, const struct lam_image_info *info,
     print_text(out, "image", info->filename);
     fprintf(out, "file format: %s\n", info->format);
     print_size(out, "virtual size", info->virtual_size);
-    print_allocated(out, "disk size", info->actual_size);
+    if (info->actual_size_unknown)
+        fputs("disk size: unavailable\n", out);
+    else
+        print_allocated(out, "disk size", info->actual_size);
     if (info->encrypted)
         fputs("encrypted: yes\n", out);
     if (info->cluster_size)

@@ -76,6 +76,8 @@ struct lam_image_info {
     uint64_t virtual_size;
     uint64_t actual_size;       /* bytes allocated on the host, by the image
                                    file and all @files */
+    bool actual_size_unknown;   /* below a driver that does not tell it as the
+                                   genuine tool has it; the number holds */
     uint64_t file_length;       /* length of the image file (device size) */
     uint64_t cluster_size;      /* 0: none */
     bool encrypted;
@@ -118,7 +120,14 @@ struct lam_image_child {
     struct lam_image_info *info;
 };
 
-/* Free with lam_image_info_free(); opens no file. */
+/*
+ * lam_image_info() - what is known of @image and of the nodes below it.
+ *
+ * Opens no file: of the backing file it tells the name.  *@out is the caller's,
+ * to be freed with lam_image_info_free(), to which NULL may be given.  Reads
+ * lists of snapshots and bitmaps from disk.  Returns 0, or -EIO, -EUCLEAN,
+ * -ENOMEM.
+ */
 LAM_API int lam_image_info(struct lam_image *image,
                            struct lam_image_info **out, struct lam_error *err);
 LAM_API void lam_image_info_free(struct lam_image_info *info);

@@ -300,10 +300,14 @@ int view_describe(const struct node_view *view, struct lam_image_info *info,
         struct lam_image_info *told;
         int rc = describe(v, &told, err);
 
+        if (rc == 0 && !strcmp(v->child, "file"))
+            info->actual_size_unknown = told->actual_size_unknown;
         if (rc == 0)
             rc = add_child(info, v->child, told, err);
         if (rc < 0)
             return rc;
     }
+    /* Faults on purpose: it is not asked what lies below. */
+    info->actual_size_unknown |= !strcmp(info->format, "blkdebug");
     return 0;
 }
