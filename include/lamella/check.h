@@ -27,8 +27,13 @@ struct lam_check_result {
 /*
  * lam_image_check() - count every reference and compare (format document 14).
  *
- * Reports only.  -ENOTSUP for formats without metadata to check.  Findings are
- * told to @finding (NULL: nobody) as they are met.
+ * Reports only; open the image with LAM_OPEN_CHECK, else damage of some kinds
+ * keeps it from being opened.  Findings are told to @finding (NULL: nobody) as
+ * they are met, on the caller's thread; their text is valid during the call.
+ *
+ * Returns 0 whatever was found: *@out counts it.  -ENOTSUP for formats without
+ * metadata to check; -EIO, -EFBIG, -ENOMEM if the check could not end.  While
+ * others write to the image, what they change may look like damage.
  */
 LAM_API int lam_image_check(struct lam_image *image, lam_finding_fn *finding,
                             void *opaque, struct lam_check_result *out,

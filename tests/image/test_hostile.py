@@ -113,6 +113,26 @@ def test_changes(name, lamella, tmp_path):
             pytest_fail('%s: the guest reads something else' % arguments)
 
 
+def test_many_findings(lamella, tmp_path):
+    """A refcount table of 2^18 entries that all name one block: the text has an
+    end, the count is right."""
+    entries, block = 1 << 18, 1 << 22
+    image = tmp_path / 'bad.qcow2'
+    head = struct.pack('>IIQIIQIIQQIIQQQQII8x', 0x514649fb, 3, 0, 0, 9, 1 << 20,
+                       0, 32, 512, 4096, entries * 8 // 512, 0, 0, 0, 0, 0, 4,
+                       112)
+    with open(image, 'wb') as out:
+        out.write(head)
+        out.seek(4096)
+        out.write(struct.pack('>Q', block) * entries)
+        out.truncate(block + (1 << 20))
+    done = run(*lamella.img, 'check', '-f', 'qcow2', '--output=json', image,
+               status=2)
+    lines = done.stderr.splitlines()
+    assert len(lines) == 100001 and 'more' in lines[-1]
+    assert json.loads(done.stdout)['corruptions'] >= entries
+
+
 # ------------------------------------------------------------- LUKS headers
 
 def u32(value):

@@ -35,6 +35,8 @@ struct check_l2 {
 
 enum { CHECK_BLOCK_SLOTS = 64 };
 
+enum { CHECK_MOST_TOLD = 100000 };
+
 struct check {
     struct lam_io *io;
     const struct qcow2_header *h;
@@ -43,6 +45,7 @@ struct check {
     uint64_t file_length;
     lam_finding_fn *finding;
     void *opaque;
+    uint64_t told;              /* findings, at most CHECK_MOST_TOLD + 1 */
     struct lam_check_result *out;
 
     struct refmap refs;         /* what we counted */

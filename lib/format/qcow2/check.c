@@ -32,6 +32,17 @@ static void tell(struct check *c, enum lam_finding_kind kind,
     c->finding(c->opaque, kind, text);
 }
 
+/* A table that a million entries name makes gigabytes of text. */
+static bool may_tell(struct check *c, enum lam_finding_kind kind)
+{
+    if (!c->finding || c->told > CHECK_MOST_TOLD)
+        return false;
+    if (c->told++ < CHECK_MOST_TOLD)
+        return true;
+    c->finding(c->opaque, kind, "There is more, which is counted and not told");
+    return false;
+}
+
 void check_found(struct check *c, enum lam_finding_kind kind, uint64_t times,
                  const char *fmt, ...)
 {
@@ -43,7 +54,7 @@ void check_found(struct check *c, enum lam_finding_kind kind, uint64_t times,
         c->out->leaks += times;
     else
         c->out->check_errors += times;
-    if (!c->finding)
+    if (!may_tell(c, kind))
         return;
     va_start(args, fmt);
     tell(c, kind, "", fmt, args);
@@ -59,7 +70,7 @@ void check_mended(struct check *c, bool fix, uint64_t times, const char *fmt,
         c->out->corruptions_fixed += times;
     else
         c->out->corruptions += times;
-    if (!c->finding)
+    if (!may_tell(c, LAM_FINDING_CORRUPTION))
         return;
     va_start(args, fmt);
     tell(c, LAM_FINDING_CORRUPTION, fix ? "Repairing " : "ERROR ", fmt, args);
