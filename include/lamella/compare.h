@@ -31,7 +31,18 @@ struct lam_compare_result {
     bool failed_mapping;        /* ... its map rather than its data */
 };
 
-/* Compare guest contents; the shorter image counts as zero-padded. */
+/*
+ * lam_image_compare() - do @a and @b show the same to a guest?
+ *
+ * The shorter one counts as padded with zeroes.  What both are known to read as
+ * zero is not read.  With LAM_COMPARE_STRICT in @flags sizes and what is
+ * allocated have to be the same, too.  @progress (or NULL) is called from one
+ * thread at a time, in bytes.  Neither image may be closed meanwhile; writes to
+ * them make the verdict meaningless, and nothing worse.
+ *
+ * Returns 0 with the verdict in *@out, or the error of what could not be read
+ * (-EIO, -EUCLEAN and so on), with @failed_image and @offset set; -ENOMEM.
+ */
 LAM_API int lam_image_compare(struct lam_image *a, struct lam_image *b,
                               unsigned flags, lam_progress_fn *progress,
                               void *opaque, struct lam_compare_result *out,

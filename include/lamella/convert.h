@@ -105,7 +105,8 @@ LAM_API const char *lam_digest_name(size_t i);
 /* -EINVAL with the list of all, if there is none called @name. */
 LAM_API int lam_digest_check(const char *name, struct lam_error *err);
 
-/* Decide what zero ranges cost on @target, without touching it. */
+/* Decide what zero ranges cost on @target, without touching it.  NULL @options:
+ * LAM_CONVERT_OPTIONS_INIT.  -EINVAL if it was opened for its header only. */
 LAM_API int lam_convert_plan(struct lam_image *target,
                              const struct lam_convert_options *options,
                              struct lam_thin_plan *plan, struct lam_error *err);

@@ -7,9 +7,15 @@
 
 LAM_BEGIN_DECLS
 
-/* Called now and then by long work: @done of @total, in some unit. */
+/*
+ * Called now and then by long work: @done of @total, in a unit of the job's
+ * own, for a share to be made of them; @total is 0 where there is nothing to
+ * do.  On whatever thread does the work, never on two at once.  It must not
+ * call the library with the images of the job, and should not take long.
+ */
 typedef void lam_progress_fn(void *opaque, uint64_t done, uint64_t total);
 
+/* What jobs on the layers of a chain take (lamella/chain.h). */
 struct lam_job_options {
     unsigned workers;           /* threads; 0: one a core */
     uint64_t rate;              /* bytes a second to move; 0: no limit */

@@ -52,7 +52,8 @@ struct lam_extents {
 
 #define LAM_EXTENTS_INIT { NULL, 0, 0 }
 
-/* Frees the items; the list is empty and usable afterwards. */
+/* Frees the items; the list is empty and usable afterwards.  The owner's: not
+ * from two threads at once. */
 LAM_API void lam_extents_deinit(struct lam_extents *extents);
 
 #define LAM_DEPTH_ALL UINT32_MAX

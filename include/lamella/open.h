@@ -20,7 +20,7 @@ enum lam_cache_mode {
     LAM_CACHE_UNSAFE,       /* buffered, flush does not sync */
 };
 
-/* The mode named @name ("none", "writeback", ...), or -EINVAL. */
+/* *@mode is the one named @name ("none", "writeback", ...), or -EINVAL. */
 LAM_API int lam_cache_mode_parse(const char *name, enum lam_cache_mode *mode,
                                  struct lam_error *err);
 
@@ -48,19 +48,6 @@ enum {
     LAM_OPEN_EXCLUSIVE = 1 << 8,    /* O_EXCL on a block device */
     LAM_OPEN_CHAIN = 1 << 9,        /* with METADATA: backing files as well,
                                        each its header only */
-};
-
-/* Which of the image's own tables a write is checked against before it goes
- * where it never went since opening (format document 7.8).  A hit is not
- * written: the call fails with -EIO, the image takes no more writes, and is
- * marked corrupt. */
-enum lam_overlap_check {
-    LAM_OVERLAP_CACHED,         /* the default: all but what ALL adds */
-    LAM_OVERLAP_NONE,
-    LAM_OVERLAP_CONSTANT,       /* header, L1, refcount table, snapshot table,
-                                   bitmap directory */
-    LAM_OVERLAP_ALL,            /* L2 tables of snapshots, too, which opening
-                                   has to read the L1 tables for */
 };
 
 /* What becomes of a write whose bytes are all zero. */
@@ -120,7 +107,7 @@ LAM_API int lam_image_open(const char *name,
  */
 LAM_API int lam_image_close(struct lam_image *image, struct lam_error *err);
 
-/* Virtual size in bytes. */
+/* Virtual size in bytes; as it is now, if another thread resizes. */
 LAM_API uint64_t lam_image_size(const struct lam_image *image);
 
 /* "raw", "qcow2"; the name it was opened under.  Both live with the image. */

@@ -17,10 +17,22 @@ enum {
 };
 
 /*
+ * Requests.  @offset and @length are bytes of the guest's disk, of any
+ * alignment where nothing else is said; @length may be 0.  All block until they
+ * are done, from any number of threads.  Where two of them overlap in time and
+ * place, either may come first.
+ *
+ * They return 0, or -EINVAL if the range ends beyond the virtual size or the
+ * image was opened for its header only; -EIO and other errors of the system;
+ * -EUCLEAN, -ENOMEM.  Those that write: -EROFS if it was opened read-only;
+ * -ENOSPC; and once metadata could not be written, that error every time.
+ */
+
+/*
  * lam_image_read() - read guest bytes through the whole chain.
  *
- * Any alignment.  -EINVAL if the range ends beyond the virtual size; -EIO,
- * -EUCLEAN, -ENOMEM; the message names layer and offset.
+ * @buf has room for @length bytes; what it holds after a failure is undefined.
+ * The message names layer and offset.
  */
 LAM_API int lam_image_read(struct lam_image *image, void *buf, uint64_t length,
                            uint64_t offset, struct lam_error *err);
@@ -28,28 +40,46 @@ LAM_API int lam_image_read(struct lam_image *image, void *buf, uint64_t length,
 /*
  * lam_image_write() - write guest bytes into the top layer.
  *
- * Any alignment (LAM_WRITE_COMPRESSED: clusters).  In place where the cluster
- * is ours alone, else copy-on-write (docs/architecture.md, "A write").  What
- * was there stays if the call fails.  -EROFS if opened read-only, -ENOSPC.
+ * LAM_WRITE_COMPRESSED wants whole clusters (-EINVAL) and a format that has
+ * such (-ENOTSUP).  In place where the cluster is ours alone, else
+ * copy-on-write (docs/architecture.md, "A write").  After a failure each byte
+ * of the range is the old one or the new one.  In the host's hands when it
+ * returns 0; on disk with LAM_WRITE_FUA, or after a flush.
  */
 LAM_API int lam_image_write(struct lam_image *image, const void *buf,
                             uint64_t length, uint64_t offset, unsigned flags,
                             struct lam_error *err);
 
-/* Make the range read as zeroes; @flags LAM_ZERO_..., LAM_WRITE_FUA. */
+/*
+ * lam_image_zero() - make the range read as zeroes.
+ *
+ * By metadata where whole clusters (or subclusters) allow, else by writing
+ * (format document 7.9).  @flags: LAM_WRITE_FUA; LAM_ZERO_UNMAP counts only
+ * with LAM_OPEN_UNMAP; with LAM_ZERO_NO_FALLBACK -ENOTSUP where zeroes would
+ * have to be written.
+ */
 LAM_API int lam_image_zero(struct lam_image *image, uint64_t offset,
                            uint64_t length, unsigned flags,
                            struct lam_error *err);
 
 /*
- * The guest no longer needs the range.  Whole clusters inside it read as
+ * lam_image_discard() - the guest no longer needs the range.
+ *
+ * Whole clusters inside it read as
  * zeroes afterwards (qcow2 v3; format document 7.10); the rest is unchanged.
  * Does nothing unless opened with LAM_OPEN_UNMAP.
  */
 LAM_API int lam_image_discard(struct lam_image *image, uint64_t offset,
                               uint64_t length, struct lam_error *err);
 
-/* What was written before this call is on disk when it returns 0. */
+/*
+ * lam_image_flush() - what was written before this call is on disk when it
+ * returns 0.
+ *
+ * Writes that other threads make meanwhile need not be.  Does nothing for an
+ * image that is open read-only.  After a failure it is not known what is on
+ * disk, and the image takes no more writes where that may be metadata.
+ */
 LAM_API int lam_image_flush(struct lam_image *image, struct lam_error *err);
 
 /*

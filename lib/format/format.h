@@ -29,6 +29,19 @@ struct format_files {
                 struct lam_io **io, struct lam_error *err);
 };
 
+/* Which of the image's own tables a write is checked against before it goes
+ * where it never went since opening (format document 7.8).  A hit is not
+ * written: the call fails with -EIO, the image takes no more writes, and is
+ * marked corrupt. */
+enum lam_overlap_check {
+    LAM_OVERLAP_CACHED,         /* the default: all but what ALL adds */
+    LAM_OVERLAP_NONE,
+    LAM_OVERLAP_CONSTANT,       /* header, L1, refcount table, snapshot table,
+                                   bitmap directory */
+    LAM_OVERLAP_ALL,            /* L2 tables of snapshots, too, which opening
+                                   has to read the L1 tables for */
+};
+
 /* What the format needs to know when it opens an image. */
 struct format_open {
     struct lam_io *io;          /* the image file; borrowed, outlives it */

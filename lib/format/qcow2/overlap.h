@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lamella.h"
+#include "format/format.h"
 
 struct qcow2;
 
