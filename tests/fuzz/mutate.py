@@ -194,7 +194,8 @@ def new_value(rng, layout, fmt, kind, old, same):
     elif kind in ('entry', 'l2', 'place'):
         value = pointer(rng, layout, kind, old)
     elif kind == 'counter':
-        value = rng.choice((0, 1, 2, 3, (1 << width) - 1, rng.getrandbits(width)))
+        value = rng.choice((0, 1, 2, 3, (1 << width) - 1,
+                            rng.getrandbits(width)))
     elif kind == 'bitmap':
         value = rng.choice((0, 1, 1 << 32, (1 << 64) - 1, 0xffffffff, old << 32,
                             old ^ rng.getrandbits(64), 0xffffffff << 32))
