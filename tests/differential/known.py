@@ -27,7 +27,7 @@ def failed(a, b):
 @on_purpose('The help is our own text')
 def own_help(words, a, b):
     return a.status == b.status and re.search(
-        r'Usage|usage:|[Hh]elp|Example', a.out + a.err)
+        r'Usage|usage:|[Hh]elp|Example', ' '.join(words) + a.out + a.err)
 
 
 @on_purpose('The version says who we are')
@@ -105,8 +105,8 @@ def read_errors(words, a, b):
 
 @on_purpose('Compressed data may take the place of what is there', ends=True)
 def compressed_over(words, a, b):
-    return a.status == 1 and any('write -c' in word for word in words) and \
-        'Input/output error' in a.out
+    return a.status == 1 and 'Input/output error' in a.out and \
+        any(re.search('write -c|compress', word) for word in words)
 
 
 @on_purpose('Progress is told once there is something to do')
