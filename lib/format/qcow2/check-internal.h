@@ -3,8 +3,9 @@
  * check-internal.h - what the phases of a check share.
  *
  *     check.c         order of the phases, comparison, COPIED
- *     check-count.c   who references what: header, L1 and L2 tables, refcount
+ *     check-count.c   who references what: header, L2 tables, refcount
  *                     structures, bitmaps
+ *     check-l1.c      L1 tables of the disk and of snapshots
  *     check-l2.c      one L2 table: its findings and its references
  *     check-copied.c  COPIED bits of the active tables; overlapping tables
  *
@@ -96,6 +97,23 @@ int check_read(struct check *c, void *buf, uint64_t length, uint64_t offset,
  * a finding instead if it passes the end of the file by a cluster or more. */
 int check_reference(struct check *c, uint64_t offset, uint64_t length,
                     uint64_t weight, struct lam_error *err);
+
+/* The two halves of it: false after that finding; and the counting, of what is
+ * known to be in the file. */
+bool check_in_file(struct check *c, uint64_t offset, uint64_t length,
+                   uint64_t weight);
+int check_add_references(struct check *c, uint64_t offset, uint64_t length,
+                         uint64_t weight, struct lam_error *err);
+
+/* References from a table that the file has not got are not counted. */
+void check_note_presence(struct check *c, uint64_t offset, uint64_t length);
+
+/* References to the L1 tables, and the list of L2 tables that they name. */
+int check_active_l1(struct check *c, struct lam_error *err);
+int check_snapshot_l1s(struct check *c, struct lam_error *err);
+
+/* Sort that list and make one item of those that name the same table. */
+void check_collect_l2(struct check *c);
 
 /* All references of the image. */
 int check_count(struct check *c, struct lam_error *err);
