@@ -418,6 +418,7 @@ static int open_node(struct host_node *n, struct lam_io **out,
                         MAX_NESTING);
     h->unlocked |= n->traits.force_share == NODE_ON;
     h->auto_read_only |= n->traits.auto_read_only == NODE_ON;
+    h->read_only |= n->traits.read_only == NODE_ON;
     if (n->traits.has_detect_zeroes) {
         h->has_detect_zeroes = true;
         h->detect_zeroes = n->traits.detect_zeroes;

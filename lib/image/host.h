@@ -19,6 +19,7 @@ struct host_opening {
     unsigned depth;             /* of nodes that are being opened */
     bool unlocked;              /* out: a node asks for no locks */
     bool auto_read_only;        /* out: a node may be open for reading only */
+    bool read_only;             /* out: a node must be */
     bool has_detect_zeroes;     /* out: a node says what becomes of zeroes */
     enum lam_detect_zeroes detect_zeroes;
 };

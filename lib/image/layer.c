@@ -414,7 +414,9 @@ static int take_below(const struct lam_image *image, struct node *node,
 static int set_read_only(const struct layer *l, struct lam_image *image,
                          struct lam_error *err)
 {
-    if (l->traits.auto_read_only != NODE_ON && !l->opening.auto_read_only)
+    bool may = l->traits.auto_read_only == NODE_ON || l->opening.auto_read_only;
+
+    if (!may || l->opening.read_only)
         return lam_fail(err, EROFS, "Block node is read-only");
     image->writable = false;
     return 0;
