@@ -41,8 +41,18 @@ class Merge(Workload):
         return 'identical'
 
 
-def merge(name, arguments, result, theirs=()):
-    work = Merge('%s, %d layers' % (name, DEPTH), arguments, repeat=1,
+class Stream(Merge):
+    """Pulls what lies above the base into the top; the genuine command has
+    nothing of the name, and gets there by a rebase onto that base."""
+
+    def command(self, bench, side):
+        if side == 'genuine':
+            return super().command(bench, side)
+        return [bench.program[side], 'stream', '-q', '-f', 'qcow2', '-b', BASE]
+
+
+def merge(name, arguments, result, theirs=(), kind=Merge):
+    work = kind('%s, %d layers' % (name, DEPTH), arguments, repeat=1,
                  needs=[TOP], goal='3 wall', theirs=theirs)
     work.result = result
     return work
@@ -51,6 +61,8 @@ def merge(name, arguments, result, theirs=()):
 WORKLOADS = [
     merge('commit', ['commit', '-q', '-f', 'qcow2', '-b', BASE], BASE),
     merge('rebase', ['rebase', '-f', 'qcow2', '-b', BASE, '-F', 'qcow2'], TOP),
+    merge('stream', ['rebase', '-f', 'qcow2', '-b', BASE, '-F', 'qcow2'], TOP,
+          kind=Stream),
     merge('flatten', ['rebase', '-f', 'qcow2', '-b', ''], TOP),
 ]
 
