@@ -169,3 +169,15 @@ def sha256(path):
 def allocated(path):
     """Bytes that a file really occupies."""
     return os.stat(path).st_blocks * 512
+
+
+def contains(ours, theirs):
+    """Ours has every value of theirs; it may have more keys."""
+    if isinstance(theirs, dict):
+        return isinstance(ours, dict) and all(
+            key in ours and contains(ours[key], value)
+            for key, value in theirs.items())
+    if isinstance(theirs, list):
+        return isinstance(ours, list) and len(ours) == len(theirs) and all(
+            contains(a, b) for a, b in zip(ours, theirs))
+    return ours == theirs

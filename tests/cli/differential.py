@@ -9,7 +9,7 @@ import json
 import os
 import re
 
-from harness import pytest_fail, run
+from harness import contains, pytest_fail, run
 
 
 class Outcome:
@@ -52,18 +52,6 @@ def assert_same(genuine, ours, args, cwd, filter_out=None):
         mine.out = filter_out(mine.out)
     if theirs != mine:
         pytest_fail(mention(args, theirs, mine))
-
-
-def contains(ours, theirs):
-    """Ours has every value of theirs; it may have more keys."""
-    if isinstance(theirs, dict):
-        return isinstance(ours, dict) and all(
-            key in ours and contains(ours[key], value)
-            for key, value in theirs.items())
-    if isinstance(theirs, list):
-        return isinstance(ours, list) and len(ours) == len(theirs) and all(
-            contains(a, b) for a, b in zip(ours, theirs))
-    return ours == theirs
 
 
 def assert_understood(genuine, ours, args, cwd):

@@ -6,7 +6,7 @@ import json
 import os
 import re
 
-from harness import run
+from harness import contains, run
 
 PROGRAMS = ('qemu-img', 'qemu-io')
 
@@ -71,17 +71,6 @@ def same_json(ours, theirs):
         return contains(json.loads(ours), json.loads(theirs))
     except ValueError:
         return False
-
-
-def contains(ours, theirs):
-    if isinstance(theirs, dict):
-        return isinstance(ours, dict) and all(
-            key in ours and contains(ours[key], value)
-            for key, value in theirs.items())
-    if isinstance(theirs, list):
-        return isinstance(ours, list) and len(ours) == len(theirs) and all(
-            contains(a, b) for a, b in zip(ours, theirs))
-    return ours == theirs
 
 
 def perform(folder, words, cwd, changed, limit=60):
