@@ -44,7 +44,7 @@ VHD = {
     'short-511': (lambda: vhd.dynamic()[:511], None),
     'short-512': (lambda: vhd.dynamic()[:512], 'Invalid header magic'),
     'short-table': (lambda: vhd.dynamic()[:1550], 'Error reading pagetable'),
-    'empty': (lambda: b'', 'invalid VPC image'),
+    'empty': (lambda: b'', 'too small for a VHD header'),
     'header-far': (footer(offset=FAR), 'Invalid header magic'),
     'header-at-0': (footer(offset=0), 'Invalid header magic'),
     'header-negative': (footer(offset=2 ** 63), 'beyond 2^63'),

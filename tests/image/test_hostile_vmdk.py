@@ -66,7 +66,7 @@ CASES = {
     'grain-on-redundant': (sparse(entries=[22]), 'lies on the extent'),
     'grain-twice': (sparse(entries=[128, 128]), None),
     'redundant-differs': (sparse(redundant=[256, 128]), None),
-    'file-empty': (b'', 'invalid VMDK image'),
+    'file-empty': (b'', 'too small, not a valid image'),
     'file-short': (sparse()[:100], 'not in VMDK format'),
     'file-header-only': (sparse()[:512], 'ends beyond the file'),
     'footer-none': (stream(footer=False), 'Invalid footer'),

@@ -257,6 +257,27 @@ int bitmap_load(struct qcow2 *q, struct qcow2_bitmap *b, struct lam_error *err)
 
 /* --------------------------------------------------------------- recording */
 
+/* What the disk has not got is not so here either: the next change tries
+ * again. */
+static int mark_in_use(struct qcow2 *q, bool all, struct lam_error *err)
+{
+    struct bitmap_set *set = &q->bitmaps;
+    lam_autofree bool *was = calloc(set->count + 1, sizeof *was);
+
+    if (!was)
+        return lam_fail(err, ENOMEM, "no memory for %zu bitmaps", set->count);
+    for (size_t i = 0; i < set->count; i++) {
+        struct qcow2_bitmap *b = set->items[i];
+        was[i] = b->in_use;
+        if (!b->inconsistent)
+            b->in_use |= all || b->recording;
+    }
+    int rc = bitmaps_store_flags(q, err);
+    for (size_t i = 0; i < set->count && rc < 0; i++)
+        set->items[i]->in_use = was[i];
+    return rc;
+}
+
 /* Bitmaps become in_use, on disk: those that record, or all. */
 static int become_in_use(struct qcow2 *q, bool all, struct lam_error *err)
 {
@@ -273,12 +294,7 @@ static int become_in_use(struct qcow2 *q, bool all, struct lam_error *err)
             return rc;
         any = true;
     }
-    if (!any)
-        return 0;
-    for (size_t i = 0; i < set->count; i++)
-        if (!set->items[i]->inconsistent)
-            set->items[i]->in_use |= all || set->items[i]->recording;
-    return bitmaps_store_flags(q, err);
+    return any ? mark_in_use(q, all, err) : 0;
 }
 
 /* Without the autoclear bit the extension is dead: it must not come to life

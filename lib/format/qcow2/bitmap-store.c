@@ -201,6 +201,28 @@ static int write_directory(struct store *s, struct lam_error *err)
     return lam_error_prefix(err, rc, "Failed to write the bitmap directory");
 }
 
+/*
+ * The flags are written in place: what else lies there, a guest's cluster even,
+ * would be changed.
+ */
+static int check_directory(struct qcow2 *q, struct lam_error *err)
+{
+    uint64_t offset = q->header.bitmap_directory_offset, value;
+    uint64_t last = offset + q->header.bitmap_directory_size - 1;
+
+    for (uint64_t c = host_cluster(&q->g, offset);
+         c <= host_cluster(&q->g, last); c++) {
+        int rc = refcount_read(q, c, &value, err);
+        if (rc < 0)
+            return rc;
+        if (value != 1)
+            return lam_fail(err, EUCLEAN, "bitmap directory at offset %" PRIu64
+                            ": cluster %" PRIu64 " has refcount %" PRIu64
+                            ", not 1", offset, c, value);
+    }
+    return 0;
+}
+
 int bitmaps_store_flags(struct qcow2 *q, struct lam_error *err)
 {
     struct lam_error local = LAM_ERROR_INIT;
@@ -214,6 +236,9 @@ int bitmaps_store_flags(struct qcow2 *q, struct lam_error *err)
         return lam_fail(err, EUCLEAN, "bitmap directory of %" PRIu64 " bytes, "
                         "of which %" PRIu64 " are used",
                         q->header.bitmap_directory_size, size);
+    rc = check_directory(q, err);
+    if (rc < 0)
+        return rc;
     rc = lam_io_write(q->io, bytes, size, q->header.bitmap_directory_offset,
                       &local);
     if (rc == 0)
