@@ -14,7 +14,6 @@ before(), command(), figures(), verify().
 """
 import importlib
 import json
-import mmap
 import os
 import subprocess
 
@@ -171,7 +170,6 @@ class Bench:
     def measure(self, command, stdout='stdout'):
         """One timed run of a command: wall, cpu, rss."""
         os.sync()
-        fetch_memory(3 * self.size * MiB)
         with open(stdout, 'wb') as out:
             done = subprocess.run(
                 [os.path.join(self.options.build, 'bench', 'bench-measure'),
@@ -221,25 +219,6 @@ def add_ratios(row):
 
 def least(runs):
     return min(runs, key=lambda figures: figures['wall'])
-
-
-POPULATE_WRITE = 23         # madvise(2); the module mmap has no name for it
-
-
-def fetch_memory(length):
-    """Touches free memory and frees it again.  A virtual machine gives what is
-    free back to its host after seconds, and the next to use it waits for it:
-    longer than for the copy that is to be measured."""
-    with open('/proc/meminfo', encoding='ascii') as info:
-        words = dict(line.split(':') for line in info)
-    half = int(words['MemAvailable'].split()[0]) * KiB // 2
-    with mmap.mmap(-1, min(length, half) // MiB * MiB + MiB,
-                   mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-        try:
-            memory.madvise(POPULATE_WRITE)
-        except OSError:
-            pass                # before Linux 5.14
 
 
 def read_data(descriptor):
