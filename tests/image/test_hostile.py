@@ -133,6 +133,17 @@ def test_many_findings(lamella, tmp_path):
     assert json.loads(done.stdout)['corruptions'] >= entries
 
 
+def test_flags_in_a_guest_cluster(lamella, tmp_path):
+    """The first write to the image would set a flag in it: that is refused,
+    the next write, too, and nothing is changed."""
+    before = make('bitmap_directory_in_guest')
+    (tmp_path / 'bad.qcow2').write_bytes(before)
+    said = run(*lamella.io, '-c', 'write 0 4k', '-c', 'write 64k 4k',
+               'bad.qcow2', status=None, cwd=tmp_path)
+    assert (said.stdout + said.stderr).count('write failed') == 2
+    assert (tmp_path / 'bad.qcow2').read_bytes() == before
+
+
 # ------------------------------------------------------------- LUKS headers
 
 def u32(value):
