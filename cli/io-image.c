@@ -192,15 +192,21 @@ static int open_spec(const struct io_open_spec *spec, struct lam_image **out,
     return rc;
 }
 
+static int open_reader(const struct io_open_spec *spec, struct lam_image **out,
+                       struct lam_error *err)
+{
+    struct io_open_spec reader = *spec;
+
+    reader.read_only = true;
+    return open_spec(&reader, out, err);
+}
+
 /* Opens only to have the messages in the genuine order. */
 static int refuse_late(const struct io_open_spec *spec, const char *mistake,
                        struct lam_error *err)
 {
-    struct io_open_spec reader = *spec;
     struct lam_image *image;
-
-    reader.read_only = true;
-    int rc = open_spec(&reader, &image, err);
+    int rc = open_reader(spec, &image, err);
     if (rc < 0)
         return rc;
     lam_image_close(image, NULL);
@@ -211,11 +217,8 @@ static int refuse_late(const struct io_open_spec *spec, const char *mistake,
 static int probe_format(const struct io_open_spec *spec, char **format,
                         struct lam_error *err)
 {
-    struct io_open_spec reader = *spec;
     struct lam_image *image;
-
-    reader.read_only = true;
-    int rc = open_spec(&reader, &image, err);
+    int rc = open_reader(spec, &image, err);
     if (rc < 0)
         return rc;
     *format = strdup(lam_image_format(image));
