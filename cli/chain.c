@@ -26,11 +26,6 @@ static bool is_data(const struct lam_extent *e)
     return e->state == LAM_EXTENT_DATA || e->state == LAM_EXTENT_COMPRESSED;
 }
 
-static uint64_t min_bytes(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Calls for each extent of @image, looking through @depth layers. */
 typedef void extent_fn(void *opaque, const struct lam_extent *e);
 
@@ -38,13 +33,13 @@ static int each_extent(struct lam_image *image, uint32_t depth, extent_fn *fn,
                        void *opaque, struct lam_error *err)
 {
     struct lam_extents map = LAM_EXTENTS_INIT;
-    uint64_t size = lam_image_size(image);
+    uint64_t at = 0, length;
     int rc = 0;
 
-    for (uint64_t at = 0; at < size && rc == 0; at += WINDOW) {
+    for (; rc == 0 && (length = lam_image_map_window(image, at, depth, WINDOW));
+         at += length) {
         map.count = 0;
-        rc = lam_image_map(image, at, min_bytes(WINDOW, size - at), depth, 0,
-                           &map, err);
+        rc = lam_image_map(image, at, length, depth, 0, &map, err);
         for (size_t i = 0; i < map.count && rc == 0; i++)
             fn(opaque, &map.items[i]);
     }

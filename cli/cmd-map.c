@@ -331,7 +331,10 @@ static int map_range(struct lam_image *image, uint64_t offset, uint64_t end,
     int rc = 0;
 
     while (offset < end && rc == 0) {
-        uint64_t length = end - offset < window ? end - offset : window;
+        uint64_t length = lam_image_map_window(image, offset, LAM_DEPTH_ALL,
+                                               window);
+        if (length > end - offset)
+            length = end - offset;
         rc = lam_image_map(image, offset, length, LAM_DEPTH_ALL,
                            out->sparse ? LAM_MAP_HOST_HOLES : 0, &extents,
                            &err);

@@ -74,8 +74,10 @@ static int walk_runs(struct lam_image *image, uint64_t offset, uint64_t end,
     int rc = 0;
 
     while (rc == 0 && offset < end) {
-        uint64_t length = end - offset < MAP_WINDOW ? end - offset : MAP_WINDOW;
+        uint64_t length = lam_image_map_window(image, offset, 1, MAP_WINDOW);
 
+        if (length > end - offset)
+            length = end - offset;
         rc = lam_image_map(image, offset, length, 1, 0, &extents, err);
         for (size_t i = 0; rc == 0 && i < extents.count; i++)
             extend_run(&run, &extents.items[i], told, opaque);

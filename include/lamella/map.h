@@ -83,6 +83,18 @@ LAM_API int lam_image_map(struct lam_image *image, uint64_t offset,
                           struct lam_extents *out, struct lam_error *err);
 
 /*
+ * lam_image_map_window() - how much to ask lam_image_map() for at once.
+ *
+ * For a walk over a whole disk, from @offset on and through @depth layers, that
+ * is to take little memory: @window bytes, or more where what follows is known
+ * to be empty (exbibytes of it, in one step), or less where the image ends
+ * before.  0 from its end on.  Reads no tables; the contents may change until
+ * the map is asked for.  From any thread.
+ */
+LAM_API uint64_t lam_image_map_window(struct lam_image *image, uint64_t offset,
+                                      uint32_t depth, uint64_t window);
+
+/*
  * The file that the data of @extent, out of a map of @image's chain, lie in:
  * the image file of its layer, an external data file, or one of several
  * extents; a "json:" name if it is seen through a window.  NULL: an object

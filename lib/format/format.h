@@ -234,9 +234,12 @@ struct format_ops {
      * elsewhere: tables are read past the cache.  NULL: map_for_read(). */
     int (*map_once)(void *format, uint64_t offset, uint64_t length,
                     struct lam_extents *out, struct lam_error *err);
-    /* True if map_once() of this range, inside the image, would say that all of
-     * it is unallocated; known without I/O, or not known.  NULL: never. */
-    bool (*is_blank)(void *format, uint64_t offset, uint64_t length);
+    /* How many bytes of this range, inside the image and not empty, from its
+     * beginning are certain to be one extent that is not data; *@blank: that it
+     * is unallocated.  Known without reading a table, or not known: 0.  NULL:
+     * never. */
+    uint64_t (*long_run)(void *format, uint64_t offset, uint64_t length,
+                         bool *blank);
     /* Inflate the cluster that holds @extent (compressed) into @cluster,
      * cluster_size() bytes. */
     int (*read_compressed)(void *format, const struct lam_extent *extent,

@@ -154,6 +154,10 @@ int image_map(struct lam_image *image, uint64_t offset, uint64_t length,
               uint32_t depth, unsigned flags, struct lam_extents *out,
               struct lam_error *err);
 
+/* lam_image_map_window() of @image itself. */
+uint64_t image_map_window(struct lam_image *image, uint64_t offset,
+                          uint32_t depth, uint64_t window);
+
 /* The calls of the same name with lam_ in front, inside the gate. */
 int image_read(struct lam_image *image, void *buf, uint64_t length,
                uint64_t offset, struct lam_error *err);

@@ -20,6 +20,8 @@ enum { BUCKETS_MIN = 64 };
 
 /* So many layers are asked before it pays to know which need not be. */
 enum { BLANK_LAYERS = 16 };
+/* A range of fewer is asked for region by region. */
+enum { MANY_REGIONS = 16 };
 
 static const uint64_t REGION_MIN = LAM_MIB, REGION_MAX = 512 * LAM_MIB;
 /* Entries of a slice that an L2 cache would load on its own. */
@@ -259,11 +261,15 @@ static int reserve_buckets(struct merged *m)
 
 /* ------------------------------------------------------------ what is blank */
 
-static bool is_blank(const struct lam_image *layer, uint64_t offset,
-                     uint64_t length)
+/* What of the range, which is not empty, is unallocated in @layer for sure. */
+static uint64_t blank_run(const struct lam_image *layer, struct range r)
 {
-    return range_fits(offset, length, layer->size) && layer->ops->is_blank &&
-           layer->ops->is_blank(layer->format, offset, length);
+    bool blank = false;
+    uint64_t run = range_fits(r.offset, r.length, layer->size) &&
+                   layer->ops->long_run
+        ? layer->ops->long_run(layer->format, r.offset, r.length, &blank) : 0;
+
+    return blank ? run : 0;
 }
 
 /*
@@ -288,7 +294,7 @@ static void find_blank(struct merged *m, struct lam_image *const *layers)
     m->blank = calloc((size_t)regions, m->blank_stride);
     for (unsigned i = 0; i < nb_layers && m->blank; i++)
         for (uint64_t k = 0; k < regions; k++)
-            if (is_blank(layers[i], k * region, region))
+            if (blank_run(layers[i], range_make(k * region, region)) == region)
                 m->blank[k * m->blank_stride + i / 8] |=
                     (uint8_t)(1u << i % 8);
 }
@@ -439,6 +445,53 @@ static int map_uncached(struct merged *m, struct lam_image *layer,
     return rc;
 }
 
+/* The one extent that @r begins with where no layer has anything; of length 0
+ * where one has, or may have. */
+static struct lam_extent blank_extent(const struct merged *m,
+                                      const struct lam_image *top,
+                                      struct range r, unsigned depth)
+{
+    struct lam_extent e = {
+        .offset = r.offset, .state = LAM_EXTENT_UNALLOCATED,
+        .depth = (uint16_t)(depth + m->end - m->first - 1),
+    };
+
+    for (unsigned i = m->first; i < m->end && r.length; i++) {
+        const struct lam_image *layer = top->layers[i];
+        if (r.offset >= layer->size) {
+            e.state = LAM_EXTENT_ZERO;
+            e.flags = LAM_EXTENT_BEYOND_BACKING;
+            e.depth = (uint16_t)(depth + i - m->first);
+            break;
+        }
+        r = range_intersect(r, range_make(0, layer->size));
+        r.length = blank_run(layer, r);
+    }
+    e.length = r.length;
+    return e;
+}
+
+/*
+ * The regions of a disk of exbibytes are too many to be looked at one by one:
+ * passes over those in which no layer has anything.
+ */
+static int skip_blank(const struct merged *m, const struct lam_image *layer,
+                      struct range *r, unsigned depth, struct lam_extents *out,
+                      struct lam_error *err)
+{
+    uint64_t region = UINT64_C(1) << m->region_bits;
+    uint64_t first = region - (r->offset & (region - 1));
+    struct range near = range_make(r->offset, first);
+
+    if (r->length < MANY_REGIONS * region ||
+        blank_extent(m, layer, near, depth).length < first)
+        return 0;
+    struct lam_extent e = blank_extent(m, layer, *r, depth);
+    e.length = align_down(e.offset + e.length, region) - e.offset;
+    *r = range_make(r->offset + e.length, r->length - e.length);
+    return extents_append(out, &e, err);
+}
+
 int merged_map(struct merged *m, struct lam_image *layer, struct range r,
                unsigned depth, struct lam_extents *out, bool *reserved,
                struct lam_error *err)
@@ -448,10 +501,13 @@ int merged_map(struct merged *m, struct lam_image *layer, struct range r,
 
     assert(m->first < m->end && layer->level == m->first);
     while (r.length > 0) {
+        int rc = skip_blank(m, layer, &r, depth, out, err);
+        if (rc < 0)
+            return rc;
         uint64_t n = min_u64(r.length, region - (r.offset & (region - 1)));
         uint64_t number = r.offset >> m->region_bits;
         struct range part = range_make(r.offset, n);
-        int rc = map_cached(m, number, part, depth, out, reserved, err);
+        rc = map_cached(m, number, part, depth, out, reserved, err);
 
         if (rc == 0 && !failed) {
             failed = provide(m, layer, number) < 0;

@@ -112,11 +112,23 @@ static int map_side(struct side *side, uint64_t offset, uint64_t end,
     return rc < 0 ? rc : append_padding(side, offset, end, err);
 }
 
+/* How far a map of both sides may go from @offset on. */
+static uint64_t window_at(const struct compare *c, uint64_t offset)
+{
+    uint64_t window = c->total - offset;
+
+    for (int i = 0; i < 2; i++)
+        if (offset < c->sides[i].size)
+            window = min_u64(window, max_u64(c->window, image_map_window(
+                c->sides[i].image, offset, LAM_DEPTH_ALL, c->window)));
+    return window;
+}
+
 /* Map what follows c->offset; false if that failed. */
 static bool next_window(struct compare *c)
 {
     uint64_t start = c->offset;
-    uint64_t end = start + min_u64(c->window, c->total - start);
+    uint64_t end = start + window_at(c, start);
 
     for (int i = 0; i < 2; i++) {
         struct finding failed = { MAP_FAILED, start, 0, i, LAM_ERROR_INIT };

@@ -90,7 +90,7 @@ static int source_data(struct lam_image *source, uint64_t cluster,
     for (uint64_t at = 0; at < size;) {
         struct lam_extents extents lam_cleanup(lam_extents_deinit) =
             LAM_EXTENTS_INIT;
-        uint64_t length = min_u64(window, size - at);
+        uint64_t length = image_map_window(source, at, LAM_DEPTH_ALL, window);
         int rc = image_map(source, at, length, LAM_DEPTH_ALL,
                                LAM_MAP_HOST_HOLES, &extents, err);
 

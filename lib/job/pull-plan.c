@@ -169,12 +169,33 @@ static void count_rest(struct pull_plan *plan, struct range r)
     job_advance(plan->pull->job, bytes);
 }
 
+/* How far a map of @side may go from plan->planned on. */
+static uint64_t side_window(const struct pull_plan *plan,
+                            const struct pull_side *side)
+{
+    if (!side->image || !side->depth ||
+        plan->planned >= lam_image_size(side->image))
+        return UINT64_MAX;
+    return max_u64(image_map_window(side->image, plan->planned, side->depth,
+                                    plan->window), plan->window);
+}
+
+static struct range next_window(const struct pull_plan *plan)
+{
+    const struct pull *p = plan->pull;
+    uint64_t window = image_map_window(p->image, plan->planned, 1,
+                                       plan->window);
+
+    window = min_u64(window, side_window(plan, &p->old));
+    window = min_u64(window, side_window(plan, &p->new));
+    return range_make(plan->planned,
+                      min_u64(window, plan->size - plan->planned));
+}
+
 static int plan_window(struct pull_plan *plan, struct lam_error *err)
 {
     struct tracks t lam_cleanup(tracks_deinit) = { 0 };
-    struct range r = range_make(plan->planned,
-                                min_u64(plan->window,
-                                        plan->size - plan->planned));
+    struct range r = next_window(plan);
     int rc = map_window(plan->pull, &t, r, err);
 
     plan->first = plan->count = 0;

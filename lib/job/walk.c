@@ -203,12 +203,13 @@ static int map_window(struct walk *walk, struct lam_error *err)
     uint64_t end = s->skip + s->size;
     if (!whole_chain)
         end = min_u64(s->shared_end, end);
-    uint64_t length = min_u64(end - offset, walk->window);
+    uint32_t depth = whole_chain ? LAM_DEPTH_ALL : s->depth;
+    uint64_t length = min_u64(end - offset,
+                              image_map_window(s->image, offset, depth,
+                                               walk->window));
     struct lam_extents map = LAM_EXTENTS_INIT;
 
-    int rc = image_map(s->image, offset, length,
-                           whole_chain ? LAM_DEPTH_ALL : s->depth, 0, &map,
-                           err);
+    int rc = image_map(s->image, offset, length, depth, 0, &map, err);
     size_t before = walk->count;
     if (rc >= 0)
         rc = push_extents(walk, s, &map, whole_chain, err);

@@ -28,6 +28,33 @@ int l1_lookup(const struct qcow2 *q, uint64_t offset, uint64_t *table,
     return 0;
 }
 
+uint64_t l1_blank(const struct qcow2 *q, struct range guest)
+{
+    uint64_t first = l1_index(&q->g, guest.offset);
+    uint64_t last = l1_index(&q->g, range_end(guest) - 1);
+    uint64_t i = first;
+
+    while (i <= last && i < q->l1_size && !entry_offset(q->l1[i]))
+        i++;
+    if (i > last || i >= q->l1_size)
+        return guest.length;
+    return i == first ? 0 : i * q->g.l2_cover - guest.offset;
+}
+
+uint64_t qcow2_long_run(void *format, uint64_t offset, uint64_t length,
+                        bool *blank)
+{
+    struct qcow2 *q = format;
+
+    *blank = true;
+    if (q->metadata_only)
+        return 0;
+    pthread_rwlock_rdlock(&q->lock);
+    uint64_t run = l1_blank(q, range_make(offset, length));
+    pthread_rwlock_unlock(&q->lock);
+    return run;
+}
+
 /* The room for a slice may have to be made by writing dirty ones.  Where these
  * cannot be written a read goes on: the cache grows by what is pinned. */
 static int take_slice(struct qcow2 *q, uint64_t host, bool for_read,
@@ -83,10 +110,9 @@ int l2_load(struct qcow2 *q, uint64_t host, bool for_read, struct slice **out,
     return 0;
 }
 
-static int map_unallocated(struct range *guest, uint64_t end,
+static int map_unallocated(struct range *guest, uint64_t length,
                            struct lam_extents *out, struct lam_error *err)
 {
-    uint64_t length = min_u64(guest->length, end - guest->offset);
     struct lam_extent e = { .offset = guest->offset, .length = length,
                             .state = LAM_EXTENT_UNALLOCATED };
     int rc = extents_append(out, &e, err);
@@ -112,9 +138,7 @@ static int map_cached(struct qcow2 *q, struct range *guest,
         if (rc < 0)
             return rc;
         if (!table) {
-            uint64_t end = align_down(guest->offset, q->g.l2_cover) +
-                           q->g.l2_cover;
-            rc = map_unallocated(guest, end, out, err);
+            rc = map_unallocated(guest, l1_blank(q, *guest), out, err);
             if (rc < 0)
                 return rc;
             continue;

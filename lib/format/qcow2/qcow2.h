@@ -227,6 +227,9 @@ static inline size_t l2_slice_byte(const struct qcow2 *q, uint64_t offset)
 int l1_lookup(const struct qcow2 *q, uint64_t offset, uint64_t *table,
               bool *copied, struct lam_error *err);
 
+/* How much of @guest, not empty, lies before the first L2 table.  Under lock. */
+uint64_t l1_blank(const struct qcow2 *q, struct range guest);
+
 /* Load the L2 slice at @host and pin it.  A read succeeds even where dirty
  * slices cannot be written to make room.  No lock held. */
 int l2_load(struct qcow2 *q, uint64_t host, bool for_read, struct slice **out,
@@ -234,10 +237,11 @@ int l2_load(struct qcow2 *q, uint64_t host, bool for_read, struct slice **out,
 
 int qcow2_map(void *format, uint64_t offset, uint64_t length,
               struct lam_extents *out, struct lam_error *err);
+uint64_t qcow2_long_run(void *format, uint64_t offset, uint64_t length,
+                        bool *blank);
 
 /* ---------------------------------------------------------------- scan.c */
 
-bool qcow2_is_blank(void *format, uint64_t offset, uint64_t length);
 int qcow2_map_once(void *format, uint64_t offset, uint64_t length,
                    struct lam_extents *out, struct lam_error *err);
 

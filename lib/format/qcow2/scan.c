@@ -137,21 +137,6 @@ static int scan_table(struct qcow2 *q, uint64_t table, struct range *guest,
     return rc;
 }
 
-/* No L2 table in the way: the tables of one that is written to change. */
-bool qcow2_is_blank(void *format, uint64_t offset, uint64_t length)
-{
-    const struct qcow2 *q = format;
-    bool used = atomic_load(&q->state) != QCOW2_READ_ONLY || q->metadata_only;
-
-    if (used || !length)
-        return false;
-    uint64_t end = min_u64(l1_index(&q->g, offset + length - 1) + 1,
-                           q->l1_size);
-    for (uint64_t i = l1_index(&q->g, offset); i < end && !used; i++)
-        used = entry_offset(q->l1[i]);
-    return !used;
-}
-
 int qcow2_map_once(void *format, uint64_t offset, uint64_t length,
                    struct lam_extents *out, struct lam_error *err)
 {
@@ -170,9 +155,7 @@ int qcow2_map_once(void *format, uint64_t offset, uint64_t length,
         if (rc < 0)
             return rc;
         if (!table) {
-            uint64_t cover = q->g.l2_cover - (guest.offset &
-                                              (q->g.l2_cover - 1));
-            rc = append_unallocated(&guest, cover, out, err);
+            rc = append_unallocated(&guest, l1_blank(q, guest), out, err);
         } else {
             if (!buf)
                 buf = buffer_new(PIECE);

@@ -146,6 +146,16 @@ static int raw_map(void *format, uint64_t offset, uint64_t length,
     return 0;
 }
 
+/* A hole of the file is one extent. */
+static uint64_t raw_long_run(void *format, uint64_t offset, uint64_t length,
+                             bool *blank)
+{
+    struct raw *r = format;
+
+    *blank = false;
+    return lam_io_hole(r->io, r->offset + offset, length);
+}
+
 static int raw_map_for_read(void *format, uint64_t offset, uint64_t length,
                             struct lam_extents *out, struct lam_error *err)
 {
@@ -309,6 +319,7 @@ const struct format_ops format_raw = {
     .zero_unit = raw_zero_unit,
     .map = raw_map,
     .map_for_read = raw_map_for_read,
+    .long_run = raw_long_run,
     .write_begin = raw_write_begin,
     .zero = raw_zero,
     .discard = raw_discard,
