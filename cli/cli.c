@@ -3,10 +3,12 @@
  * cli.c - messages, usage, version: what all subcommands say in one voice.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -115,12 +117,31 @@ int cli_version(const struct cli *cli)
     return cli_finish(cli, 0);
 }
 
+/* Nobody reads any more from the pipe that stdout is. */
+static bool reader_left(void)
+{
+    struct pollfd fd = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+    return poll(&fd, 1, 0) == 1 && (fd.revents & POLLERR) != 0;
+}
+
 int cli_finish(const struct cli *cli, int status)
 {
     if (!fflush(stdout) && !ferror(stdout))
         return status;
-    cli_error(cli, "Could not write to standard output: %s", strerror(errno));
+    int code = errno;
+    if (cli->as_qemu && reader_left())
+        return status;
+    cli_error(cli, "Could not write to standard output: %s", strerror(code));
     return status ? status : 1;
+}
+
+int cli_finish_change(const struct cli *cli, int status)
+{
+    if (!cli->as_qemu)
+        return cli_finish(cli, status);
+    fflush(stdout);
+    return status;
 }
 
 bool cli_same_file(const char *a, const char *b)

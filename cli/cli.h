@@ -49,8 +49,12 @@ int cli_version(const struct cli *cli);
 
 /*
  * Ends a command that printed to stdout: flushes it, and returns @status, or 1
- * with a message when what was printed could not be written.
+ * with a message when what was printed could not be written.  A reader who has
+ * left a genuine tool's pipe has read enough.
  */
 int cli_finish(const struct cli *cli, int status);
+/* The same for a command whose result is an image: under a genuine tool's name
+ * it has not failed because nobody can be told so. */
+int cli_finish_change(const struct cli *cli, int status);
 
 #endif

@@ -437,7 +437,7 @@ static int run(const struct cli *cli, const struct amend_args *args)
     progress_end(progress, rc == 0);
     if (rc < 0)
         cli_report(cli, &err);
-    return cli_finish(cli, rc < 0);
+    return cli_finish_change(cli, rc < 0);
 }
 
 static int run_amend(const struct cli *cli, int argc, char **argv)

@@ -397,7 +397,7 @@ static int run_convert(const struct cli *cli, int argc, char **argv)
         status = interrupt_end(cli, rc, "'%s' %s", c.args.target,
                                target_rest_text(c.rest));
         if (rc == 0)
-            status = cli_finish(cli, 0);
+            status = cli_finish_change(cli, 0);
     }
     convert_args_deinit(&c.args);
     return status;

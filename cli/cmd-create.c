@@ -307,7 +307,7 @@ static int run(const struct cli *cli, struct create_args *args)
     }
     if (create(cli, args) < 0)
         return 1;
-    return cli_finish(cli, 0);
+    return cli_finish_change(cli, 0);
 }
 
 static int run_create(const struct cli *cli, int argc, char **argv)

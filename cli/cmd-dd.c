@@ -246,7 +246,7 @@ static int run_dd(const struct cli *cli, int argc, char **argv)
     int rc = run(&dd, &rest);
     status = interrupt_end(cli, rc, "'%s' %s", dd.args.target,
                            target_rest_text(rest));
-    return rc == 0 ? cli_finish(cli, 0) : status;
+    return rc == 0 ? cli_finish_change(cli, 0) : status;
 }
 
 const struct command command_dd = {

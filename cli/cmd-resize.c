@@ -189,7 +189,7 @@ static int run(const struct cli *cli, const struct resize_args *args)
     }
     if (status == 0 && !args->quiet)
         puts("Image resized.");
-    return cli_finish(cli, status);
+    return cli_finish_change(cli, status);
 }
 
 static int run_resize(const struct cli *cli, int argc, char **argv)

@@ -114,5 +114,5 @@ int job_run(const struct cli *cli, const struct job_args *args, unsigned flags,
     }
     if (rc == 0 && done && !args->quiet)
         puts(done);
-    return cli_finish(cli, interrupt_status(rc));
+    return cli_finish_change(cli, interrupt_status(rc));
 }

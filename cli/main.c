@@ -6,11 +6,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "command.h"
+#include "process.h"
 
 static const struct command *const commands[] = {
     &command_amend, &command_bench, &command_bitmap, &command_chain,
@@ -109,17 +108,6 @@ static int run_main(struct cli *cli, int argc, char **argv)
     return run_command(cli, argc - optind, argv + optind);
 }
 
-/* A descriptor a layer: a chain of 1,000 needs more than the usual 1,024. */
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 int main(int argc, char **argv)
 {
     static char fallback[] = "lamella";
@@ -129,23 +117,22 @@ int main(int argc, char **argv)
         argc = 1;
         argv = no_args;
     }
-    raise_file_limit();
-    signal(SIGXFSZ, SIG_IGN);   /* a file too large (ulimit -f) is an error */
     const char *slash = strrchr(argv[0], '/');
     const char *name = slash ? slash + 1 : argv[0];
     struct cli cli = { .program = "lamella", .command = argv[0] };
 
-    if (lam_keyring_new(&cli.keyring, NULL) < 0 ||
-        lam_throttles_new(&cli.throttles, NULL) < 0) {
-        cli_error(&cli, "no memory");
-        return 1;
-    }
     if (!strcmp(name, "qemu-img")) {
         cli.program = "qemu-img";
         cli.as_qemu = true;
     } else if (!strcmp(name, "qemu-io")) {
         cli.program = "qemu-io";
         cli.as_qemu = true;
+    }
+    process_begin(&cli);
+    if (lam_keyring_new(&cli.keyring, NULL) < 0 ||
+        lam_throttles_new(&cli.throttles, NULL) < 0) {
+        cli_error(&cli, "no memory");
+        return 1;
     }
     int status = !strcmp(name, "qemu-io") ? command_io.run(&cli, argc, argv)
                                           : run_main(&cli, argc, argv);
