@@ -121,8 +121,8 @@ static int take_permissions(struct node *node, const char *list,
         for (size_t k = 0; !known && k < LAM_ARRAY_SIZE(names); k++)
             known = !strcmp(text, names[k]);
         if (!known)
-            return lam_fail(err, EINVAL, "Parameter '%s' does not accept value "
-                            "'%s'", key, text);
+            return lam_fail(err, EINVAL, "Parameter 'null' does not accept "
+                            "value '%s'", text);
     }
     return 0;
 }

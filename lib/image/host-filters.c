@@ -86,10 +86,10 @@ static int copy_on_read_open(struct host_node *n, struct lam_io **out,
     if (rc < 0)
         return rc;
     bottom = node_take_text(n->node, "bottom");
-    if (bottom)
-        rc = lam_fail(err, ENODEV, "Bottom node '%s' not found", bottom);
-    else if (!inner->writable)
+    if (!inner->writable)
         rc = lam_fail(err, EROFS, "Block node is read-only");
+    else if (bottom)
+        rc = lam_fail(err, ENODEV, "Bottom node '%s' not found", bottom);
     if (rc < 0) {
         lam_io_close(inner);
         return rc;

@@ -91,6 +91,7 @@ static int take_file_options(struct host_node *n, enum lam_cache_mode cache,
     static const char *const engines[] = { "threads", "native", "io_uring",
                                            NULL };
     const char *locking = NULL, *engine = NULL;
+    const char *manager = node_take_text(n->node, "pr-manager");
     uint64_t batch;
     int rc = 0;
 
@@ -106,6 +107,9 @@ static int take_file_options(struct host_node *n, enum lam_cache_mode cache,
         rc = take_choice(n->node, "locking", lockings, &locking, err);
     if (rc < 0)
         return rc;
+    if (manager)
+        return lam_fail(err, ENOENT, "No persistent reservation manager with "
+                        "id '%s'", manager);
     if (engine && !strcmp(engine, "native") && cache != LAM_CACHE_NONE)
         return lam_fail(err, EINVAL, "aio=native was specified, but it "
                         "requires cache.direct=on, which was not specified.");
@@ -200,25 +204,36 @@ static int file_open(struct host_node *n, struct lam_io **out,
 
 /* ----------------------------------------------------------------- nothing */
 
-static int parse_null(struct node *node, const char *name,
-                      struct lam_error *err)
+static int check_null(const char *name, const char *only, struct lam_error *err)
 {
-    return keylist_add(&node->keys, "filename", name, KEY_STRING, err);
+    return !strcmp(name, only) ? 0
+        : lam_fail(err, EINVAL, "The only allowed filename for this driver is "
+                   "'%s'", only);
+}
+
+static int parse_null_co(struct node *node, const char *name,
+                         struct lam_error *err)
+{
+    (void)node;
+    return check_null(name, "null-co://", err);
+}
+
+static int parse_null_aio(struct node *node, const char *name,
+                          struct lam_error *err)
+{
+    (void)node;
+    return check_null(name, "null-aio://", err);
 }
 
 static int null_open(struct host_node *n, struct lam_io **out,
                      struct lam_error *err)
 {
     bool co = !strcmp(n->driver->name, "null-co");
-    const char *filename = node_take_text(n->node, "filename");
     struct io_null_options o = { .size = LAM_GIB };
     enum node_switch zeroes = NODE_UNSET;
     const char *latency = node_take_text(n->node, "latency-ns");
 
     n->plain = co ? "null-co://" : "null-aio://";
-    if (filename && strcmp(filename, n->plain))
-        return lam_fail(err, EINVAL, "The only allowed filename for this driver"
-                        " is '%s'", n->plain);
     int rc = node_take_bytes(n->node, "size", &o.size, err);
     if (rc == 0)
         rc = node_take_switch(n->node, "read-zeroes", &zeroes, err);
@@ -284,11 +299,11 @@ static const struct host_driver host_cdrom = {
 };
 static const struct host_driver host_null_co = {
     .name = "null-co", .prefix = "null-co:", .protocol = true,
-    .shown = shown_null, .parse_name = parse_null, .open = null_open,
+    .shown = shown_null, .parse_name = parse_null_co, .open = null_open,
 };
 static const struct host_driver host_null_aio = {
     .name = "null-aio", .prefix = "null-aio:", .protocol = true,
-    .shown = shown_null, .parse_name = parse_null, .open = null_open,
+    .shown = shown_null, .parse_name = parse_null_aio, .open = null_open,
 };
 static const struct host_driver host_raw = {
     .name = "raw", .shown = shown_raw, .open = raw_open,

@@ -396,7 +396,7 @@ static int take_below(const struct lam_image *image, struct node *node,
                       struct lam_error *err)
 {
     const struct keyitem *first = keylist_below(&node->keys, "backing");
-    const struct keyitem *whole = keylist_find(&node->keys, "backing");
+    struct keyitem *whole = keylist_find(&node->keys, "backing");
 
     if (!first && (!whole || says_none(whole))) {
         below->none = whole;
@@ -404,6 +404,8 @@ static int take_below(const struct lam_image *image, struct node *node,
     }
     if (!image->ops->can_have_backing || image->driver)
         return lam_fail(err, EINVAL, "Driver doesn't support backing files");
+    if (unwanted && whole)
+        whole->used = false;
     if (unwanted)
         return describe_rest(node, image->ops->name, false, err);
     below->rc = node_take_child(node, "backing", &below->node, &below->why);

@@ -180,26 +180,62 @@ int node_take_switch(struct node *node, const char *key, enum node_switch *out,
     return 0;
 }
 
-static int parse_bytes(const char *text, uint64_t *out)
+/* The bytes that ".5" is of a unit of 2^@shift, to the nearest one. */
+static uint64_t fraction_bytes(const char *text, size_t length, int shift)
+{
+    double fraction = 0, weight = 1;
+
+    for (size_t i = 1; i < length; i++) {
+        weight /= 10;
+        fraction += weight * (text[i] - '0');
+    }
+    return (uint64_t)(fraction * (double)(UINT64_C(1) << shift) + 0.5);
+}
+
+/* The power of two that the letter @suffix stands for; -1: none. */
+static int suffix_shift(char suffix)
 {
     static const char suffixes[] = "BKMGTPE";
+    char upper = (char)(suffix >= 'a' ? suffix - 'a' + 'A' : suffix);
+    const char *found = suffix ? strchr(suffixes, upper) : suffixes;
+
+    return found ? 10 * (int)(found - suffixes) : -1;
+}
+
+static int parse_hex(const char *text, uint64_t *out)
+{
     char *end;
 
-    if (*text < '0' || *text > '9')
+    errno = 0;
+    *out = strtoull(text, &end, 16);
+    return *end ? -EINVAL : -errno;
+}
+
+/* -ERANGE: a number, but not one of those that fit. */
+static int parse_bytes(const char *text, uint64_t *out)
+{
+    char *end;
+
+    if (*text == '-')
+        return text[1] && !text[1 + strspn(text + 1, "0123456789")] ? -ERANGE
+                                                                   : -EINVAL;
+    if (*text == '+')
+        text++;
+    if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
+        return parse_hex(text, out);
+    if (*text != '.' && (*text < '0' || *text > '9'))
         return -EINVAL;
     errno = 0;
     uint64_t value = strtoull(text, &end, 10);
-    if (errno)
+    int rc = -errno;
+    size_t digits = *end == '.' ? 1 + strspn(end + 1, "0123456789") : 0;
+    int shift = suffix_shift(end[digits]);
+    if (shift < 0 || (end[digits] && end[digits + 1]) || digits == 1
+        || (digits && !shift))
         return -EINVAL;
-    if (*end) {
-        char upper = (char)(*end >= 'a' ? *end - 'a' + 'A' : *end);
-        const char *suffix = strchr(suffixes, upper);
-        if (!suffix || end[1]
-            || mul_overflows(value, UINT64_C(1) << (10 * (suffix - suffixes)),
-                             &value))
-            return -EINVAL;
-    }
-    *out = value;
+    if (rc < 0 || mul_overflows(value, UINT64_C(1) << shift, &value)
+        || add_overflows(value, fraction_bytes(end, digits, shift), out))
+        return -ERANGE;
     return 0;
 }
 
@@ -208,9 +244,11 @@ int node_take_bytes(struct node *node, const char *key, uint64_t *out,
 {
     const char *value = node_take_text(node, key);
 
-    if (!value || parse_bytes(value, out) == 0)
+    int rc = value ? parse_bytes(value, out) : 0;
+
+    if (rc == 0)
         return 0;
-    if (*value == '-' && value[1] >= '0' && value[1] <= '9')
+    if (rc == -ERANGE)
         return lam_fail(err, EINVAL, "Value '%s' is out of range for parameter "
                         "'%s'", value, key);
     return lam_fail(err, EINVAL, "Parameter '%s' expects a non-negative number "
@@ -226,9 +264,12 @@ int node_take_number(struct node *node, const char *key, uint64_t *out,
     if (!value)
         return 0;
     errno = 0;
-    unsigned long long number = strtoull(value, &end, 10);
-    if (*value < '0' || *value > '9' || *end || errno)
+    unsigned long long number = strtoull(value, &end, 0);
+    if (end == value || *end)
         return lam_fail(err, EINVAL, "Parameter '%s' expects a number", key);
+    if (errno)
+        return lam_fail(err, EINVAL, "Value '%s' is too large for parameter "
+                        "'%s'", value, key);
     *out = number;
     return 0;
 }

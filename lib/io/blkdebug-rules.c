@@ -83,8 +83,11 @@ static int take_number(const char *key, const char *value, uint64_t *out,
 
     errno = 0;
     *out = strtoull(value, &end, 0);
-    if (errno || end == value || *end)
+    if (end == value || *end)
         return lam_fail(err, EINVAL, "Parameter '%s' expects a number", key);
+    if (errno)
+        return lam_fail(err, EINVAL, "Value '%s' is too large for parameter "
+                        "'%s'", value, key);
     return 0;
 }
 

@@ -124,6 +124,17 @@ static struct cache_budgets share_cache(const struct qcow2 *q,
     return b;
 }
 
+static int check_entry_size(const struct qcow2 *q, uint64_t size,
+                            struct lam_error *err)
+{
+    if (!size || (size >= QCOW2_SECTOR && size <= q->g.cluster_size &&
+                  is_power_of_two(size)))
+        return 0;
+    return lam_fail(err, EINVAL, "L2 cache entry size must be a power of "
+                    "two between %d and the cluster size (%" PRIu64 ")",
+                    QCOW2_SECTOR, q->g.cluster_size);
+}
+
 /*
  * L2 slices that cover the whole disk, but no more than 32 MiB of them.  Where
  * they cannot cover it they are small, so that what lies scattered finds room.
@@ -141,11 +152,6 @@ static int init_l2_cache(struct qcow2 *q, uint64_t budget, uint64_t entry_size,
         slice = min_u64(slice, 4 * LAM_KIB);
     if (entry_size)
         slice = entry_size;
-    if (slice < QCOW2_SECTOR || slice > g->cluster_size ||
-        !is_power_of_two(slice))
-        return lam_fail(err, EINVAL, "L2 cache entry size must be a power of "
-                        "two between %d and the cluster size (%" PRIu64 ")",
-                        QCOW2_SECTOR, g->cluster_size);
     return cache_init(&q->l2, (size_t)slice, budget, err);
 }
 
@@ -280,7 +286,9 @@ static int open_into(struct qcow2 *q, const struct format_open *o,
         q->io->eof_unit = UINT64_MAX;
     q->io->unmap = true;        /* what is told to the host is decided here */
     init_geometry(q);
-    rc = qcow2_open_crypt(q, o, err);
+    rc = check_entry_size(q, o->l2_entry_size, err);
+    if (rc == 0)
+        rc = qcow2_open_crypt(q, o, err);
     if (rc < 0)
         return rc;
     return o->metadata_only ? 0 : open_tables(q, o, err);
