@@ -11,7 +11,6 @@
 #include <zstd.h>
 
 #include "format/qcow2/compress.h"
-#include "format/qcow2/inflate.h"
 
 enum { CS = 65536, ROOM = 4 * CS };
 
@@ -157,48 +156,6 @@ static void wrappers_are_refused(void **state)
     libdeflate_free_compressor(c);
 }
 
-/* Our own decoder against libdeflate, whole and cut anywhere. */
-static void the_plain_decoder_agrees(void **state)
-{
-    (void)state;
-    unsigned seed = 11;
-
-    for (int round = 0; round < 150; round++) {
-        size_t length = 1 + (size_t)rand_r(&seed) % 20000;
-        size_t wanted = 1 + (size_t)rand_r(&seed) % length;
-
-        fill_plain(length, seed);
-        size_t n = deflate_plain(length, round % 13);
-        memset(out, 0, sizeof out);
-        assert_int_equal(inflate_until_full(payload, n, out, length), length);
-        assert_memory_equal(out, plain, length);
-        assert_int_equal(inflate_until_full(payload, n, out, wanted), wanted);
-        assert_memory_equal(out, plain, wanted);
-        assert_int_equal(inflate_until_full(payload, n, out, length + 1),
-                         length);
-        assert_int_equal(inflate_until_full(payload, n / 2, out, length), -1);
-    }
-}
-
-/* Any bytes at all: an answer, and nothing touched outside the buffers. */
-static void noise_is_harmless(void **state)
-{
-    (void)state;
-    unsigned seed = 13;
-
-    for (int round = 0; round < 20000; round++) {
-        size_t n = (size_t)rand_r(&seed) % 300;
-        uint8_t *noise = malloc(n + 1), *to = malloc(512);
-
-        for (size_t i = 0; i < n; i++)
-            noise[i] = (uint8_t)rand_r(&seed);
-        ptrdiff_t made = inflate_until_full(noise, n, to, 512);
-        assert_in_range(made + 1, 0, 513);
-        free(noise);
-        free(to);
-    }
-}
-
 /* -------------------------------------------------------------------- zstd */
 
 /* A frame of @length bytes at plain + @at, appended to the @n of payload. */
@@ -311,8 +268,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deflate_streams),
         cmocka_unit_test(wrappers_are_refused),
-        cmocka_unit_test(the_plain_decoder_agrees),
-        cmocka_unit_test(noise_is_harmless),
         cmocka_unit_test(zstd_frames),
         cmocka_unit_test(what_we_write_we_read),
         cmocka_unit_test(noise_is_stored_plain),

@@ -14,6 +14,7 @@
  */
 #include "format/qcow2/compress.h"
 
+#include <assert.h>
 #include <libdeflate.h>
 #include <stdlib.h>
 #include <zstd.h>
@@ -31,6 +32,7 @@ struct codec {
                                                needed yet */
     int deflate_level;
     struct libdeflate_decompressor *inflate;
+    struct inflater *inflater;
     ZSTD_CCtx *zstd_c;
     ZSTD_DCtx *zstd_d;
 };
@@ -41,6 +43,7 @@ void codec_free(struct codec *codec)
         return;
     libdeflate_free_compressor(codec->deflate);
     libdeflate_free_decompressor(codec->inflate);
+    inflater_free(codec->inflater);
     ZSTD_freeCCtx(codec->zstd_c);
     ZSTD_freeDCtx(codec->zstd_d);
     free(codec);
@@ -61,7 +64,8 @@ int codec_new(enum qcow2_compression type, struct codec **out,
         complete = codec->zstd_c && codec->zstd_d;
     } else {
         codec->inflate = libdeflate_alloc_decompressor();
-        complete = codec->inflate;
+        codec->inflater = inflater_new();
+        complete = codec->inflate && codec->inflater;
     }
     if (!complete) {
         codec_free(codec);
@@ -85,8 +89,8 @@ static int inflate_deflate(struct codec *codec, const void *payload,
         return 0;
     /* More output than a cluster, or no proper end after it. */
     if (result != LIBDEFLATE_SUCCESS) {
-        ptrdiff_t n = inflate_until_full(payload, length, cluster,
-                                         cluster_size);
+        ptrdiff_t n = inflate_until(codec->inflater, payload, length, cluster,
+                                    cluster_size, cluster_size);
         if (n < 0)
             return lam_fail(err, EUCLEAN, "compressed cluster: bad deflate "
                             "data in %zu bytes of payload", length);
@@ -141,6 +145,25 @@ int codec_inflate(struct codec *codec, const void *payload, size_t length,
                               err)
                : inflate_deflate(codec, payload, length, cluster, cluster_size,
                                  err);
+}
+
+/* Where the beginning is wrong, the whole says how. */
+int codec_inflate_part(struct codec *codec, const void *payload, size_t length,
+                       void *cluster, size_t wanted, size_t cluster_size,
+                       size_t *made, struct lam_error *err)
+{
+    ptrdiff_t n = -1;
+
+    assert(wanted <= cluster_size);
+    if (codec->type == QCOW2_DEFLATE && wanted < cluster_size)
+        n = inflate_until(codec->inflater, payload, length, cluster, wanted,
+                          cluster_size);
+    if (n >= (ptrdiff_t)wanted) {
+        *made = (size_t)n;
+        return 0;
+    }
+    *made = cluster_size;
+    return codec_inflate(codec, payload, length, cluster, cluster_size, err);
 }
 
 /* ----------------------------------------------------------------- deflate */

@@ -26,6 +26,15 @@ int codec_inflate(struct codec *codec, const void *payload, size_t length,
                   void *cluster, size_t cluster_size, struct lam_error *err);
 
 /*
+ * The first @wanted bytes of the cluster at least; *@made tells how many there
+ * are.  Deflate is not decoded much further, and not judged there: a stream may
+ * be bad behind *@made.  All of @cluster may be written to.
+ */
+int codec_inflate_part(struct codec *codec, const void *payload, size_t length,
+                       void *cluster, size_t wanted, size_t cluster_size,
+                       size_t *made, struct lam_error *err);
+
+/*
  * A cluster → at most @capacity payload bytes.  Returns the payload's length,
  * or 0 if it does not fit (store it plain).  Deflate is written with a window
  * of at most 4 KiB where the library can promise it (see compress.c for what
