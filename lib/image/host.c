@@ -313,7 +313,7 @@ static const struct host_driver host_raw = {
 static const struct host_driver *const drivers[] = {
     &host_file, &host_device, &host_cdrom, &host_null_co, &host_null_aio,
     &host_throttle, &host_preallocate, &host_copy_on_read, &host_compress,
-    &host_blkdebug,
+    &host_blkdebug, &host_quorum, &host_blkverify,
 };
 
 const struct host_driver *host_driver_find(const char *name)
@@ -443,6 +443,26 @@ static int open_node(struct host_node *n, struct lam_io **out,
     return rc;
 }
 
+/* @n but for its view, which is going to be below @above and called @child. */
+static int open_below(struct host_node *n, const char *child,
+                      struct node_view *above, struct lam_io **out,
+                      struct lam_error *err)
+{
+    const char *driver = n->driver ? n->driver->name
+                       : n->node->driver ? n->node->driver : "";
+    int rc = view_new(child, driver, &n->view, err);
+
+    if (rc < 0)
+        return rc;
+    rc = open_node(n, out, err);
+    free(n->own_plain);
+    if (rc < 0)
+        view_free(n->view);
+    else
+        view_add(above, n->view);
+    return rc;
+}
+
 int host_open(struct host_opening *opening, struct node *node,
               const struct traits *above, const char *child, bool pooled,
               struct node_view *view, struct lam_io **out,
@@ -457,18 +477,25 @@ int host_open(struct host_opening *opening, struct node *node,
     };
     int rc = choose_driver(node, &n.driver, err);
 
-    if (rc == 0)
-        rc = view_new(child, n.driver ? n.driver->name : node->driver, &n.view,
-                      err);
-    if (rc < 0)
-        return rc;
-    rc = open_node(&n, out, err);
-    free(n.own_plain);
-    if (rc < 0)
-        view_free(n.view);
-    else
-        view_add(view, n.view);
-    return rc;
+    return rc < 0 ? rc : open_below(&n, child, view, out, err);
+}
+
+int host_open_image_child(struct host_node *above, struct node *node,
+                          const char *name, struct lam_io **out,
+                          struct lam_error *err)
+{
+    struct host_node n = {
+        .opening = above->opening,
+        .node = node,
+        .traits = traits_below(&above->traits),
+    };
+
+    if (node->driver)
+        return host_open(above->opening, node, &above->traits, name, false,
+                         above->view, out, err);
+    if (!node->plain && !node_has_child(node, "file"))
+        return lam_fail(err, EINVAL, "Must specify either driver or file");
+    return open_below(&n, name, above->view, out, err);
 }
 
 int host_open_as(struct host_opening *opening, struct node *node,

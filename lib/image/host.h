@@ -87,14 +87,20 @@ int host_open_as(struct host_opening *opening, struct node *node,
 int host_open_child(struct host_node *n, const char *name, struct lam_io **out,
                     struct lam_error *err);
 
+/* For drivers: the same for a node that is an image, with whatever format it
+ * has: @node, which stays the caller's. */
+int host_open_image_child(struct host_node *n, struct node *node,
+                          const char *name, struct lam_io **out,
+                          struct lam_error *err);
+
 /* The node that a driver or format stands on: "file", or the one that its plain
  * name stands for.  -EINVAL if there is neither. */
 int host_take_child(struct node *node, const char *name, struct node **out,
                     struct lam_error *err);
 
-/* host-filters.c, host-debug.c */
+/* host-filters.c, host-debug.c, host-quorum.c */
 extern const struct host_driver host_throttle, host_preallocate,
                                 host_copy_on_read, host_compress,
-                                host_blkdebug;
+                                host_blkdebug, host_quorum, host_blkverify;
 
 #endif

@@ -248,7 +248,9 @@ int node_take_bytes(struct node *node, const char *key, uint64_t *out,
 
     if (rc == 0)
         return 0;
-    if (rc == -ERANGE)
+    /* Larger numbers of JSON are no whole ones. */
+    const struct keyitem *item = keylist_find(&node->keys, key);
+    if (rc == -ERANGE && (item->kind != KEY_NUMBER || *value == '-'))
         return lam_fail(err, EINVAL, "Value '%s' is out of range for parameter "
                         "'%s'", value, key);
     return lam_fail(err, EINVAL, "Parameter '%s' expects a non-negative number "

@@ -112,6 +112,17 @@ static void write_item(FILE *out, const struct keyitem *item)
     }
 }
 
+/* "children": a node's several, which are called "children.0" and so on; the
+ * one opened last is the first to be found. */
+static void write_children(FILE *out, const struct node_view *last)
+{
+    if (last->next) {
+        write_children(out, last->next);
+        fputs(", ", out);
+    }
+    fputs(last->json, out);
+}
+
 /* The value of @key; false if the node has none. */
 static bool write_value(FILE *out, const struct node_view *view,
                         const struct node *node, const char *key,
@@ -120,8 +131,9 @@ static bool write_value(FILE *out, const struct node_view *view,
     const struct node_view *below = find_below(view, key);
     const struct keyitem *item = find_item(node, key);
     bool driver = !strcmp(key, "driver"), backing = !strcmp(key, "backing");
+    bool children = !strcmp(key, "children");
 
-    if (backing ? !view->backing : !driver && !below && !item)
+    if (backing ? !view->backing : !driver && !children && !below && !item)
         return false;
     fputs(*separator, out);
     fputc('"', out);
@@ -130,14 +142,18 @@ static bool write_value(FILE *out, const struct node_view *view,
     *separator = ", ";
     if (driver)
         write_string(out, view->driver);
-    else if (backing)
+    else if (children) {
+        fputc('[', out);
+        write_children(out, view->below);
+        fputc(']', out);
+    } else if (backing)
         fputs(view->backing, out);
     else if (below)
         fputs(below->json, out);
     else
         write_item(out, item);
     /* Some options are what a plain name is made of. */
-    return backing || (!driver && !below && strcmp(key, "filename")
+    return backing || (!driver && !children && !below && strcmp(key, "filename")
                        && strcmp(key, "config"));
 }
 
@@ -308,6 +324,7 @@ int view_describe(const struct node_view *view, struct lam_image_info *info,
             return rc;
     }
     /* Faults on purpose: it is not asked what lies below. */
-    info->actual_size_unknown |= !strcmp(info->format, "blkdebug");
+    info->actual_size_unknown |= !strcmp(info->format, "blkdebug")
+        || !strcmp(info->format, "blkverify");
     return 0;
 }
