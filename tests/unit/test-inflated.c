@@ -123,6 +123,43 @@ static void test_read_once(void **state)
     image_end(image);
 }
 
+static int reads_for(struct lam_image *image, unsigned number, unsigned at)
+{
+    int before = atomic_load(&payload_reads);
+
+    assert_true(part_is_right(image, number, 1, at));
+    return atomic_load(&payload_reads) - before;
+}
+
+/* Here and there in more than can be kept: the beginning of a cluster first,
+ * the rest when somebody wants it. */
+static void test_beginning_only(void **state)
+{
+    (void)state;
+    struct lam_image *image = image_new();
+
+    for (unsigned i = 0; i < CLUSTERS; i++)
+        write_cluster(image, i, 1);
+    for (unsigned i = 0; i < CLUSTERS; i++)
+        part_is_right(image, (i * 37 + 5) % CLUSTERS, 1, 3 * PART);
+    /* The first two of those are gone. */
+    assert_int_equal(reads_for(image, 5, 3 * PART), 1);
+    assert_int_equal(reads_for(image, 42, PART), 1);
+    assert_int_equal(reads_for(image, 5, 0), 0);
+    assert_int_equal(reads_for(image, 42, 15 * PART), 1);
+    assert_int_equal(reads_for(image, 5, 5 * PART), 1);
+    for (unsigned at = 0; at < CLUSTER; at += PART) {
+        assert_int_equal(reads_for(image, 5, at), 0);
+        assert_int_equal(reads_for(image, 42, at), 0);
+    }
+    /* Who reads on pays once for each cluster, if at all. */
+    int once = 0;
+    for (unsigned at = 0; at < 10 * CLUSTER; at += PART)
+        once += reads_for(image, 60 + at / CLUSTER, at % CLUSTER);
+    assert_in_range(once, 1, 10 + 1);
+    image_end(image);
+}
+
 static uint64_t place_of_first(struct lam_image *image)
 {
     struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
@@ -172,11 +209,13 @@ static void *read_parts(void *opaque)
 
     r->right = true;
     for (unsigned i = 0; i < 2000 && r->right; i++) {
-        /* A few that all want, and more than there is room for. */
-        unsigned cluster = i % 3 ? i / 64 % CLUSTERS
+        /* A few that all want, beginnings and ends, and more than there is
+         * room for. */
+        unsigned cluster = i % 3 ? i / 64 * 5 % CLUSTERS
                                  : (i * 37 + r->number) % CLUSTERS;
 
-        r->right = part_is_right(r->image, cluster, 1, i % 16 * PART);
+        r->right = part_is_right(r->image, cluster, 1,
+                                 (i * 7 + r->number) % 16 * PART);
     }
     return NULL;
 }
@@ -205,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read_once),
+        cmocka_unit_test(test_beginning_only),
         cmocka_unit_test(test_places_used_again),
         cmocka_unit_test(test_threads),
     };

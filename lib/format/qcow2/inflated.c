@@ -22,6 +22,7 @@ enum entry_state {
 struct inflated_entry {
     uint64_t host;
     uint32_t length;
+    uint32_t made;          /* bytes of @data, from the cluster's beginning */
     enum entry_state state;
     unsigned pins;
     bool touched;           /* since the clock's hand passed */
@@ -102,7 +103,7 @@ static struct inflated_entry *find(struct qcow2 *q,
 }
 
 /* An entry without pins, out of the hash table; NULL if there is none. */
-static struct inflated_entry *replace(struct qcow2 *q)
+static struct inflated_entry *replace(struct qcow2 *q, bool *evicted)
 {
     struct inflated *c = &q->inflated;
 
@@ -115,7 +116,8 @@ static struct inflated_entry *replace(struct qcow2 *q)
             e->touched = false;
             continue;
         }
-        if (e->state == ENTRY_VALID)
+        *evicted = e->state == ENTRY_VALID;
+        if (*evicted)
             unhash(q, e);
         e->state = ENTRY_FREE;
         return e;
@@ -125,23 +127,61 @@ static struct inflated_entry *replace(struct qcow2 *q)
 
 /* ----------------------------------------------------------------- entries */
 
-/* Takes hold of the extent's entry: 0 it is valid, 1 the caller has to fill it,
- * -EAGAIN there is no room.  Under the lock, which is let go to wait. */
-static int hold(struct qcow2 *q, const struct lam_extent *extent,
-                struct inflated_entry **out)
+/* What a request needs of a cluster, and what it makes of it. */
+struct look {
+    const struct lam_extent *extent;
+    size_t need;            /* bytes from the cluster's beginning */
+    size_t make;            /* with 1 of hold(): so many or more */
+    struct inflated_entry *e;
+};
+
+/* Who reads on where somebody has just been: each thread of a few that read one
+ * after the other is near enough. */
+static bool reads_on(struct qcow2 *q, const struct lam_extent *extent)
 {
+    uint64_t near = q->g.cluster_size / 2;
+    uint64_t last = q->inflated.last_end;
+
+    q->inflated.last_end = extent->offset + extent->length;
+    return extent->offset - last + near < 2 * near;
+}
+
+/* The whole of it this time, when those who look at the beginning are gone. */
+static int hold_longer(struct qcow2 *q, struct look *look)
+{
+    struct inflated_entry *e = look->e;
+
+    e->state = ENTRY_LOADING;
+    e->pins++;
+    e->touched = true;
+    while (e->pins > 1)
+        pthread_cond_wait(&q->inflated.loaded, &q->inflated.lock);
+    look->make = q->g.cluster_size;
+    return 1;
+}
+
+/*
+ * Takes hold of the extent's entry: 0 it is valid, 1 the caller has to fill it,
+ * -EAGAIN there is no room.  Under the lock, which is let go to wait.
+ */
+static int hold(struct qcow2 *q, struct look *look)
+{
+    const struct lam_extent *extent = look->extent;
     struct inflated *c = &q->inflated;
+    bool evicted, on = reads_on(q, extent);
     struct inflated_entry *e;
 
     while ((e = find(q, extent)) && e->state == ENTRY_LOADING)
         pthread_cond_wait(&c->loaded, &c->lock);
+    look->e = e;
+    if (e && e->made < look->need)
+        return hold_longer(q, look);
     if (e) {
         e->pins++;
         e->touched = true;
-        *out = e;
         return 0;
     }
-    e = replace(q);
+    look->e = e = replace(q, &evicted);
     if (!e)
         return -EAGAIN;
     uint64_t cluster = host_cluster(&q->g, extent->host_offset);
@@ -153,18 +193,17 @@ static int hold(struct qcow2 *q, const struct lam_extent *extent,
     e->touched = false;         /* one look is no reason to stay */
     e->next = *first;
     *first = e;
-    *out = e;
+    look->make = evicted && !on ? look->need : q->g.cluster_size;
     return 1;
 }
 
-static int hold_entry(struct qcow2 *q, const struct lam_extent *extent,
-                      struct inflated_entry **out)
+static int hold_entry(struct qcow2 *q, struct look *look)
 {
     LAM_LOCKED(&q->inflated.lock);
     if (!make_entries(q))
         return -EAGAIN;
     atomic_store(&q->inflated.used, true);
-    return hold(q, extent, out);
+    return hold(q, look);
 }
 
 static void let_go(struct qcow2 *q, struct inflated_entry *e)
@@ -173,14 +212,18 @@ static void let_go(struct qcow2 *q, struct inflated_entry *e)
     e->pins--;
     if (e->state == ENTRY_FORGOTTEN && !e->pins)
         e->state = ENTRY_FREE;
+    if (e->pins && e->state != ENTRY_VALID)     /* hold_longer() */
+        pthread_cond_broadcast(&q->inflated.loaded);
 }
 
 /* The end of filling: valid, or gone. */
-static void settle(struct qcow2 *q, struct inflated_entry *e, bool ok)
+static void settle(struct qcow2 *q, struct inflated_entry *e, size_t made,
+                   bool ok)
 {
     struct inflated *c = &q->inflated;
 
     LAM_LOCKED(&c->lock);
+    e->made = (uint32_t)made;
     if (e->state == ENTRY_LOADING) {
         e->state = ok ? ENTRY_VALID : ENTRY_FORGOTTEN;
         if (!ok)
@@ -189,28 +232,33 @@ static void settle(struct qcow2 *q, struct inflated_entry *e, bool ok)
     pthread_cond_broadcast(&c->loaded);
 }
 
-static int fill(struct qcow2 *q, const struct lam_extent *extent,
-                struct inflated_entry *e, struct lam_error *err)
+static int fill(struct qcow2 *q, const struct look *look, struct lam_error *err)
 {
+    struct inflated_entry *e = look->e;
+    size_t made = 0;
+
     if (!e->data)
         e->data = buffer_new(q->g.cluster_size);
-    int rc = e->data ? qcow2_read_compressed(q, extent, e->data, err)
+    int rc = e->data ? qcow2_read_beginning(q, look->extent, e->data,
+                                            look->make, &made, err)
                      : lam_fail(err, ENOMEM, "no memory for a cluster of %"
                                 PRIu64 " bytes", q->g.cluster_size);
-    settle(q, e, rc == 0);
+    settle(q, e, made, rc == 0);
     return rc;
 }
 
 /* Everything that is kept is in use at this moment. */
-static int read_beside(struct qcow2 *q, const struct lam_extent *extent,
-                       void *buf, struct lam_error *err)
+static int read_beside(struct qcow2 *q, const struct look *look, void *buf,
+                       struct lam_error *err)
 {
+    const struct lam_extent *extent = look->extent;
     lam_autofree uint8_t *cluster = buffer_new(q->g.cluster_size);
+    size_t made;
 
     if (!cluster)
         return lam_fail(err, ENOMEM, "no memory for a cluster of %" PRIu64
                         " bytes", q->g.cluster_size);
-    int rc = qcow2_read_compressed(q, extent, cluster, err);
+    int rc = qcow2_read_beginning(q, extent, cluster, look->need, &made, err);
     if (rc == 0)
         memcpy(buf, cluster + in_cluster(&q->g, extent->offset),
                extent->length);
@@ -221,19 +269,21 @@ int qcow2_read_compressed_part(void *format, const struct lam_extent *extent,
                                void *buf, struct lam_error *err)
 {
     struct qcow2 *q = format;
-    struct inflated_entry *e;
+    struct look look = {
+        .extent = extent,
+        .need = in_cluster(&q->g, extent->offset) + extent->length,
+    };
 
-    assert(in_cluster(&q->g, extent->offset) + extent->length <=
-           q->g.cluster_size);
-    int rc = hold_entry(q, extent, &e);
+    assert(look.need <= q->g.cluster_size);
+    int rc = hold_entry(q, &look);
     if (rc == -EAGAIN)
-        return read_beside(q, extent, buf, err);
+        return read_beside(q, &look, buf, err);
     if (rc == 1)
-        rc = fill(q, extent, e, err);
+        rc = fill(q, &look, err);
     if (rc == 0)
-        memcpy(buf, e->data + in_cluster(&q->g, extent->offset),
+        memcpy(buf, look.e->data + in_cluster(&q->g, extent->offset),
                extent->length);
-    let_go(q, e);
+    let_go(q, look.e);
     return rc;
 }
 

@@ -107,7 +107,8 @@ static int read_payload(struct qcow2 *q, const struct lam_extent *e,
  * something of a stream that was cut. */
 static int inflate_payload(struct qcow2 *q, const struct lam_extent *e,
                            const uint8_t *payload, uint64_t present,
-                           void *cluster, struct lam_error *err)
+                           void *cluster, size_t wanted, size_t *made,
+                           struct lam_error *err)
 {
     bool trusted = q->io->eof_unit == UINT64_MAX;
     struct codec *codec;
@@ -115,19 +116,18 @@ static int inflate_payload(struct qcow2 *q, const struct lam_extent *e,
 
     if (rc < 0)
         return rc;
-    rc = codec_inflate(codec, payload, trusted ? e->host_length : present,
-                       cluster, q->g.cluster_size, err);
+    rc = codec_inflate_part(codec, payload, trusted ? e->host_length : present,
+                            cluster, wanted, q->g.cluster_size, made, err);
     codec_give_back(q, codec);
     return lam_error_prefix(err, rc, "guest offset %#" PRIx64
                             ", payload at host offset %#" PRIx64, e->offset,
                             e->host_offset);
 }
 
-int qcow2_read_compressed(void *format, const struct lam_extent *extent,
-                          void *cluster, struct lam_error *err)
+int qcow2_read_beginning(struct qcow2 *q, const struct lam_extent *extent,
+                         void *cluster, size_t wanted, size_t *made,
+                         struct lam_error *err)
 {
-    struct qcow2 *q = format;
-
     assert(extent->state == LAM_EXTENT_COMPRESSED);
     lam_autofree uint8_t *payload = malloc(extent->host_length);
     if (!payload)
@@ -136,7 +136,17 @@ int qcow2_read_compressed(void *format, const struct lam_extent *extent,
     uint64_t present;
     int rc = read_payload(q, extent, payload, &present, err);
     return rc < 0 ? rc : inflate_payload(q, extent, payload, present, cluster,
-                                         err);
+                                         wanted, made, err);
+}
+
+int qcow2_read_compressed(void *format, const struct lam_extent *extent,
+                          void *cluster, struct lam_error *err)
+{
+    struct qcow2 *q = format;
+    size_t made;
+
+    return qcow2_read_beginning(q, extent, cluster, q->g.cluster_size, &made,
+                                err);
 }
 
 /* ----------------------------------------------------------------- writing */
@@ -261,8 +271,9 @@ static int check_cut(struct qcow2 *q, const struct lam_extent *run,
             cluster = malloc(q->g.cluster_size);
         if (!cluster)
             return lam_fail(err, ENOMEM, "no memory for a cluster");
+        size_t made;
         rc = inflate_payload(q, e, buf + (e->host_offset - run->host_offset),
-                             present, cluster, err);
+                             present, cluster, q->g.cluster_size, &made, err);
         if (rc < 0)
             return rc;
     }

@@ -249,6 +249,10 @@ int qcow2_map_once(void *format, uint64_t offset, uint64_t length,
 
 int qcow2_read_compressed(void *format, const struct lam_extent *extent,
                           void *cluster, struct lam_error *err);
+/* As codec_inflate_part(). */
+int qcow2_read_beginning(struct qcow2 *q, const struct lam_extent *extent,
+                         void *cluster, size_t wanted, size_t *made,
+                         struct lam_error *err);
 int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
                            uint64_t length, struct lam_error *err);
 void codec_pool_deinit(struct codec_pool *pool);
