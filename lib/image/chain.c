@@ -343,10 +343,30 @@ int image_map(struct lam_image *image, uint64_t offset, uint64_t length,
     return rc;
 }
 
+/* What several objects hold together has no place in any of them. */
+static void forget_places(const struct lam_image *image,
+                          struct lam_extents *extents, size_t from)
+{
+    if (!image->driver || !image->io->limits.several)
+        return;
+    for (size_t i = from; i < extents->count; i++)
+        extents->items[i].flags &= ~LAM_EXTENT_HAS_HOST;
+}
+
 int lam_image_map(struct lam_image *image, uint64_t offset, uint64_t length,
                   uint32_t depth, unsigned flags, struct lam_extents *out,
                   struct lam_error *err)
 {
-    return image_map(image_through(image), offset, length, depth, flags, out,
-                     err);
+    size_t before = out->count;
+    int rc = lam_check_flags(flags, LAM_MAP_HOST_HOLES, err);
+
+    if (rc == 0 && !depth)
+        rc = lam_fail(err, EINVAL, "depth 0: at least one layer is asked");
+    if (rc < 0)
+        return rc;
+    image = image_through(image);
+    rc = image_map(image, offset, length, depth, flags, out, err);
+    if (rc == 0)
+        forget_places(image, out, before);
+    return rc;
 }

@@ -32,20 +32,20 @@ static int add_child(const struct host_node *n, struct children *c,
         || n->traits.force_share == NODE_ON;
 
     c->ios[c->count++] = io;
-    return unlocked ? 0 : lam_io_lock(io, true, err);
+    return unlocked ? 0 : lam_io_lock(io, false, err);
 }
 
 /* ------------------------------------------------------------------- quorum */
 
 /* Names last as long as whoever is told of them. */
-#define NAMES_8(a, b)                                                       \
-    "children." a #b "0", "children." a #b "1", "children." a #b "2",       \
-    "children." a #b "3", "children." a #b "4", "children." a #b "5",       \
-    "children." a #b "6", "children." a #b "7", "children." a #b "8",       \
-    "children." a #b "9"
+#define TEN_NAMES(tens)                                                     \
+    "children." #tens "0", "children." #tens "1", "children." #tens "2",    \
+    "children." #tens "3", "children." #tens "4", "children." #tens "5",    \
+    "children." #tens "6", "children." #tens "7", "children." #tens "8",    \
+    "children." #tens "9"
 
 static const char *const names[] = {
-    NAMES_8("",), NAMES_8("", 1), NAMES_8("", 2), "children.30", "children.31",
+    TEN_NAMES(), TEN_NAMES(1), TEN_NAMES(2), "children.30", "children.31",
 };
 
 _Static_assert(LAM_ARRAY_SIZE(names) == IO_QUORUM_MAX,
@@ -217,8 +217,13 @@ static int take_node(struct host_node *n, const char *name, const char *key,
 {
     const char *plain = node_take_text(n->node, key);
 
-    return plain ? node_from_name(plain, out, err)
-                 : host_take_child(n->node, name, out, err);
+    if (plain)
+        return node_from_name(plain, out, err);
+    int rc = node_take_child(n->node, name, out, err);
+    if (rc == 0 && !*out)
+        rc = lam_fail(err, EINVAL, "A block device must be specified for "
+                      "\"%s\"", name);
+    return rc;
 }
 
 static int open_raw(struct host_node *n, struct children *c,

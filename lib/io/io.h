@@ -32,6 +32,7 @@ struct lam_io_limits {
     uint32_t memory_alignment;  /* buffer address; 1: any */
     bool is_block_device;
     bool is_loop;               /* ... whose blocks are those of a file */
+    bool several;               /* the bytes are those of several objects */
     bool can_grow;              /* a write past the end extends it */
     bool direct;                /* O_DIRECT is in force */
     uint64_t write_max;         /* bytes of one writev call; 0: any */

@@ -28,6 +28,15 @@ static struct quorum *quorum_of(const struct lam_io *io)
     return (struct quorum *)io;
 }
 
+/* For rules of faults below a child, which has no engine of its own to tell of
+ * what it does. */
+static int read_child(struct lam_io *child, void *bytes, size_t length,
+                      uint64_t offset)
+{
+    lam_io_event(child, IO_EVENT_READ_AIO);
+    return lam_io_read(child, bytes, length, offset, NULL);
+}
+
 /* What became of a request, child by child: 0 or -errno. */
 struct outcome {
     int rc[IO_QUORUM_MAX];
@@ -118,8 +127,8 @@ static void put_right(const struct quorum *q, const struct ballot *b,
 static int read_all(const struct quorum *q, struct ballot *b)
 {
     for (unsigned i = 0; i < q->count; i++)
-        b->outcome.rc[i] = lam_io_read(q->children[i], vote(b, i), b->length,
-                                       b->offset, NULL);
+        b->outcome.rc[i] = read_child(q->children[i], vote(b, i), b->length,
+                                      b->offset);
     int rc = judge(q, &b->outcome);
     int winner = rc < 0 ? rc : elect(q, b);
     if (winner >= 0 && q->options.rewrite)
@@ -132,8 +141,7 @@ static int read_first(const struct quorum *q, struct ballot *b)
     int rc = -EIO;
 
     for (unsigned i = 0; i < q->count; i++) {
-        rc = lam_io_read(q->children[i], vote(b, 0), b->length, b->offset,
-                         NULL);
+        rc = read_child(q->children[i], vote(b, 0), b->length, b->offset);
         if (rc == 0)
             return 0;
     }
@@ -195,8 +203,10 @@ static ssize_t quorum_writev(struct lam_io *io, const struct iovec *iov,
     if (offset > atomic_load(&io->size) ||
         length > atomic_load(&io->size) - offset)
         return -ENOSPC;
-    for (unsigned i = 0; i < q->count; i++)
+    for (unsigned i = 0; i < q->count; i++) {
+        lam_io_event(q->children[i], IO_EVENT_WRITE_AIO);
         o.rc[i] = lam_io_writev(q->children[i], iov, iovcnt, offset, NULL);
+    }
     int rc = judge(q, &o);
     return rc < 0 ? rc : (ssize_t)length;
 }
@@ -354,6 +364,7 @@ static int init(struct quorum *q, struct lam_error *err)
     atomic_store(&q->io.size, size);
     q->io.limits.can_punch = q->io.limits.can_zero_range = true;
     q->io.limits.can_discard = true;
+    q->io.limits.several = q->options.same_length;
     q->io.limits.write_max = READ_MAX;
     q->io.cache = q->children[q->options.leader]->cache;
     q->io.writable = true;
