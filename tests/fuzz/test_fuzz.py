@@ -5,8 +5,10 @@ FUZZ_SECONDS (default 6) sets how long.  A find is kept in the build directory
 and named in the failure; it then becomes a case in tests/image.
 """
 import os
+import random
 import shutil
 import subprocess
+import zlib
 
 import pytest
 
@@ -53,7 +55,7 @@ MUTANTS = 20        # of each, and of each of IMAGES a quarter
 # As fuzz-formats.c has them.
 FORMATS = ['vdi', 'parallels', 'qed', 'qcow', 'bochs', 'cloop', 'dmg', 'vmdk']
 TARGETS = ['header', 'l2', 'image', 'tables', 'luks', 'vhd', 'formats',
-           'change']
+           'change', 'inflate']
 
 
 def call(*argv):
@@ -100,7 +102,23 @@ def corpus(tmp_path_factory):
     make_luks(tools, top / 'luks')
     make_vhd(top / 'vhd')
     make_formats(top / 'formats')
+    make_streams(top / 'inflate')
     return top
+
+
+def make_streams(folder):
+    """Deflate streams, of which all is wanted, or not all."""
+    content = {'noise': random.Random(1).randbytes(3000), 'same': b'a' * 40000,
+               'words': b' '.join(b'%d' % (n * n) for n in range(1500))}
+    for name, plain in content.items():
+        for level in (0, 1, 9):
+            for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FIXED):
+                deflate = zlib.compressobj(level, zlib.DEFLATED, -15, 9,
+                                           strategy)
+                stream = deflate.compress(plain) + deflate.flush()
+                wanted = len(plain) * (level + 1) // 10
+                (folder / ('%s-%d-%d' % (name, level, strategy))).write_bytes(
+                    wanted.to_bytes(2, 'little') + b'\xff' + stream)
 
 
 def make_rich(tools, path, options, cluster, bitmaps):
