@@ -81,11 +81,10 @@ static int read_footer(struct lam_io *io, uint64_t length,
 static int read_header(struct lam_io *io, uint64_t length,
                        struct vmdk_sparse *s, struct lam_error *err)
 {
-    uint8_t buf[VMDK_HEADER_SIZE];
+    uint8_t buf[VMDK_HEADER_SIZE] = { 0 };
 
-    if (length < sizeof buf)
-        return lam_fail(err, EINVAL, "Image not in VMDK format");
-    int rc = lam_io_read(io, buf, sizeof buf, 0, err);
+    /* What a file that ends in its header lacks are zeroes. */
+    int rc = lam_io_read(io, buf, min_u64(length, sizeof buf), 0, err);
     if (rc == 0)
         rc = vmdk_header_decode(buf, &s->h, err);
     if (rc == 0)

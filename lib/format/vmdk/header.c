@@ -57,6 +57,9 @@ int vmdk_header_decode(const uint8_t *buf, struct vmdk_header *h,
         .unclean = buf[H_UNCLEAN] != 0,
         .compression = le16_get(buf + H_COMPRESSION),
     };
+    if (h->version < 1 || h->version > 3)
+        return lam_fail(err, ENOTSUP, "Unsupported VMDK version %" PRIu32
+                        " (limits: 1 and 3)", h->version);
     if (vmdk_has_flag(h, VMDK_FLAG_NEWLINES) &&
         memcmp(buf + H_NEWLINES, newlines, 4))
         return lam_fail(err, EUCLEAN, "the bytes 0a 20 0d 0a of the VMDK header"
@@ -92,9 +95,6 @@ uint64_t vmdk_nb_tables(const struct vmdk_header *h)
 
 static int check_kind(const struct vmdk_header *h, struct lam_error *err)
 {
-    if (h->version < 1 || h->version > 3)
-        return lam_fail(err, ENOTSUP, "Unsupported VMDK version %" PRIu32
-                        " (limits: 1 and 3)", h->version);
     if (!is_power_of_two(h->grain_size) || h->grain_size < 8 ||
         h->grain_size > 16384)
         return lam_fail(err, EUCLEAN, "Invalid granularity: a grain of %" PRIu64
