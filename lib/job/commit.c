@@ -25,6 +25,8 @@
 
 #define CHUNK_BYTES   (1 * LAM_MIB)
 #define BARE_BYTES    (1 * LAM_GIB)
+/* Where nothing is written. */
+#define FREE_BYTES    (1024 * LAM_TIB)
 #define UNIT_BYTES    UINT64_C(4096)
 /* What may be left to be copied while the guest waits, and how often it may
  * have been more than that. */
@@ -159,6 +161,7 @@ static int copy_down(struct commit *c, struct lam_error *err)
 
     choose_sizes(c, &cuts);
     int rc = walk_init(&c->walk, &cuts, &source, 1, err);
+    c->walk.shared_max = FREE_BYTES;
     if (rc == 0)
         rc = hands_new(c, err);
     if (rc == 0)

@@ -20,6 +20,8 @@
 #define CHUNK_BYTES   (1 * LAM_MIB)
 /* Zeroes: few calls for a terabyte, and a cancel is seen soon. */
 #define BARE_BYTES    (64 * LAM_MIB)
+/* Of a chunk that costs nothing. */
+#define FREE_BYTES    (1024 * LAM_TIB)
 #define SPLIT_BYTES   (64 * LAM_KIB)
 /* Of a new file without tables: what is reserved at once.  Smaller writes cost
  * less than asking. */
@@ -211,6 +213,11 @@ static int copy_to_image(struct walk *walk, struct copy_options *copy,
     copy->zeroing = &zeroing;
     if (copy->pass)
         copy->pass->zeroing = &zeroing;
+    /* Who hashes reads all, in pieces. */
+    if (rc == 0 && !copy->digest) {
+        walk->shared_max = FREE_BYTES;
+        walk->zero_max = zeroing_is_free(&zeroing) ? FREE_BYTES : 0;
+    }
     if (rc == 0)
         rc = copy_run(walk, copy, &counts, err);
     rc = finish_target(copy->target, suspended, saved, options->flags, rc, err);

@@ -19,6 +19,8 @@
 
 #define CHUNK_BYTES (1 * LAM_MIB)
 #define BARE_BYTES  (64 * LAM_MIB)
+/* Of a zero chunk: it is looked at in windows. */
+#define FREE_BYTES  (1024 * LAM_TIB)
 #define UNIT_BYTES  4096
 
 struct verify_worker {
@@ -94,12 +96,12 @@ static int verify_zero_bytes(struct verify *v, struct verify_worker *w,
     return 0;
 }
 
-static int verify_zero(struct verify *v, struct verify_worker *w,
-                       struct lam_error *err)
+static int verify_zero_window(struct verify *v, struct verify_worker *w,
+                              struct range r, struct lam_error *err)
 {
     w->map.count = 0;
-    int rc = image_map(v->target, w->chunk.offset, w->chunk.length,
-                           LAM_DEPTH_ALL, LAM_MAP_HOST_HOLES, &w->map, err);
+    int rc = image_map(v->target, r.offset, r.length, LAM_DEPTH_ALL,
+                       LAM_MAP_HOST_HOLES, &w->map, err);
     if (rc < 0)
         return lam_error_prefix(err, rc, "verification failed: '%s'",
                                 v->target->name);
@@ -107,6 +109,25 @@ static int verify_zero(struct verify *v, struct verify_worker *w,
         const struct lam_extent *e = &w->map.items[i];
         if (!extent_reads_zero(e))
             rc = verify_zero_bytes(v, w, e->offset, e->length, err);
+    }
+    return rc;
+}
+
+static int verify_zero(struct verify *v, struct verify_worker *w,
+                       struct lam_error *err)
+{
+    struct range rest = range_make(w->chunk.offset, w->chunk.length);
+    int rc = 0;
+
+    while (rc == 0 && rest.length) {
+        struct range r = rest;
+        r.length = min_u64(rest.length,
+                           image_map_window(v->target, r.offset, LAM_DEPTH_ALL,
+                                            BARE_BYTES));
+        rc = verify_zero_window(v, w, r, err);
+        rest = range_make(range_end(r), rest.length - r.length);
+        if (rc == 0)
+            rc = copy_cancelled(v->convert, err);
     }
     return rc;
 }
@@ -226,6 +247,7 @@ int lam_convert_verify(struct lam_image *const *sources, size_t nb_sources,
     rc = sources_begin(&v.walk, &cuts, sources, nb_sources, NULL, options,
                        err);
     if (rc == 0) {
+        v.walk.zero_max = FREE_BYTES;
         drop_cache(target->io);
         drop_cache(target->data);
         rc = verify_walk(&v, err);

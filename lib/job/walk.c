@@ -377,6 +377,15 @@ static int take_pieces(struct walk *walk, struct walk_chunk *chunk,
     return 0;
 }
 
+/* Bytes of a chunk of @kind, which is not data. */
+static uint64_t bare_max(const struct walk *walk, enum walk_kind kind)
+{
+    uint64_t max = kind == WALK_ZERO ? walk->zero_max
+                 : kind == WALK_SHARED ? walk->shared_max : 0;
+
+    return max ? max : walk->options.bare_max;
+}
+
 static int next_chunk(struct walk *walk, struct walk_chunk *chunk,
                       struct lam_error *err)
 {
@@ -388,7 +397,7 @@ static int next_chunk(struct walk *walk, struct walk_chunk *chunk,
 
     chunk->offset = walk->offset;
     chunk->kind = walk->pieces[walk->first].kind;
-    uint64_t end = 0, max = walk->offset + o->bare_max;
+    uint64_t end = 0, max = walk->offset + bare_max(walk, chunk->kind);
     if (chunk->kind == WALK_PAYLOAD)
         max = horizon;
     if (chunk->kind != WALK_DATA)

@@ -85,6 +85,9 @@ struct walk {
     uint64_t total;             /* bytes in the target */
     walk_kind_fn *kind_of_data; /* set after walk_init(); NULL: WALK_DATA */
     const void *kind_opaque;
+    uint64_t zero_max;          /* the same: bytes of a zero chunk where that
+                                   costs nothing, and of a shared one; */
+    uint64_t shared_max;        /* 0: bare_max */
 
     pthread_mutex_t lock;       /* all below */
     uint64_t offset;            /* next chunk begins here */

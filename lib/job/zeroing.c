@@ -417,6 +417,13 @@ static int zero_past_clear(struct zeroing *z, uint64_t offset, uint64_t length,
     return start == end ? 0 : zero_by_host(z, start, end - start, 0, err);
 }
 
+bool zeroing_is_free(const struct zeroing *z)
+{
+    return z->method == LAM_ZERO_BY_SKIP ||
+           (z->method == LAM_ZERO_BY_METADATA && z->is_new &&
+            !z->target->backing);
+}
+
 int zeroing_range(struct zeroing *z, uint64_t offset, uint64_t length,
                   void *scratch, struct lam_error *err)
 {
@@ -433,7 +440,7 @@ int zeroing_range(struct zeroing *z, uint64_t offset, uint64_t length,
     case LAM_ZERO_BY_DISCARD_PROVE:
         return zeroing_prove(z, offset, length, scratch, err);
     case LAM_ZERO_BY_METADATA:
-        if (!z->is_new || z->target->backing)
+        if (!zeroing_is_free(z))
             return zero_in_metadata(z, offset, length, err);
         z->bytes_skipped += length;
         return 0;

@@ -44,6 +44,9 @@ int zeroing_resume(struct zeroing *z, struct lam_image *target,
                    struct lam_error *err);
 void zeroing_deinit(struct zeroing *z);
 
+/* True if a range of any length that is to be zero costs nothing. */
+bool zeroing_is_free(const struct zeroing *z);
+
 /* Make the range read as zero.  @scratch: ZEROING_PIECE aligned bytes. */
 int zeroing_range(struct zeroing *z, uint64_t offset, uint64_t length,
                   void *scratch, struct lam_error *err);

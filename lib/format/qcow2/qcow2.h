@@ -227,7 +227,8 @@ static inline size_t l2_slice_byte(const struct qcow2 *q, uint64_t offset)
 int l1_lookup(const struct qcow2 *q, uint64_t offset, uint64_t *table,
               bool *copied, struct lam_error *err);
 
-/* How much of @guest, not empty, lies before the first L2 table.  Under lock. */
+/* How much of @guest, not empty, lies before the first L2 table.  Under
+ * lock. */
 uint64_t l1_blank(const struct qcow2 *q, struct range guest);
 
 /* Load the L2 slice at @host and pin it.  A read succeeds even where dirty
