@@ -382,54 +382,75 @@ static bool is_encrypted(struct lam_image *image)
     return encrypted;
 }
 
-static int amend(const struct cli *cli, struct lam_image *image,
-                 const struct amend_args *args, struct progress *progress,
-                 struct lam_error *err)
+static int prepare(const struct cli *cli, struct lam_image *image,
+                   const struct amend_args *args, struct request *r,
+                   struct lam_error *err)
 {
-    struct request r = { LAM_AMEND_OPTIONS_INIT, LAM_KEY_SLOT_OPTIONS_INIT,
-                         false, false, is_encrypted(image) };
     bool luks = !strcmp(lam_image_format(image), "luks");
     bool qcow2 = !strcmp(lam_image_format(image), "qcow2");
 
+    *r = (struct request){ LAM_AMEND_OPTIONS_INIT, LAM_KEY_SLOT_OPTIONS_INIT,
+                           false, false, is_encrypted(image) };
     if (!luks && !qcow2)
         return option_fail(err, ENOTSUP, "Format driver '%s' does not support "
                            "option amendment", lam_image_format(image));
-    int rc = take_items(&args->options, luks, &r, err);
-    if (rc == 0)
-        rc = check_backing(image, &args->options, err);
-    r.image.progress = progress_update;
-    r.image.progress_opaque = progress;
-    r.keys.keyring = cli->keyring;
-    r.keys.force = args->force;
-    if (rc == 0 && r.has_keys) {
-        rc = lam_image_key_slot(image, &r.keys, err);
+    r->keys.keyring = cli->keyring;
+    r->keys.force = args->force;
+    int rc = take_items(&args->options, luks, r, err);
+    return rc < 0 ? rc : check_backing(image, &args->options, err);
+}
+
+static int amend(struct lam_image *image, struct request *r,
+                 struct progress *progress, struct lam_error *err)
+{
+    bool qcow2 = !strcmp(lam_image_format(image), "qcow2");
+    int rc = 0;
+
+    r->image.progress = progress_update;
+    r->image.progress_opaque = progress;
+    if (r->has_keys) {
+        rc = lam_image_key_slot(image, &r->keys, err);
         if (rc == -ENOTSUP && qcow2)
             return option_fail(err, ENOTSUP, "Can't amend encryption options - "
                                "encryption not present");
     }
-    if (rc == 0 && qcow2)
-        rc = lam_image_amend(image, &r.image, err);
-    return rc;
+    return rc == 0 && qcow2 ? lam_image_amend(image, &r->image, err) : rc;
+}
+
+/* What ends a line of progress is printed by qemu-img, begun or not. */
+static int not_begun(bool shown)
+{
+    if (shown)
+        putchar('\n');
+    return 1;
 }
 
 static int run(const struct cli *cli, const struct amend_args *args)
 {
     struct lam_error err = LAM_ERROR_INIT;
+    bool shown = args->progress && !args->quiet;
     struct lam_image *image;
+    struct request request;
 
     if (source_open(cli, args->filename, &args->source,
                     LAM_OPEN_WRITE | LAM_OPEN_UNMAP, &image) < 0)
-        return 1;
+        return not_begun(shown);
     warn_guessed(image);
     if (args->ask_help) {
         int status = help_on_options(cli, lam_image_format(image));
         lam_image_close(image, NULL);
         return status;
     }
+    int rc = prepare(cli, image, args, &request, &err);
+    if (rc < 0) {
+        lam_image_close(image, NULL);
+        cli_report(cli, &err);
+        return not_begun(shown);
+    }
     interrupt_explain(cli, "'%s' is sound, and may be amended in part; ask for "
                       "it again", args->filename);
-    struct progress *progress = progress_begin(args->progress && !args->quiet);
-    int rc = amend(cli, image, args, progress, &err);
+    struct progress *progress = progress_begin(shown);
+    rc = amend(image, &request, progress, &err);
     if (rc == 0)
         rc = lam_image_close(image, &err);
     else

@@ -469,6 +469,11 @@ static int open_image(const struct cli *cli, const struct bench_args *args,
     struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
 
+    if (args->write && args->source.force_share) {
+        cli_error(cli, "Could not open '%s': force-share=on can only be used "
+                  "with read-only images", args->filename);
+        return -EINVAL;
+    }
     o.format = args->source.format;
     o.cache = args->cache;
     o.keyring = cli->keyring;

@@ -58,22 +58,24 @@ static void warn(const struct cli *cli, struct lam_image *image,
 
 static int commit(const struct cli *cli, void *opaque, struct lam_image *image)
 {
-    const struct commit_args *args = opaque;
+    struct commit_args *args = opaque;
     struct lam_commit_options options = LAM_COMMIT_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     bool chain = lam_image_backing(image);
 
-    if (job_find_base(cli, &args->job, image, args->base,
-                               &options.depth) < 0)
+    job_show(&args->job);
+    if (job_find_base(cli, &args->job, image, args->base, &options.depth) < 0)
         return -EINVAL;
     if (!cli->as_qemu && chain)
         warn(cli, image, options.depth);
     options.keep = args->drop;
-    struct progress *progress = job_begin(&args->job, &options.job);
+    job_begin(&args->job, &options.job);
     int rc = lam_image_commit(image, &options, &err);
     if (rc == 0 && options.depth <= 1)
         settled_note(image);
-    return job_end(cli, progress, rc, &err);
+    if (rc < 0)
+        cli_report(cli, &err);
+    return rc;
 }
 
 static int run_commit(const struct cli *cli, int argc, char **argv)

@@ -178,6 +178,9 @@ static int run_compare(const struct cli *cli, int argc, char **argv)
         rc = source_open(cli, args.filename[i], &args.source, 0, &image[i]);
     }
     status = rc < 0 ? STATUS_ERROR : compare(cli, &args, image[0], image[1]);
+    /* What ends a line that was never begun is printed by qemu-img, too. */
+    if (rc < 0 && args.progress && !args.quiet)
+        putchar('\n');
     lam_image_close(image[1], NULL);
     lam_image_close(image[0], NULL);
     return cli_finish(cli, status);

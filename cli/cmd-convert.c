@@ -25,6 +25,7 @@ struct convert {
     uint64_t size;              /* of all sources */
     struct convert_target target;
     enum target_rest rest;      /* of a target that was not finished */
+    struct progress *shown;     /* before there is a report */
     struct lam_convert_options options;
 };
 
@@ -138,6 +139,10 @@ static int open_source(struct convert *c, const char *name,
 
 static int open_sources(struct convert *c)
 {
+    if (c->args.snapshot && c->args.nb_sources > 1) {
+        cli_error(c->cli, "No support for concatenating multiple snapshot");
+        return -EINVAL;
+    }
     c->args.source.l2_cache_size = SOURCE_L2_CACHE;
     c->sources = calloc(c->args.nb_sources, sizeof *c->sources);
     if (!c->sources) {
@@ -189,6 +194,24 @@ static int explain(struct convert *c)
                      ? "fully allocated, although thin was asked for"
                      : "fully allocated, as asked for");
     return 0;
+}
+
+/* ------------------------------------------------------------ progress */
+
+/* qemu-img tells that nothing is done yet before it opens anything. */
+static void show_progress(struct convert *c)
+{
+    if (c->cli->as_qemu && c->args.progress && !c->args.progress_json &&
+        strcmp(c->args.target, "/dev/stdout"))
+        c->shown = progress_begin(true);
+}
+
+static struct progress *take_shown(struct convert *c)
+{
+    struct progress *shown = c->shown;
+
+    c->shown = NULL;
+    return shown;
 }
 
 /* ------------------------------------------------------------ to an image */
@@ -261,7 +284,7 @@ static int copy(struct convert *c)
     if (rc < 0)
         return rc;
     tell_lost(c, &told);
-    report_begin(&report, c->cli, &c->args, false, &c->options);
+    report_begin(&report, c->cli, &c->args, false, take_shown(c), &c->options);
     rc = lam_convert(c->sources, c->nb_open, c->target.image, &c->options,
                      &result, &err);
     bool planned = lam_convert_plan(c->target.image, &c->options, &plan,
@@ -333,7 +356,8 @@ static int convert_to_stream(struct convert *c, int fd)
                   c->args.target);
         return -EINVAL;
     }
-    report_begin(&report, c->cli, &c->args, fd == STDOUT_FILENO, &c->options);
+    report_begin(&report, c->cli, &c->args, fd == STDOUT_FILENO, take_shown(c),
+                 &c->options);
     int rc = lam_convert_to_fd(c->sources, c->nb_open, fd, &c->options,
                                &result, &err);
     report_end(&report, rc, &result, NULL);
@@ -376,6 +400,7 @@ static void set_options(struct convert *c)
 static int run(struct convert *c)
 {
     set_options(c);
+    show_progress(c);
     int rc = open_sources(c);
     if (rc == 0)
         rc = convert_bitmaps_check_source(c->cli, &c->args, c->sources[0]);
@@ -384,6 +409,7 @@ static int run(struct convert *c)
         rc = fd >= 0 ? convert_to_stream(c, fd) : convert_to_image(c);
     }
     close_sources(c);
+    progress_end(take_shown(c), false);
     return rc;
 }
 

@@ -74,11 +74,15 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
     if (status < 0 && !args->unsafe && !args->backing)
         return cli_usage(cli, "Must specify backing file (-b) or use unsafe "
                          "mode (-u)");
-    if (status < 0)
-        status = job_check_cache(cli, "cache", args->job.source.cache);
-    if (status < 0)
-        status = job_check_cache(cli, "source cache", args->backing_cache);
     return status;
+}
+
+static int check_caches(const struct cli *cli, const struct rebase_args *args)
+{
+    int status = job_check_cache(cli, "cache", args->job.source.cache);
+
+    return status >= 0 ? status : job_check_cache(cli, "source cache",
+                                                  args->backing_cache);
 }
 
 /* ----------------------------------------------------------------- rebasing */
@@ -104,7 +108,7 @@ static void set_options(const struct cli *cli, const struct rebase_args *args,
 
 static int rebase(const struct cli *cli, void *opaque, struct lam_image *image)
 {
-    const struct rebase_args *args = opaque;
+    struct rebase_args *args = opaque;
     struct lam_rebase_options options = LAM_REBASE_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
 
@@ -113,11 +117,13 @@ static int rebase(const struct cli *cli, void *opaque, struct lam_image *image)
         return -EINVAL;
     }
     set_options(cli, args, &options);
-    struct progress *progress = job_begin(&args->job, &options.job);
+    job_begin(&args->job, &options.job);
     int rc = lam_image_rebase(image, &options, &err);
     if (rc == 0 && !args->unsafe)
         settled_note(image);
-    return job_end(cli, progress, rc, &err);
+    if (rc < 0)
+        cli_report(cli, &err);
+    return rc;
 }
 
 static int run_rebase(const struct cli *cli, int argc, char **argv)
@@ -127,6 +133,12 @@ static int run_rebase(const struct cli *cli, int argc, char **argv)
 
     if (status >= 0)
         return status;
+    job_show(&args.job);
+    status = check_caches(cli, &args);
+    if (status >= 0) {
+        job_hide(&args.job, false);
+        return status;
+    }
     unsigned flags = LAM_OPEN_WRITE | LAM_OPEN_UNMAP |
                      (args.unsafe ? LAM_OPEN_NO_BACKING : 0);
     return job_run(cli, &args.job, flags, rebase, &args, NULL);

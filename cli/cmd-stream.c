@@ -44,7 +44,7 @@ static int take_option(const struct cli *cli, int c, void *opaque)
 
 static int stream(const struct cli *cli, void *opaque, struct lam_image *image)
 {
-    const struct stream_args *args = opaque;
+    struct stream_args *args = opaque;
     struct lam_stream_options options = LAM_STREAM_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     int rc = job_find_base(cli, &args->job, image, args->base, &options.depth);
@@ -52,11 +52,13 @@ static int stream(const struct cli *cli, void *opaque, struct lam_image *image)
     if (rc < 0 || options.depth == 1)
         return rc;              /* it is the backing file already */
     options.compress = args->compress;
-    struct progress *progress = job_begin(&args->job, &options.job);
+    job_begin(&args->job, &options.job);
     rc = lam_image_stream(image, &options, &err);
     if (rc == 0)
         settled_note(image);
-    return job_end(cli, progress, rc, &err);
+    if (rc < 0)
+        cli_report(cli, &err);
+    return rc;
 }
 
 static int run_stream(const struct cli *cli, int argc, char **argv)

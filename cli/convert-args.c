@@ -162,13 +162,12 @@ static int take_requests(const struct cli *cli, const char *text,
     return 0;
 }
 
-static int take_cache(const struct cli *cli, const char *text,
-                      struct convert_args *args)
+/* The target is the last thing that anything is said about. */
+static void take_cache(const char *text, struct convert_args *args)
 {
-    if (lam_cache_mode_parse(text, &args->cache, NULL) == 0)
-        return 0;
-    cli_error(cli, "Invalid cache option: %s", text);
-    return -EINVAL;
+    args->bad_cache = NULL;
+    if (lam_cache_mode_parse(text, &args->cache, NULL) < 0)
+        args->bad_cache = text;
 }
 
 static int take_create(const struct cli *cli, const char *text,
@@ -254,7 +253,8 @@ static int take_value(const struct cli *cli, int c, struct seen *seen)
     case 'o':
         return take_create(cli, optarg, args);
     case 't':
-        return take_cache(cli, optarg, args);
+        take_cache(optarg, args);
+        return 0;
     case 'S':
         seen->sparse = true;
         return take_sparse(cli, optarg, &args->sparse_size);
@@ -303,8 +303,6 @@ static const char *contradiction(const struct convert_args *args,
         return "Cannot enable copy offloading when -S is used";
     if (args->offload && args->salvage)
         return "Cannot use copy offloading in salvaging mode";
-    if (args->snapshot && args->nb_sources > 1)
-        return "No support for concatenating multiple snapshot";
     if (args->journal && (args->compress || args->bitmaps || !args->format ||
                           strcmp(args->format, "raw")))
         return "--resume needs a raw target (-O raw)";
@@ -330,7 +328,7 @@ static int judge(const struct cli *cli, struct convert_args *args,
         cli_error(cli, "%s", wrong);
         return 1;
     }
-    return -1;
+    return source_cache_check(cli, &args->source) < 0 ? 1 : -1;
 }
 
 static int judge_digest(const struct cli *cli, const char *name)

@@ -24,6 +24,7 @@ struct convert_args {
     const char *help;               /* the -o list that asked for help */
     struct keyvals create;          /* -o */
     enum lam_cache_mode cache;      /* -t */
+    const char *bad_cache;          /* a -t that is none, or NULL */
     bool target_image_opts;
 
     uint64_t sparse_size;           /* -S */

@@ -144,24 +144,26 @@ static void summary_json(const struct report *r,
 }
 
 static void phase_begin(struct report *r, const char *phase,
+                        struct progress *shown,
                         struct lam_convert_options *options)
 {
-    bool shown = r->args->progress && r->out == stdout;
+    bool show = r->args->progress && r->out == stdout;
 
-    r->progress = r->args->progress_json ? progress_begin_json(r->out, phase)
-                                         : progress_begin(shown);
+    r->progress = shown ? shown
+                : r->args->progress_json ? progress_begin_json(r->out, phase)
+                : progress_begin(show);
     options->progress = progress_update;
     options->progress_opaque = r->progress;
 }
 
 void report_begin(struct report *r, const struct cli *cli,
                   const struct convert_args *args, bool to_stdout,
-                  struct lam_convert_options *options)
+                  struct progress *shown, struct lam_convert_options *options)
 {
     *r = (struct report){ .cli = cli, .args = args };
     r->out = to_stdout ? stderr : stdout;
     clock_gettime(CLOCK_MONOTONIC, &r->start);
-    phase_begin(r, "copy", options);
+    phase_begin(r, "copy", shown, options);
     options->unreadable = tell_unreadable;
     options->unreadable_opaque = r;
 }
@@ -170,7 +172,7 @@ void report_verify(struct report *r, struct lam_convert_options *options)
 {
     r->seconds = seconds_since(&r->start);
     progress_end(r->progress, true);
-    phase_begin(r, "verify", options);
+    phase_begin(r, "verify", NULL, options);
 }
 
 void report_end(struct report *r, int rc,

@@ -21,11 +21,12 @@ struct report {
     unsigned nb_lost;           /* ranges */
 };
 
-/* @to_stdout: the image goes to standard output, so nothing else does.  Sets
- * the callbacks of @options, which @report has to outlive. */
+/* @to_stdout: the image goes to standard output, so nothing else does.  @shown:
+ * progress that has begun already, or NULL; it becomes the report's.  Sets the
+ * callbacks of @options, which @report has to outlive. */
 void report_begin(struct report *report, const struct cli *cli,
                   const struct convert_args *args, bool to_stdout,
-                  struct lam_convert_options *options);
+                  struct progress *shown, struct lam_convert_options *options);
 /* The copy is done, and the target is going to be verified. */
 void report_verify(struct report *report, struct lam_convert_options *options);
 /*

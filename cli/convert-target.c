@@ -287,6 +287,14 @@ static bool is_block_device(const char *path)
     return path && stat(path, &st) == 0 && S_ISBLK(st.st_mode);
 }
 
+static int judge_cache(const struct cli *cli, const struct convert_args *args)
+{
+    if (!args->bad_cache)
+        return 0;
+    cli_error(cli, "Invalid cache option: %s", args->bad_cache);
+    return -EINVAL;
+}
+
 bool convert_target_is_given(const struct convert_args *args,
                              const struct convert_target *target)
 {
@@ -298,7 +306,9 @@ int convert_target_open_given(const struct cli *cli,
                               const struct convert_args *args,
                               struct convert_target *target)
 {
-    return open_image(cli, args, target, FOR_WRITING);
+    int rc = judge_cache(cli, args);
+
+    return rc < 0 ? rc : open_image(cli, args, target, FOR_WRITING);
 }
 
 /* What holds a mounted file system is not overwritten by mistake. */
@@ -324,12 +334,15 @@ int convert_target_open(const struct cli *cli, const struct convert_args *args,
     if (rc < 0)
         return rc;
     if (args->no_create)
-        return open_image(cli, args, target, FOR_WRITING);
+        return convert_target_open_given(cli, args, target);
     rc = lam_image_create_check(args->target, &err);
     if (rc < 0) {
         cli_report(cli, &err);
         return rc;
     }
+    rc = judge_cache(cli, args);
+    if (rc < 0)
+        return rc;
     rc = lam_image_create(args->target, &target->create, &err);
     /* qemu-img makes the image and fails when it opens it; we do neither. */
     if (rc < 0 && !strncmp(err.message, "Could not open backing file", 27)) {

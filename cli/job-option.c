@@ -76,42 +76,52 @@ int job_find_base(const struct cli *cli, const struct job_args *args,
     return -EINVAL;
 }
 
-struct progress *job_begin(const struct job_args *args,
-                           struct lam_job_options *options)
+void job_show(struct job_args *args)
 {
-    struct progress *progress = progress_begin(args->progress);
+    if (!args->shown)
+        args->shown = progress_begin(args->progress && !args->quiet);
+}
 
+void job_hide(struct job_args *args, bool success)
+{
+    progress_end(args->shown, success);
+    args->shown = NULL;
+}
+
+void job_begin(struct job_args *args, struct lam_job_options *options)
+{
+    job_show(args);
     options->rate = args->rate;
     options->cancel = interrupt_catch();
     options->progress = progress_update;
-    options->progress_opaque = progress;
-    return progress;
+    options->progress_opaque = args->shown;
 }
 
-int job_end(const struct cli *cli, struct progress *progress, int rc,
-            const struct lam_error *err)
-{
-    progress_end(progress, rc == 0);
-    if (rc < 0)
-        cli_report(cli, err);
-    return rc;
-}
-
-int job_run(const struct cli *cli, const struct job_args *args, unsigned flags,
-            job_fn *run, void *opaque, const char *done)
+static int run_image(const struct cli *cli, struct job_args *args,
+                     unsigned flags, job_fn *run, void *opaque)
 {
     struct lam_error err = LAM_ERROR_INIT;
     struct lam_image *image;
 
-    if (source_open(cli, args->filename, &args->source, flags, &image) < 0)
-        return 1;
+    int rc = source_open(cli, args->filename, &args->source, flags, &image);
+    if (rc < 0)
+        return rc;
     warn_guessed(image);
-    int rc = run(cli, opaque, image);
+    rc = run(cli, opaque, image);
     int closed = lam_image_close(image, &err);
     if (closed < 0 && rc == 0) {
         cli_report(cli, &err);
         rc = closed;
     }
+    return rc;
+}
+
+int job_run(const struct cli *cli, struct job_args *args, unsigned flags,
+            job_fn *run, void *opaque, const char *done)
+{
+    int rc = run_image(cli, args, flags, run, opaque);
+
+    job_hide(args, rc == 0);
     if (rc == 0 && done && !args->quiet)
         puts(done);
     return cli_finish_change(cli, interrupt_status(rc));

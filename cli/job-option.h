@@ -13,6 +13,7 @@ struct job_args {
     const char *filename;
     bool progress, quiet;
     uint64_t rate;
+    struct progress *shown;     /* since job_show() */
 };
 
 /* Rows of a table of options: what job_option() takes, but for -U. */
@@ -34,12 +35,12 @@ int job_operand(const struct cli *cli, int argc, char **argv,
 int job_find_base(const struct cli *cli, const struct job_args *args,
                   struct lam_image *image, const char *base, unsigned *depth);
 
-/* Progress and signals for @options. */
-struct progress *job_begin(const struct job_args *args,
-                           struct lam_job_options *options);
-/* Ends @progress, prints @err if there is something to, and returns @rc. */
-int job_end(const struct cli *cli, struct progress *progress, int rc,
-            const struct lam_error *err);
+/* Progress begins: nothing is done yet. */
+void job_show(struct job_args *args);
+/* Progress ends, if it has begun. */
+void job_hide(struct job_args *args, bool success);
+/* Progress, unless it has begun already, and signals for @options. */
+void job_begin(struct job_args *args, struct lam_job_options *options);
 
 typedef int job_fn(const struct cli *cli, void *args, struct lam_image *image);
 
@@ -48,7 +49,7 @@ typedef int job_fn(const struct cli *cli, void *args, struct lam_image *image);
  * with @opaque, closes the image, and prints @done, if that is not NULL, after
  * a success.  Returns the exit status.
  */
-int job_run(const struct cli *cli, const struct job_args *args, unsigned flags,
+int job_run(const struct cli *cli, struct job_args *args, unsigned flags,
             job_fn *run, void *opaque, const char *done);
 
 #endif

@@ -272,6 +272,18 @@ int output_option(const struct cli *cli, const char *text, bool *json)
     return -EINVAL;
 }
 
+int source_cache_check(const struct cli *cli,
+                       const struct source_options *options)
+{
+    enum lam_cache_mode mode;
+
+    if (!options->cache ||
+        lam_cache_mode_parse(options->cache, &mode, NULL) == 0)
+        return 0;
+    cli_error(cli, "Invalid source cache option: %s", options->cache);
+    return -EINVAL;
+}
+
 int source_open(const struct cli *cli, const char *name,
                 const struct source_options *options, unsigned flags,
                 struct lam_image **out)
@@ -291,11 +303,10 @@ int source_open(const struct cli *cli, const char *name,
         open_options.flags |= LAM_OPEN_IMAGE_OPTS;
     if (options->force_share)
         open_options.flags |= LAM_OPEN_FORCE_SHARE;
-    if (options->cache &&
-        lam_cache_mode_parse(options->cache, &open_options.cache, NULL) < 0) {
-        cli_error(cli, "Invalid source cache option: %s", options->cache);
+    if (source_cache_check(cli, options) < 0)
         return -EINVAL;
-    }
+    if (options->cache)
+        lam_cache_mode_parse(options->cache, &open_options.cache, NULL);
     warn_name(cli, name, options->image_opts);
     int rc = lam_image_open(name, &open_options, out, &err);
     if (rc < 0)

@@ -129,6 +129,10 @@ struct source_options {
 int snapshot_option(const struct cli *cli, const char *text,
                     struct keyvals *kv, const char **snapshot);
 
+/* Prints a complaint, and returns -EINVAL, if -T names no cache mode. */
+int source_cache_check(const struct cli *cli,
+                       const struct source_options *options);
+
 /*
  * Opens @name read-only with the options and @flags (LAM_OPEN_...).  Prints
  * the error and returns a negative errno value if it cannot be had.

@@ -94,7 +94,7 @@ def test_progress(our_lamella, reference, tmp_path):
     for args in (['commit', '-p', 'top.qcow2'],
                  ['rebase', '-p', '-b', 'other.qcow2', '-F', 'qcow2',
                   'top.qcow2'],
-                 ['stream', '-p', '-q', 'top.qcow2']):
+                 ['stream', '-p', 'top.qcow2']):
         # Text mode turns the carriage returns into ends of lines.
         lines = run(our_lamella, *args, cwd=tmp_path / 'x').stdout.splitlines()
         records = [line for line in lines if line.endswith('%)')]

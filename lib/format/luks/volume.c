@@ -68,8 +68,9 @@ void luks_volume_info(const struct luks_volume *v,
         .cipher_alg = cipher_name(spec->cipher),
         .cipher_mode = cipher_mode_name(spec->mode),
         .ivgen_alg = ivgen_name(spec->ivgen),
-        .ivgen_hash_alg = spec->has_ivgen_hash ? hash_name(spec->ivgen_hash)
-                                               : NULL,
+        /* A header may name one that nothing uses. */
+        .ivgen_hash_alg = spec->ivgen == IVGEN_ESSIV
+            ? hash_name(spec->ivgen_hash) : NULL,
         .hash_alg = hash_name(v->params.hash),
         .payload_offset = (uint64_t)h->payload_sector * LUKS_SECTOR,
         .master_key_iterations = h->iterations,
