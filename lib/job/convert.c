@@ -25,7 +25,7 @@
 #define SPLIT_BYTES   (64 * LAM_KIB)
 /* Of a new file without tables: what is reserved at once.  Smaller writes cost
  * less than asking. */
-#define FILL_BYTES    (256 * LAM_KIB)
+#define FILL_BYTES    (64 * LAM_KIB)
 
 /* ------------------------------------------------------------ the plan */
 
