@@ -4,9 +4,14 @@
  *
  * Requests count themselves in one of several counters, chosen by their thread,
  * so that threads that read at the same time do not pull one cache line to and
- * fro.  A change raises a flag and waits until all counters are at zero.  A
- * request counts first and looks at the flag then, a change the other way
+ * fro.  A change closes the gate and waits until all counters are at zero.  A
+ * request counts first and looks at the gate then, a change the other way
  * round: one of the two sees the other.
+ *
+ * Many requests under way take a while to end, each waiting for the others at
+ * the file and for the processors.  So a change first narrows the gate: few are
+ * let in at a time, which keeps the host busy, until only so few are inside.
+ * Then it closes, and waits for these alone.
  */
 #include "image/graph.h"
 
@@ -17,6 +22,11 @@
 
 enum { SLOTS = 16 };
 
+/* How many are let in while the gate is narrow. */
+enum { NARROW = 2 };
+
+enum gate { GATE_OPEN, GATE_NARROW, GATE_CLOSED };
+
 struct slot {
     _Alignas(64) atomic_uint inside;
 };
@@ -24,13 +34,13 @@ struct slot {
 struct graph {
     struct slot slots[SLOTS];
     atomic_uint flushes;        /* that have left, and are not done */
-    atomic_bool changing;
+    atomic_int gate;            /* enum gate; changes under the lock */
     uint64_t changes;
     uint64_t closed_at, closed; /* nanoseconds: when, and how long in the end */
     struct merged *merged;
     pthread_mutex_t lock;
-    pthread_cond_t ended;       /* a request that a change waits for */
-    pthread_cond_t resumed;     /* the change is over */
+    pthread_cond_t ended;       /* what a change waits for */
+    pthread_cond_t resumed;     /* the gate has room for another one */
 };
 
 int graph_new(struct graph **out, struct lam_error *err)
@@ -71,24 +81,54 @@ static unsigned my_slot(void)
     return (unsigned)((self >> 6) * UINT64_C(0x9e3779b97f4a7c15) >> 60) % SLOTS;
 }
 
-static void wait_for_end(struct graph *g)
+static unsigned count_inside(const struct graph *g)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < SLOTS; i++)
+        count += atomic_load(&g->slots[i].inside);
+    return count;
+}
+
+static bool has_room(const struct graph *g)
+{
+    int gate = atomic_load(&g->gate);
+
+    return gate == GATE_OPEN
+        || (gate == GATE_NARROW && count_inside(g) < NARROW);
+}
+
+/* Who has left, or turned back, makes room for the next or for the change. */
+static void make_room(struct graph *g)
 {
     LAM_LOCKED(&g->lock);
-    while (atomic_load(&g->changing))
+    int gate = atomic_load(&g->gate);
+
+    if (gate == GATE_NARROW)
+        pthread_cond_signal(&g->resumed);
+    if (gate != GATE_OPEN
+        && count_inside(g) <= (gate == GATE_NARROW ? NARROW : 0))
+        pthread_cond_signal(&g->ended);
+}
+
+static void wait_for_room(struct graph *g, unsigned token)
+{
+    LAM_LOCKED(&g->lock);
+    while (!has_room(g))
         pthread_cond_wait(&g->resumed, &g->lock);
+    atomic_fetch_add(&g->slots[token].inside, 1);
 }
 
 unsigned graph_enter(struct graph *g)
 {
     unsigned token = my_slot();
 
-    for (;;) {
-        atomic_fetch_add(&g->slots[token].inside, 1);
-        if (!atomic_load(&g->changing))
-            return token;
-        graph_leave(g, token);
-        wait_for_end(g);
-    }
+    atomic_fetch_add(&g->slots[token].inside, 1);
+    if (atomic_load(&g->gate) == GATE_OPEN)
+        return token;
+    graph_leave(g, token);
+    wait_for_room(g, token);
+    return token;
 }
 
 void graph_leave(struct graph *g, unsigned token)
@@ -97,10 +137,8 @@ void graph_leave(struct graph *g, unsigned token)
 
     assert(before > 0);
     (void)before;
-    if (!atomic_load(&g->changing))
-        return;
-    LAM_LOCKED(&g->lock);
-    pthread_cond_signal(&g->ended);
+    if (atomic_load(&g->gate) != GATE_OPEN)
+        make_room(g);
 }
 
 void graph_flush_begin(struct graph *g)
@@ -114,14 +152,6 @@ void graph_flush_end(struct graph *g)
     LAM_LOCKED(&g->lock);
     atomic_fetch_sub(&g->flushes, 1);
     pthread_cond_broadcast(&g->ended);
-}
-
-static bool anybody_inside(const struct graph *g)
-{
-    for (unsigned i = 0; i < SLOTS; i++)
-        if (atomic_load(&g->slots[i].inside))
-            return true;
-    return false;
 }
 
 void image_graph_lock(struct lam_image *top)
@@ -165,10 +195,13 @@ static uint64_t now(void)
 
 static void close_gate(struct graph *g)
 {
-    assert(!atomic_load(&g->changing));
+    assert(atomic_load(&g->gate) == GATE_OPEN);
+    atomic_store(&g->gate, GATE_NARROW);
+    while (count_inside(g) > NARROW)
+        pthread_cond_wait(&g->ended, &g->lock);
     g->closed_at = now();
-    atomic_store(&g->changing, true);
-    while (anybody_inside(g))
+    atomic_store(&g->gate, GATE_CLOSED);
+    while (count_inside(g))
         pthread_cond_wait(&g->ended, &g->lock);
 }
 
@@ -208,10 +241,10 @@ void image_graph_end_change(struct lam_image *top)
     struct graph *g = top->graph;
     LAM_LOCKED(&g->lock);
 
-    assert(atomic_load(&g->changing));
+    assert(atomic_load(&g->gate) == GATE_CLOSED);
     g->changes++;
     merged_reset(g->merged, top, 0);
-    atomic_store(&g->changing, false);
+    atomic_store(&g->gate, GATE_OPEN);
     pthread_cond_broadcast(&g->resumed);
     g->closed = now() - g->closed_at;
 }
