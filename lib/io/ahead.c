@@ -105,7 +105,11 @@ void io_ahead_begin(struct lam_io *io, uint64_t offset, uint64_t length)
         take(io, end);
 }
 
-/* What was filled two stretches ago has no writers left, most probably. */
+/*
+ * What was filled two stretches ago has no writers left, most probably.  Where
+ * the device has enough to do this takes until it has not, so one does it at a
+ * time, and the other writers go on.
+ */
 void io_ahead_end(struct lam_io *io, uint64_t offset, uint64_t length)
 {
     struct io_ahead *a = &io->ahead;
@@ -113,11 +117,13 @@ void io_ahead_end(struct lam_io *io, uint64_t offset, uint64_t length)
 
     if (!atomic_load_explicit(&a->end, memory_order_relaxed) ||
         end < from + 2 * WRITE_OUT || !io->ops->write_out ||
-        io->limits.direct || io->cache != LAM_CACHE_WRITEBACK)
+        io->limits.direct || io->cache != LAM_CACHE_WRITEBACK ||
+        atomic_exchange(&a->writing_out, true))
         return;
     if (atomic_compare_exchange_strong(&a->written_out, &from,
                                        from + WRITE_OUT))
         io->ops->write_out(io, from, WRITE_OUT);
+    atomic_store(&a->writing_out, false);
 }
 
 /* ------------------------------------------------------------------ the end */

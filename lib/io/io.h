@@ -117,6 +117,7 @@ struct io_ahead {
     _Atomic uint64_t base;      /* where we looked last */
     _Atomic uint64_t filled;    /* bytes written behind @base */
     _Atomic uint64_t written_out;
+    atomic_bool writing_out;    /* somebody is at it */
 };
 
 struct lam_io {
