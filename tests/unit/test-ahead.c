@@ -154,6 +154,37 @@ static void test_refused(void **state)
     assert_int_equal(host_size(), 1024 * KIB);
 }
 
+static int writing_out;
+
+/* Takes so long that others write meanwhile, and have filled more. */
+static void slow_write_out(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    (void)offset;
+    (void)length;
+    assert_int_equal(writing_out++, 0);
+    calls++;
+    write_at(io, shown_size(io), 8192 * KIB);
+    writing_out--;
+}
+
+/* It is the business of one at a time: all others would wait for the device
+ * as well, and nobody would write. */
+static void test_one_writes_out(void **state)
+{
+    (void)state;
+    struct lam_io *io = open_file();
+    struct lam_io_ops ops = *io->ops;
+
+    ops.write_out = slow_write_out;
+    io->ops = &ops;
+    calls = writing_out = 0;
+    lam_io_grow_ahead(io, STEP);
+    write_at(io, 0, 8192 * KIB);
+    assert_true(calls > 0);
+    assert_int_equal(writing_out, 0);
+    lam_io_close(io);
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -171,6 +202,7 @@ int main(void)
                                   teardown),
         cmocka_unit_test_teardown(test_nothing_taken_nothing_cut, teardown),
         cmocka_unit_test_teardown(test_refused, teardown),
+        cmocka_unit_test_teardown(test_one_writes_out, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
