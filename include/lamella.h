@@ -8,12 +8,22 @@
  * - Offsets and lengths are bytes, uint64_t, half-open: [offset, offset +
  *   length).
  * - What can fail returns 0 or a negative errno value and fills the caller's
- *   struct lam_error (NULL is allowed).  -EINVAL: the caller's mistake, or not
- *   this format.  -ENOTSUP: a feature lamella lacks.  -EUCLEAN: corruption.
+ *   struct lam_error (NULL is allowed), which a success leaves as it was.
+ *   -EINVAL: the caller's mistake, or not this format.  -ENOTSUP: a feature
+ *   lamella lacks.  -EUCLEAN: corruption.
+ * - Flags that a function does not know, and values that an enum does not have,
+ *   are -EINVAL: they may mean something one day.
+ * - Pointers are not NULL where their description does not allow it.  Strings
+ *   are read during the call only, unless something else is said.
  * - The library never prints, exits, aborts or reads the environment.
  * - Any number of threads may use one struct lam_image at once, except for
  *   lam_image_close(), which needs that nobody else uses it any more.  A call
  *   back must not use the image of the call that made it.
+ * - Descriptors are closed by execve().  After fork() the child uses no image
+ *   that its parent has open, not even to close it: threads that work for it
+ *   are not there, and locks are the parent's.
+ * - No signal handler is installed or changed; a call that is interrupted goes
+ *   on.  Writing to a pipe that nobody reads raises SIGPIPE as always.
  * - Option structs are initialised with their LAM_..._INIT macro, so that a
  *   member that is added later has its default.
  *

@@ -123,7 +123,13 @@ LAM_API void lam_convert_plan_new(const struct lam_create_options *create,
  * @target is open for writing and at least as large.  Afterwards the target
  * reads as the sources do; beyond their end an existing target reads as it
  * did.  Returns 0 when all is on disk (unless LAM_CONVERT_NO_SYNC).
- * @result may be NULL.
+ * NULL @options: LAM_CONVERT_OPTIONS_INIT.  @result may be NULL; what it counts
+ * holds after a failure, too.
+ *
+ * -EINVAL: the target is too small or one of the sources, or options that do
+ * not go together; -EROFS: it is not open for writing; -ENOTSUP: compression,
+ * which its format lacks; -ECANCELED; -ENOSPC, -EUCLEAN, -EIO, -ENOMEM.  The
+ * target holds part of the data then.
  *
  * Sources may be in use: each place is copied as it is at some moment.  With
  * LAM_CONVERT_TARGET_HAS_BACKING a change of the source's chain, a snapshot of
@@ -160,7 +166,12 @@ LAM_API int lam_convert_verify(struct lam_image *const *sources,
                                const struct lam_convert_options *options,
                                struct lam_error *err);
 
-/* The same as raw bytes, in order, into a pipe or any file descriptor. */
+/*
+ * The same as raw bytes, in order, into a pipe or any file descriptor, from
+ * where it stands on; it stays the caller's, and is not synced.  Errors are as
+ * above and those of write(), -EBADF and -EPIPE among them.  No journal
+ * (-ENOTSUP).
+ */
 LAM_API int lam_convert_to_fd(struct lam_image *const *sources,
                               size_t nb_sources, int fd,
                               const struct lam_convert_options *options,

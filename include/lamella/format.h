@@ -30,8 +30,9 @@ struct lam_format_info {
     size_t nb_options;
 };
 
-/* What the library can do with the format @name: -EINVAL if it is not known.
- * Which ones there are beside raw, qcow2 and luks is chosen at build time. */
+/* What the library can do with the format @name, a driver's name in lower case:
+ * -EINVAL if it is not known.  Which ones there are beside raw, qcow2 and luks
+ * is chosen at build time.  Any thread. */
 LAM_API int lam_format_describe(const char *name, struct lam_format_info *out,
                                 struct lam_error *err);
 

@@ -70,12 +70,12 @@ enum {
  * Appends to @out the extents that cover [offset, offset + length): ascending,
  * without gaps, neighbours in one state merged (compressed clusters are not
  * merged).  @depth is the number of layers to look through: 1 is this image
- * alone, LAM_DEPTH_ALL the whole chain.  Any alignment, inside
+ * alone, LAM_DEPTH_ALL the whole chain; not 0.  Any alignment, inside
  * lam_image_size().  The list grows with fragmentation: ask for a large image
  * in windows.
  *
  * @out belongs to the caller and is unchanged after a failure.  Returns 0, or
- * -EINVAL if the range ends beyond the image; -EUCLEAN if metadata contradicts
+ * -EINVAL if the range ends beyond the image, or it is open for its header only; -EUCLEAN if metadata contradicts
  * itself; -EIO, -ENOMEM.  May read metadata from disk.
  */
 LAM_API int lam_image_map(struct lam_image *image, uint64_t offset,
@@ -98,7 +98,8 @@ LAM_API uint64_t lam_image_map_window(struct lam_image *image, uint64_t offset,
  * The file that the data of @extent, out of a map of @image's chain, lie in:
  * the image file of its layer, an external data file, or one of several
  * extents; a "json:" name if it is seen through a window.  NULL: an object
- * without a name.  Lives as long as the layer.
+ * without a name, or a layer that the chain no longer has.  Lives as long as
+ * the layer.
  */
 LAM_API const char *lam_image_extent_file(struct lam_image *image,
                                           const struct lam_extent *extent);

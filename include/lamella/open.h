@@ -88,7 +88,7 @@ struct lam_open_options {
  * @name is a path, "file:PATH", "file:///PATH", "json:{...}", or with
  * LAM_OPEN_IMAGE_OPTS a list "driver=qcow2,file.filename=PATH".  NULL
  * @options means LAM_OPEN_OPTIONS_INIT.  On success *@out is the caller's, to
- * be closed with lam_image_close().
+ * be closed with lam_image_close(); after a failure it is NULL.
  *
  * Returns 0, or negative: -ENOENT, -EACCES and other errors of the system;
  * -EAGAIN if a lock is held by somebody else; -EINVAL if the file is not of

@@ -57,7 +57,7 @@ LAM_API void lam_throttles_free(struct lam_throttles *throttles);
 /*
  * lam_throttles_add() - a group with limits of its own.
  *
- * -EINVAL: limits that contradict each other (total and one of its parts, a
+ * -EINVAL: no @id, limits that contradict each other (total and one of its parts, a
  * burst below the average), or beyond LAM_THROTTLE_MAX; -EEXIST; -ENOMEM.
  */
 LAM_API int lam_throttles_add(struct lam_throttles *throttles,

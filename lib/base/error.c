@@ -122,3 +122,17 @@ int lam_error_prefix(struct lam_error *err, int rc, const char *fmt, ...)
     copy_printable(err->message, sizeof err->message, joined);
     return rc;
 }
+
+int lam_check_flags(unsigned flags, unsigned known, struct lam_error *err)
+{
+    return flags & ~known ? lam_fail(err, EINVAL, "flags %#x are not known "
+                                     "here (known: %#x)", flags & ~known,
+                                     known) : 0;
+}
+
+int lam_check_choice(unsigned value, unsigned last, const char *what,
+                     struct lam_error *err)
+{
+    return value > last ? lam_fail(err, EINVAL, "%s %u (limit: %u)", what,
+                                   value, last) : 0;
+}

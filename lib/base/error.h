@@ -39,4 +39,14 @@ int lam_fail_errno(struct lam_error *err, int code, const char *fmt, ...)
 int lam_error_prefix(struct lam_error *err, int rc, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/*
+ * -EINVAL for bits of a caller's @flags that are not in @known: what they will
+ * mean one day is not what is done now.
+ */
+int lam_check_flags(unsigned flags, unsigned known, struct lam_error *err);
+
+/* -EINVAL for a caller's enum @value beyond its @last; @what is its name. */
+int lam_check_choice(unsigned value, unsigned last, const char *what,
+                     struct lam_error *err);
+
 #endif

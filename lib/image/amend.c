@@ -14,9 +14,14 @@ static int check_all(struct lam_image *image,
                      const struct lam_amend_options *options,
                      struct lam_error *err)
 {
-    int rc = 0;
+    int rc = lam_check_choice(options->lazy_refcounts, LAM_SETTING_ON,
+                              "setting of lazy refcounts", err);
 
-    if (options->size != LAM_SIZE_KEEP && options->size != image->size)
+    if (rc == 0)
+        rc = lam_check_choice(options->data_file_raw, LAM_SETTING_ON,
+                              "setting of a raw data file", err);
+    if (rc == 0 && options->size != LAM_SIZE_KEEP &&
+        options->size != image->size)
         rc = image_check_size(image, options->size, LAM_PREALLOC_OFF,
                               LAM_TRUNCATE_SHRINK, err);
     if (rc < 0)

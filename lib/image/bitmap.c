@@ -45,7 +45,9 @@ int lam_image_bitmap_add(struct lam_image *image, const char *name,
     if (!ops)
         return lam_fail(err, ENOTSUP, "Can't store persistent bitmaps to '%s': "
                         "Operation not supported", image->name);
-    int rc = change_begin(image, err);
+    int rc = lam_check_flags(flags, LAM_BITMAP_DISABLED, err);
+    if (rc == 0)
+        rc = change_begin(image, err);
     if (rc < 0)
         return rc;
     return change_end(image, ops->add(image->format, name, granularity,

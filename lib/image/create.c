@@ -483,8 +483,13 @@ int lam_image_create(const char *name, const struct lam_create_options *options,
                      struct lam_error *err)
 {
     const char *path;
-    int rc = target_path(name, &path, err);
+    int rc = lam_check_choice(options->preallocation, LAM_PREALLOC_FULL,
+                              "preallocation mode", err);
 
+    if (rc == 0)
+        rc = lam_check_choice(options->policy, LAM_POLICY_NONE, "policy", err);
+    if (rc == 0)
+        rc = target_path(name, &path, err);
     if (rc == 0)
         rc = check_there(name, path, err);
     return rc < 0 ? rc : create_at(path, options, err);

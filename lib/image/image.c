@@ -200,7 +200,12 @@ const char *lam_image_extent_file(struct lam_image *image,
 
     if (inner != image)
         return lam_image_extent_file(inner, extent);
-    struct lam_image *layer = image_layer(image, extent->depth);
+    struct lam_image *layer = image;
+    /* A map from before a change of the chain may know more layers. */
+    for (unsigned i = 0; layer && i < extent->depth; i++)
+        layer = layer->backing;
+    if (!layer)
+        return NULL;
     struct lam_io *io = image_extent_io(image, extent);
 
     if (io != layer->io)
@@ -243,6 +248,9 @@ int lam_image_repair(struct lam_image *image, unsigned what,
                         "This image format does not support checks");
     if (!image->writable || !image->for_check)
         return lam_fail(err, EROFS, "the image is not open for repair");
+    int rc = lam_check_flags(what, LAM_REPAIR_ALL, err);
+    if (rc < 0)
+        return rc;
     *out = (struct lam_check_result){ 0 };
     return image->ops->repair(image->format, what, finding, opaque, out, err);
 }

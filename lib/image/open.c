@@ -346,12 +346,31 @@ int image_open(const char *name, const struct lam_open_options *options,
     return rc;
 }
 
+static int check_open_options(const struct lam_open_options *o,
+                              struct lam_error *err)
+{
+    int rc = lam_check_flags(o->flags, 2 * LAM_OPEN_CHAIN - 1, err);
+
+    if (rc == 0)
+        rc = lam_check_choice(o->cache, LAM_CACHE_UNSAFE, "cache mode", err);
+    if (rc == 0)
+        rc = lam_check_choice(o->policy, LAM_POLICY_NONE, "policy", err);
+    return rc < 0 ? rc
+        : lam_check_choice(o->detect_zeroes, LAM_DETECT_ZEROES_UNMAP,
+                           "detect-zeroes mode", err);
+}
+
 int lam_image_open(const char *name, const struct lam_open_options *options,
                    struct lam_image **out, struct lam_error *err)
 {
     static const struct lam_open_options defaults = LAM_OPEN_OPTIONS_INIT;
 
-    int rc = image_open(name, options ? options : &defaults, out, err);
+    *out = NULL;
+    if (!options)
+        options = &defaults;
+    int rc = check_open_options(options, err);
+    if (rc == 0)
+        rc = image_open(name, options, out, err);
     return lam_error_prefix(err, rc, "Could not open '%s'", name);
 }
 

@@ -13,9 +13,12 @@ int image_check_size(const struct lam_image *image, uint64_t size,
                      enum lam_preallocation preallocation, unsigned flags,
                      struct lam_error *err)
 {
-    if (preallocation > LAM_PREALLOC_FULL)
-        return lam_fail(err, EINVAL, "preallocation mode %u (limit: %u)",
-                        (unsigned)preallocation, (unsigned)LAM_PREALLOC_FULL);
+    int rc = lam_check_choice(preallocation, LAM_PREALLOC_FULL,
+                              "preallocation mode", err);
+    if (rc == 0)
+        rc = lam_check_flags(flags, LAM_TRUNCATE_SHRINK, err);
+    if (rc < 0)
+        return rc;
     if (size > INT64_MAX - 511)
         return lam_fail(err, EFBIG, "size %" PRIu64 " is beyond the limit of "
                         "2^63", size);

@@ -291,7 +291,9 @@ int lam_image_write(struct lam_image *image, const void *buf,
                     struct lam_error *err)
 {
     IMAGE_INSIDE(image);
-    int rc = image_check_writable(image, err);
+    int rc = lam_check_flags(flags, LAM_WRITE_FUA | LAM_WRITE_COMPRESSED, err);
+    if (rc == 0)
+        rc = image_check_writable(image, err);
     if (rc == 0)
         rc = image_check_range(image, offset, length, err);
     if (rc == 0)

@@ -134,9 +134,13 @@ int lam_image_zero(struct lam_image *image, uint64_t offset,
                    uint64_t length, unsigned flags, struct lam_error *err)
 {
     IMAGE_INSIDE(image);
+    int rc = lam_check_flags(flags, LAM_WRITE_FUA | LAM_ZERO_UNMAP |
+                             LAM_ZERO_NO_FALLBACK, err);
+    if (rc < 0)
+        return rc;
     change_begin(image);
     lam_io_event(image->io, IO_EVENT_PWRITEV_ZERO);
-    int rc = image_zero(image, offset, length, flags, err);
+    rc = image_zero(image, offset, length, flags, err);
     lam_io_event(image->io, IO_EVENT_PWRITEV_DONE);
     return change_end(image, offset, length, rc);
 }

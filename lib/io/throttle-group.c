@@ -186,6 +186,8 @@ static int check_options(const struct lam_throttle_options *o,
     const struct lam_throttle_limit *l = o->limits;
     int rc = 0;
 
+    if (!o->id)
+        return lam_fail(err, EINVAL, "Parameter 'id' is missing");
     for (unsigned first = 0; first < KINDS; first += 3) {
         bool total = l[first].average || l[first].burst;
         bool single = l[first + 1].average || l[first + 2].average

@@ -485,9 +485,11 @@ int lam_image_compare(struct lam_image *a, struct lam_image *b, unsigned flags,
                       lam_progress_fn *progress, void *opaque,
                       struct lam_compare_result *out, struct lam_error *err)
 {
-    struct compare *c = calloc(1, sizeof *c);
-
     *out = (struct lam_compare_result){ .verdict = LAM_COMPARE_EQUAL };
+    int rc = lam_check_flags(flags, LAM_COMPARE_STRICT, err);
+    if (rc < 0)
+        return rc;
+    struct compare *c = calloc(1, sizeof *c);
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a comparison");
     pthread_mutex_init(&c->lock, NULL);
@@ -495,7 +497,7 @@ int lam_image_compare(struct lam_image *a, struct lam_image *b, unsigned flags,
     c->progress = progress;
     c->opaque = opaque;
     image_graph_hold(a, b);
-    int rc = run(c, a, b, out, err);
+    rc = run(c, a, b, out, err);
     image_graph_release(a, b);
     compare_deinit(c);
     return rc;

@@ -3,6 +3,8 @@
  * convert.c - copy the guest contents of images into another image, or into a
  * file descriptor.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -63,6 +65,17 @@ static void choose_sizes(const struct lam_image *target,
                           ? walk->unit : max_u64(walk->unit, SPLIT_BYTES);
 }
 
+static int check_flags(const struct lam_convert_options *options,
+                       struct lam_error *err)
+{
+    const unsigned known = LAM_CONVERT_COMPRESS | LAM_CONVERT_TARGET_IS_ZERO |
+        LAM_CONVERT_NEW_TARGET | LAM_CONVERT_NO_SYNC |
+        LAM_CONVERT_STRICT_CACHE | LAM_CONVERT_TARGET_HAS_BACKING |
+        LAM_CONVERT_OFFLOAD | LAM_CONVERT_SALVAGE;
+
+    return lam_check_flags(options->flags, known, err);
+}
+
 static int check_request(struct lam_image *const *sources, size_t count,
                          struct lam_image *target,
                          const struct lam_convert_options *options,
@@ -70,9 +83,15 @@ static int check_request(struct lam_image *const *sources, size_t count,
 {
     uint64_t total;
 
-    int rc = sources_total(sources, count, options, &total, err);
+    int rc = check_flags(options, err);
+    if (rc == 0)
+        rc = sources_total(sources, count, options, &total, err);
     if (rc < 0)
         return rc;
+    for (size_t i = 0; i < count; i++)
+        if (sources[i] == target)
+            return lam_fail(err, EINVAL, "'%s' is source and target at once",
+                            target->name);
     if (total > lam_image_size(target))
         return lam_fail(err, EINVAL, "output file is smaller than input file "
                         "(%" PRIu64 " bytes, %" PRIu64 " are needed)",
@@ -362,11 +381,17 @@ int lam_convert_to_fd(struct lam_image *const *sources, size_t nb_sources,
         .workers = sources_workers(options,
                                 sources_direct(sources, nb_sources, NULL)),
     };
+    int rc = check_flags(options, err);
+    if (rc < 0)
+        return rc;
+    /* poll() takes no notice of a negative one. */
+    if (fcntl(fd, F_GETFL) < 0)
+        return lam_fail_errno(err, errno, "descriptor %d", fd);
     if (options->journal)
         return lam_fail(err, ENOTSUP, "what goes to a pipe cannot be resumed");
     cuts.data_max = max_u64(chunk_bytes(options),
                             sources_cluster(sources, nb_sources));
-    int rc = extras_init(&extras, &copy, &cuts, err);
+    rc = extras_init(&extras, &copy, &cuts, err);
     if (rc == 0)
         rc = sources_begin(&walk, &cuts, sources, nb_sources, NULL, options,
                            err);
