@@ -53,6 +53,27 @@ class Requests(Workload):
         return 'identical'
 
 
+class Bare(Requests):
+    """The same writes by a program that does nothing else stand where lamella
+    does: the ratio is what the disk leaves to win."""
+
+    def target(self, side):
+        return 'bare.raw' if side == 'lamella' else super().target(side)
+
+    def command(self, bench, side):
+        if side == 'genuine':
+            return super().command(bench, side)
+        return [os.path.join(bench.options.build, 'bench', 'bench-bare'),
+                'bare.raw', '512', str(MiB), '1']
+
+    def verify(self, bench):
+        pair = [self.target(side) for side in ('genuine', 'lamella')]
+        bench.must_equal((pair[0], 'qcow2'), (pair[1], 'raw'))
+        for name in pair:
+            os.unlink(name)
+        return 'identical'
+
+
 def ways(make):
     """One row for each depth and cache mode."""
     return [make(depth, cache) for cache in ('none', 'writeback')
@@ -85,6 +106,9 @@ WORKLOADS = [
     *ways(cow),
     *ways(sequential(64 * KiB, '64 KiB')),
     *ways(sequential(MiB, '1 MiB')),
+    *(Bare('1 MiB, bare writes, depth %d' % depth, 'seq.img', 512, MiB, MiB,
+           depth, 'none', write=True, goal='the disk itself')
+      for depth in (1, 32)),
     Requests('4 KiB reads, deflate, near', 'hot.qcow2', 20000, 4 * KiB,
              scattered(4 * MiB), 1, 'writeback', goal='5 wall, 5 CPU'),
     Requests('4 KiB reads, deflate, far', 'warm.qcow2', 20000, 4 * KiB,
