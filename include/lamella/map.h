@@ -75,8 +75,9 @@ enum {
  * in windows.
  *
  * @out belongs to the caller and is unchanged after a failure.  Returns 0, or
- * -EINVAL if the range ends beyond the image, or it is open for its header only; -EUCLEAN if metadata contradicts
- * itself; -EIO, -ENOMEM.  May read metadata from disk.
+ * -EINVAL if the range ends beyond the image, or it is open for its header
+ * only; -EUCLEAN if metadata contradicts itself; -EIO, -ENOMEM.  May read
+ * metadata from disk.
  */
 LAM_API int lam_image_map(struct lam_image *image, uint64_t offset,
                           uint64_t length, uint32_t depth, unsigned flags,

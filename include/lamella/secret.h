@@ -38,10 +38,10 @@ LAM_API void lam_keyring_free(struct lam_keyring *keyring);
 /*
  * lam_keyring_add() - read, decode and decrypt @secret, and keep a copy.
  *
- * -EINVAL: no @id, data and file both or neither, no such @keyid, not base64, key or
- * IV of a wrong length, or -EEXIST the name is taken; -ENOENT and other errors
- * of reading the file; -ENOTSUP if it is encrypted and lamella was built
- * without encryption; -ENOMEM.
+ * -EINVAL: no @id, data and file both or neither, no such @keyid, not base64,
+ * key or IV of a wrong length; -EEXIST: the name is taken; -ENOENT and other
+ * errors of reading the file; -ENOTSUP if it is encrypted and lamella was built
+ * without encryption; -ENOMEM.  @secret is not needed afterwards.
  */
 LAM_API int lam_keyring_add(struct lam_keyring *keyring,
                             const struct lam_secret *secret,

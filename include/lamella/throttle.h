@@ -57,8 +57,9 @@ LAM_API void lam_throttles_free(struct lam_throttles *throttles);
 /*
  * lam_throttles_add() - a group with limits of its own.
  *
- * -EINVAL: no @id, limits that contradict each other (total and one of its parts, a
- * burst below the average), or beyond LAM_THROTTLE_MAX; -EEXIST; -ENOMEM.
+ * -EINVAL: no @id, limits that contradict each other (total and one of its
+ * parts, a burst below the average), or beyond LAM_THROTTLE_MAX; -EEXIST;
+ * -ENOMEM.
  */
 LAM_API int lam_throttles_add(struct lam_throttles *throttles,
                               const struct lam_throttle_options *options,
