@@ -360,6 +360,10 @@ int io_cmd_aio_write(struct io_session *session,
 
     if (io_request_options(&request, command, "CfiP:qruz", argc, argv) < 0)
         return -1;
+    if (request.invalid) {
+        printf("injecting invalid write request\n");
+        return 0;
+    }
     if (optind > argc - 2)
         return io_usage(command);
     if (request.kind == IO_ZERO && optind != argc - 2) {
@@ -369,10 +373,6 @@ int io_cmd_aio_write(struct io_session *session,
     if ((request.flags & LAM_ZERO_UNMAP) && request.kind != IO_ZERO) {
         printf("-u requires -z to be specified\n");
         return -1;
-    }
-    if (request.invalid) {
-        printf("injecting invalid write request\n");
-        return 0;
     }
     if (request.kind == IO_ZERO)
         return submit_zero(&request, argv);

@@ -80,11 +80,12 @@ int io_cmd_read(struct io_session *session, const struct io_command *command,
 
     if (io_request_options(&request, command, "bCl:pP:qrs:v", argc, argv) < 0)
         return -1;
+    if (parse_range(&request, command, "", false, argc, argv) < 0)
+        return -1;
     if (!request.has_pattern &&
         (request.has_verify_offset || request.has_verify_length))
         return io_usage(command);
-    if (parse_range(&request, command, "", false, argc, argv) < 0 ||
-        check_verify_range(&request) < 0 ||
+    if (check_verify_range(&request) < 0 ||
         (request.vm_state && check_sectors(&request) < 0))
         return -1;
     return run(&request);

@@ -69,7 +69,9 @@ int io_request_options(struct io_request *request,
         case 'c': request->flags |= LAM_WRITE_COMPRESSED; break;
         case 'C': request->condensed = true; break;
         case 'f': request->flags |= LAM_WRITE_FUA; break;
-        case 'i': request->invalid = true; break;
+        case 'i':               /* nothing behind it is looked at */
+            request->invalid = true;
+            return 0;
         case 'n': request->flags |= LAM_ZERO_NO_FALLBACK; break;
         case 'q': request->quiet = true; break;
         case 'u': request->flags |= LAM_ZERO_UNMAP; break;
