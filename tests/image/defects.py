@@ -671,6 +671,32 @@ def bitmap_table_size(img):
 
 
 @defect(bitmap=True)
+def bitmap_table_bytes(img):
+    """A bitmap table for more bits than a bitmap may have."""
+    img.put32(img.at(BM_DIRECTORY, 8), 8193)
+
+
+@defect(bitmap=True)
+def bitmap_table_long(img):
+    """A bitmap table of more entries than the disk needs."""
+    img.put32(img.at(BM_DIRECTORY, 8), 2)
+
+
+@defect(bitmap=True)
+def bitmap_table_short(img):
+    """A bitmap table of fewer entries than the disk needs."""
+    img.put64(24, 1 << 29)
+    img.data[img.at(BM_DIRECTORY, 17)] = 9
+
+
+@defect(bitmap=True)
+def bitmap_table_long_in_use(img):
+    """The same of a bitmap in use is no defect: it is only to be removed."""
+    img.put32(img.at(BM_DIRECTORY, 8), 2)
+    img.put32(img.at(BM_DIRECTORY, 12), 3)
+
+
+@defect(bitmap=True)
 def bitmap_extra(img):
     """A bitmap with extra data."""
     img.put32(img.at(BM_DIRECTORY, 20), 8)

@@ -70,35 +70,12 @@ static uint64_t entries_needed(const struct qcow2 *q, unsigned granularity_bits)
     return max_u64(div_up(bytes, q->g.cluster_size), 1);
 }
 
-static int check_size(const struct qcow2 *q, const struct bitmap_entry *e,
-                      struct lam_error *err)
-{
-    uint64_t bytes = bitmap_bytes(q->size, e->granularity_bits);
-    uint64_t needed = entries_needed(q, e->granularity_bits);
-
-    if (e->flags & BITMAP_IN_USE)
-        return 0;
-    if (bytes > BITMAP_MAX_BYTES)
-        return lam_fail(err, EUCLEAN, "Bitmap '%.*s' of %" PRIu64 " bytes is "
-                        "too large (limit: %" PRIu64 ")", (int)e->name_length,
-                        e->name, bytes, BITMAP_MAX_BYTES);
-    if (e->table_entries < needed)
-        return lam_fail(err, EUCLEAN, "Bitmap '%.*s' doesn't satisfy the "
-                        "constraints: table of %" PRIu32 " entries (needed: %"
-                        PRIu64 ")", (int)e->name_length, e->name,
-                        e->table_entries, needed);
-    return 0;
-}
-
 static int take_entry(void *opaque, const struct bitmap_entry *e,
                       struct lam_error *err)
 {
     struct qcow2 *q = opaque;
     struct bitmap_set *set = &q->bitmaps;
-    int rc = check_size(q, e, err);
 
-    if (rc < 0)
-        return rc;
     if (memchr(e->name, '\0', e->name_length))
         return lam_fail(err, EUCLEAN, "Bitmap '%.*s' doesn't satisfy the "
                         "constraints: NUL in its name", (int)e->name_length,
@@ -114,7 +91,8 @@ static int take_entry(void *opaque, const struct bitmap_entry *e,
     b->recording = e->flags & BITMAP_AUTO;
     b->inconsistent = e->flags & BITMAP_IN_USE;
     b->table_offset = e->table_offset;
-    /* What a table has beyond that may be anything: it is not ours to drop. */
+    /* What a table in use has beyond that may be anything: it is not ours to
+     * drop. */
     b->table_entries = (uint32_t)min_u64(e->table_entries,
                                          entries_needed(q,
                                                         b->granularity_bits));

@@ -26,7 +26,6 @@ enum {
 enum {
     BM_KNOWN_FLAGS = BITMAP_IN_USE | BITMAP_AUTO,
     BM_DIRTY_TRACKING = 1,
-    BM_MAX_TABLE_ENTRIES = 1 << 27,
 };
 
 /* 0: offset names a cluster of data; else all of the cluster is this bit. */
@@ -45,8 +44,8 @@ static int judge(const struct qcow2_header *h, const struct bitmap_entry *e,
                         (int)e->name_length, e->name);
     if (!e->table_offset || !is_aligned(e->table_offset, cs))
         why = "table offset";
-    else if (!e->table_entries || e->table_entries > BM_MAX_TABLE_ENTRIES)
-        why = "table size";
+    else if (!e->table_entries)
+        why = "table of 0 entries (minimum: 1)";
     else if (e->flags & ~(uint32_t)BM_KNOWN_FLAGS)
         why = "flags";
     else if (type != BM_DIRTY_TRACKING)
@@ -61,6 +60,32 @@ static int judge(const struct qcow2_header *h, const struct bitmap_entry *e,
     return lam_fail(err, EUCLEAN, "Bitmap '%.*s' doesn't satisfy the "
                     "constraints: %s", (int)min_u64(e->name_length,
                     BITMAP_MAX_NAME), e->name, why);
+}
+
+/*
+ * What is in use says nothing, and may have been made for another size of the
+ * disk.  Any other table has exactly the entries that its bits need: nobody
+ * knows what more of them would mean.
+ */
+static int judge_table(const struct qcow2_header *h,
+                       const struct bitmap_entry *e, struct lam_error *err)
+{
+    uint64_t cs = UINT64_C(1) << h->cluster_bits;
+    uint64_t bytes = bitmap_bytes(align_down(h->size, 512),
+                                  e->granularity_bits);
+    uint64_t needed = max_u64(div_up(bytes, cs), 1);
+
+    if (e->table_entries > BITMAP_MAX_BYTES / cs)
+        return lam_fail(err, EUCLEAN, "Bitmap '%.*s' doesn't satisfy the "
+                        "constraints: table of %" PRIu32 " entries (limit: %"
+                        PRIu64 ")", (int)e->name_length, e->name,
+                        e->table_entries, BITMAP_MAX_BYTES / cs);
+    if (e->flags & BITMAP_IN_USE || e->table_entries == needed)
+        return 0;
+    return lam_fail(err, EUCLEAN, "Bitmap '%.*s' doesn't satisfy the "
+                    "constraints: table of %" PRIu32 " entries (needed: %"
+                    PRIu64 ")", (int)e->name_length, e->name, e->table_entries,
+                    needed);
 }
 
 /* The entry at @p, of which the directory has @length bytes left. */
@@ -87,7 +112,8 @@ static int decode_entry(const struct qcow2_header *h, const uint8_t *p,
                         PRIu64 " bytes where %" PRIu64 " are left", *used,
                         length);
     e->name = (const char *)p + BM_HEAD + extra;
-    return judge(h, e, p[BM_TYPE], (uint32_t)extra, err);
+    int rc = judge(h, e, p[BM_TYPE], (uint32_t)extra, err);
+    return rc < 0 ? rc : judge_table(h, e, err);
 }
 
 size_t bitmap_entry_size(const struct bitmap_entry *e)
