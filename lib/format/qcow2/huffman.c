@@ -131,7 +131,7 @@ static bool make(uint32_t *table, unsigned bits, unsigned room,
     return true;
 }
 
-/* ------------------------------------------------------- the three alphabets */
+/* ------------------------------------------------------ the three alphabets */
 
 /* Literals, by the dozen; base and extra bits of a length or a distance. */
 #define L(v)    HUFFMAN_LITERAL | (uint32_t)(v) << 16

@@ -129,7 +129,7 @@ static bool careful_code(struct stream *s)
     return !s->bad;
 }
 
-/* ------------------------------------------------------------ codes, quickly */
+/* ----------------------------------------------------------- codes, quickly */
 
 /*
  * What a turn of the loop may take and make at most, with what loads and
