@@ -54,6 +54,26 @@ def sparse(entries=(128, 256), text=None, gd=27, rgd=22, redundant=None,
     return sectors(head, 128) + body
 
 
+def cowd(entries, grain=GRAIN, capacity=2048, gd=4, tables=None, version=1,
+         magic=b'COWD', at=5):
+    """An extent of an ESX server: header, directory, tables of 4096 entries,
+    and a grain full of 0x11, 0x22, ... for each guest grain of @entries."""
+    needed = -(-capacity // (grain * 4096)) if grain else 1
+    first = -(-(5 + 32 * needed) // max(grain, 1)) * grain
+    head = struct.pack('<4s7I', magic, version, 3, capacity, grain, gd,
+                       needed if tables is None else tables, 0)
+    places = struct.pack('<%dI' % needed, *(at + 32 * i
+                                            for i in range(needed)))
+    numbers = [0] * (4096 * needed)
+    for place, index in enumerate(entries):
+        numbers[index] = first + place * grain
+    body = b''.join(bytes([0x11 * (i + 1)]) * (grain * SECTOR)
+                    for i in range(len(entries)))
+    return sectors(sectors(head, 4) + sectors(places, 1) +
+                   struct.pack('<%dI' % len(numbers), *numbers),
+                   first) + body
+
+
 def marker(value, size, kind):
     return sectors(struct.pack('<QII', value, size, kind), 1)
 

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from harness import GiB, MiB, pytest_fail, run
-from vmdk_files import (AT_END, GRAIN, SECTOR, descriptor, sparse, stream,
-                        table)
+from vmdk_files import (AT_END, GRAIN, SECTOR, cowd, descriptor, sparse,
+                        stream, table)
 
 LIMITS = [(resource.RLIMIT_AS, 2 * GiB), (resource.RLIMIT_CPU, 10)]
 HUGE, MAX = 1 << 62, (1 << 64) - 1
@@ -174,6 +174,53 @@ def test_hostile(name, lamella, tmp_path):
         # What is refused when it is opened is as it was.
         if said[0][1]:
             assert (tmp_path / 'x.vmdk').read_bytes() == content
+
+
+# Extents of an ESX server, behind a descriptor.
+ESX = {
+    'right': (cowd([0, 3, 15]), None),
+    'right-grain-1': (cowd([0, 3, 2047], grain=1), None),
+    'empty': (cowd([]), None),
+    'version': (cowd([0], version=2), 'COWD version 2'),
+    'grain-0': (cowd([], grain=0), 'Invalid granularity'),
+    'grain-3': (cowd([0], grain=3), 'Invalid granularity'),
+    'grain-huge': (cowd([], grain=1 << 15), 'Invalid granularity'),
+    'capacity-0': (cowd([], capacity=0), 'the descriptor says 2048'),
+    'few-tables': (cowd([0], tables=0), 'directory of 0 entries'),
+    'directory-0': (cowd([0], gd=0), 'lies on the header'),
+    'directory-far': (cowd([0], gd=0xfffffff0), 'beyond the file'),
+    'directory-long': (cowd([0])[:12] + struct.pack(
+        '<IIII', 0xffffffff, 1, 4, 0xffffffff) + cowd([0])[28:],
+        'beyond the file'),
+    'table-far': (cowd([0], at=0xfffffff0), 'beyond the file'),
+    'cut': (cowd([0, 3, 15])[:-GRAIN * SECTOR], 'grain|beyond|esx'),
+    'cut-table': (cowd([0])[:6 * SECTOR], 'beyond the file'),
+    'cut-header': (cowd([0])[:100], 'beyond the file'),
+    'no-magic': (cowd([0], magic=b'COWX'), 'not in VMDK format'),
+}
+
+
+@pytest.mark.parametrize('name', ESX)
+def test_hostile_cowd(name, lamella, tmp_path):
+    content, expected = ESX[name]
+    (tmp_path / 'esx').write_bytes(content)
+    (tmp_path / 'x.vmdk').write_bytes(descriptor(
+        'RW 2048 VMFSSPARSE "esx"', kind='vmfsSparse'))
+    said = run_all(lamella, tmp_path)
+    assert (tmp_path / 'esx').read_bytes() == content
+    if expected is None:
+        assert not [text for _, status, text in said[:4] if status]
+        assert 'can only be read' in said[4][2]
+    else:
+        assert re.search(expected, '\n'.join(text for _, status, text in
+                                             said[:4] if status))
+
+
+def test_cowd_without_descriptor(lamella, tmp_path):
+    """It is no raw image, whatever one might guess."""
+    (tmp_path / 'esx').write_bytes(cowd([0]))
+    done = run(*lamella.img, 'info', tmp_path / 'esx', status=1)
+    assert 'opened by the descriptor' in done.stderr
 
 
 @pytest.mark.parametrize('name,status,count', [

@@ -6,6 +6,7 @@ import pytest
 
 from foreign import convert, said, same
 from harness import GENUINE, GiB, KiB, MiB, make_mixed_file, run
+from vmdk_files import cowd, descriptor
 
 SUBFORMATS = ['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse',
               'twoGbMaxExtentFlat', 'streamOptimized']
@@ -233,6 +234,22 @@ def test_extents_by_hand(reference, lamella, tmp_path):
         assert 'Read-only file system' in done.stdout + done.stderr
     image.write_text(DESCRIPTOR % ('vmfs', 'RW 2048 VMFS "flat"'))
     agree(lamella, reference, image)
+
+
+@pytest.mark.parametrize('grain,capacity', [(128, 2048), (8, 2048),
+                                            (1, 10000), (128, 1048576)])
+def test_esx_extent(grain, capacity, reference, lamella, tmp_path):
+    """Tables of 4096 entries, also more than one of them."""
+    last = capacity // grain - 1
+    (tmp_path / 'esx').write_bytes(cowd([0, 3, 4, last], grain, capacity))
+    image = tmp_path / 'x.vmdk'
+    image.write_bytes(descriptor('RW %d VMFSSPARSE "esx"' % capacity,
+                                 kind='vmfsSparse'))
+    agree(lamella, reference, image)
+    for tools, name in (reference, 'theirs'), (lamella, 'ours'):
+        tools.run('convert', '-f', 'vmdk', '-O', 'raw', image, tmp_path / name)
+    assert (tmp_path / 'ours').read_bytes() == \
+        (tmp_path / 'theirs').read_bytes()
 
 
 def test_untrusted(lamella, tmp_path):

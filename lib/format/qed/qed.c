@@ -309,7 +309,10 @@ static int qed_truncate(void *format, uint64_t size, uint64_t below_end,
 
     (void)flags;
     if (preallocation != LAM_PREALLOC_OFF)
-        return lam_fail(err, ENOTSUP, "Unsupported preallocation mode");
+        return lam_fail(err, ENOTSUP, "Unsupported preallocation mode '%s'",
+                        preallocation == LAM_PREALLOC_METADATA ? "metadata"
+                        : preallocation == LAM_PREALLOC_FALLOC ? "falloc"
+                                                               : "full");
     if (size < q->t.size)
         return lam_fail(err, ENOTSUP, "Shrinking images is currently not "
                         "supported");

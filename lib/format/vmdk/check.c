@@ -111,8 +111,8 @@ static int check_table(struct vmdk *v, struct checking *c, uint64_t index,
                        struct lam_error *err)
 {
     const struct vmdk_sparse *s = c->e->sparse;
-    uint64_t start = index * s->grain_size * VMDK_GTES;
-    uint32_t entries[VMDK_GTES] = { 0 };
+    uint64_t start = index * s->grain_size * s->h.gtes;
+    uint32_t entries[VMDK_COWD_GTES] = { 0 };
     struct lam_error why = LAM_ERROR_INIT;
     struct vmdk_table *t;
 
@@ -121,7 +121,7 @@ static int check_table(struct vmdk *v, struct checking *c, uint64_t index,
     pthread_rwlock_wrlock(&v->lock);
     int rc = vmdk_table_load(c->e, start, &t, &why);
     if (rc == 0 && t)
-        memcpy(entries, t->entries, sizeof entries);
+        memcpy(entries, t->entries, vmdk_table_bytes(&s->h));
     pthread_rwlock_unlock(&v->lock);
     if (rc == -ENOMEM)
         return lam_fail(err, ENOMEM, "%s", why.message);
@@ -129,7 +129,7 @@ static int check_table(struct vmdk *v, struct checking *c, uint64_t index,
         report_error(c, &why);
         return 0;
     }
-    for (size_t i = 0; i < VMDK_GTES; i++) {
+    for (size_t i = 0; i < s->h.gtes; i++) {
         uint64_t offset = start + i * s->grain_size;
         if (offset < c->e->guest.length)
             check_grain(c, offset, entries[i]);

@@ -81,12 +81,14 @@ static int read_footer(struct lam_io *io, uint64_t length,
 static int read_header(struct lam_io *io, uint64_t length,
                        struct vmdk_sparse *s, struct lam_error *err)
 {
-    uint8_t buf[VMDK_HEADER_SIZE] = { 0 };
+    uint8_t buf[VMDK_COWD_HEADER_SIZE] = { 0 };
 
     /* What a file that ends in its header lacks are zeroes. */
     int rc = lam_io_read(io, buf, min_u64(length, sizeof buf), 0, err);
     if (rc == 0)
-        rc = vmdk_header_decode(buf, &s->h, err);
+        rc = vmdk_is_cowd(buf, sizeof buf) ? vmdk_cowd_decode(buf, &s->h, err)
+                                           : vmdk_header_decode(buf, &s->h,
+                                                                err);
     if (rc == 0)
         rc = vmdk_header_validate(&s->h, length, err);
     if (rc == 0 && s->h.gd_offset == VMDK_GD_AT_END) {
@@ -170,7 +172,7 @@ static void add_tables(struct vmdk_sparse *s, const uint32_t *gd,
     add_metadata(s, sector, s->nb_tables * 4);
     for (uint64_t i = 0; i < s->nb_tables; i++)
         if (gd[i] && (uint64_t)gd[i] * VMDK_SECTOR < length)
-            add_metadata(s, gd[i], VMDK_TABLE_SIZE);
+            add_metadata(s, gd[i], vmdk_table_bytes(&s->h));
 }
 
 /* So that no entry can make a write of the guest's land there. */
@@ -183,7 +185,7 @@ static int note_metadata(struct vmdk_sparse *s, uint64_t length,
     s->metadata = calloc(most, sizeof *s->metadata);
     if (!s->metadata)
         return lam_fail(err, ENOMEM, "no memory for %" PRIu64 " ranges", most);
-    add_metadata(s, 0, VMDK_HEADER_SIZE);
+    add_metadata(s, 0, vmdk_header_bytes(h));
     if (h->descriptor_offset)
         add_metadata(s, h->descriptor_offset,
                      h->descriptor_size * VMDK_SECTOR);

@@ -28,6 +28,15 @@ enum {
     H_COMPRESSION       = 77,       /* u16 */
 };
 
+enum {                              /* every field a u32 */
+    C_VERSION           = 4,
+    C_FLAGS             = 8,
+    C_SECTORS           = 12,
+    C_GRAIN_SIZE        = 16,
+    C_GD_OFFSET         = 20,
+    C_GD_ENTRIES        = 24,
+};
+
 static const char newlines[] = "\n \r\n";
 
 /* 512 TiB with grains of 64 KiB: the directory takes 64 MiB. */
@@ -36,6 +45,35 @@ static const uint64_t MAX_TABLES = UINT64_C(1) << 24;
 bool vmdk_is_header(const uint8_t *head, size_t length)
 {
     return length >= 4 && le32_get(head + H_MAGIC) == VMDK_MAGIC;
+}
+
+bool vmdk_is_cowd(const uint8_t *head, size_t length)
+{
+    return length >= 4 && le32_get(head + H_MAGIC) == VMDK_COWD_MAGIC;
+}
+
+int vmdk_cowd_decode(const uint8_t *buf, struct vmdk_header *h,
+                     struct lam_error *err)
+{
+    uint32_t entries = le32_get(buf + C_GD_ENTRIES);
+
+    *h = (struct vmdk_header){
+        .cowd = true,
+        .version = le32_get(buf + C_VERSION),
+        .flags = le32_get(buf + C_FLAGS) & VMDK_FLAG_NEWLINES,
+        .capacity = le32_get(buf + C_SECTORS),
+        .grain_size = le32_get(buf + C_GRAIN_SIZE),
+        .gd_offset = le32_get(buf + C_GD_OFFSET),
+        .gtes = VMDK_COWD_GTES,
+    };
+    if (h->version != 1)
+        return lam_fail(err, ENOTSUP, "Unsupported COWD version %" PRIu32
+                        " (limit: 1)", h->version);
+    if (!h->grain_size || vmdk_nb_tables(h) <= entries)
+        return 0;               /* the size is judged later */
+    return lam_fail(err, EUCLEAN, "a grain directory of %" PRIu32 " entries is "
+                    "too small for a capacity of %" PRIu64 " sectors", entries,
+                    h->capacity);
 }
 
 int vmdk_header_decode(const uint8_t *buf, struct vmdk_header *h,
@@ -90,17 +128,19 @@ void vmdk_header_encode(const struct vmdk_header *h, uint8_t *buf)
 
 uint64_t vmdk_nb_tables(const struct vmdk_header *h)
 {
-    return div_up(h->capacity, h->grain_size * VMDK_GTES);
+    return div_up(h->capacity, h->grain_size * h->gtes);
 }
 
 static int check_kind(const struct vmdk_header *h, struct lam_error *err)
 {
-    if (!is_power_of_two(h->grain_size) || h->grain_size < 8 ||
+    unsigned least = h->cowd ? 1 : 8;
+
+    if (!is_power_of_two(h->grain_size) || h->grain_size < least ||
         h->grain_size > 16384)
         return lam_fail(err, EUCLEAN, "Invalid granularity: a grain of %" PRIu64
-                        " sectors is no power of two from 8 to 16384",
-                        h->grain_size);
-    if (h->gtes != VMDK_GTES)
+                        " sectors is no power of two from %u to 16384",
+                        h->grain_size, least);
+    if (!h->cowd && h->gtes != VMDK_GTES)
         return lam_fail(err, ENOTSUP, "grain tables of %" PRIu32 " entries are "
                         "not supported (limit: %d)", h->gtes, VMDK_GTES);
     if (h->compression > 1 || (vmdk_has_flag(h, VMDK_FLAG_COMPRESSED) &&

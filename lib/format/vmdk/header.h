@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * header.h - the header of a sparse extent, and the markers of a
- * stream-optimized one.
+ * header.h - the header of a sparse extent, be it one of a hosted product or
+ * one of an ESX server's (COWD), and the markers of a stream-optimized one.
  *
  * Numbers are little-endian and places count in sectors of 512 bytes.
  */
@@ -18,6 +18,9 @@ enum {
     VMDK_HEADER_SIZE = 512,
     VMDK_GTES = 512,                /* entries of a grain table */
     VMDK_TABLE_SIZE = 4 * VMDK_GTES,
+    VMDK_COWD_MAGIC = 0x44574f43,   /* "COWD" */
+    VMDK_COWD_HEADER_SIZE = 2048,
+    VMDK_COWD_GTES = 4096,
     VMDK_GTE_ZERO = 1,              /* a zeroed grain, with that flag */
     VMDK_MARKER_SIZE = 12,          /* in front of a compressed grain */
 };
@@ -35,6 +38,7 @@ enum {
 
 /* As it is on disk, in sectors. */
 struct vmdk_header {
+    bool cowd;
     uint32_t version;               /* 1 to 3 */
     uint32_t flags;                 /* VMDK_FLAG_... */
     uint64_t capacity;
@@ -48,6 +52,11 @@ struct vmdk_header {
 };
 
 bool vmdk_is_header(const uint8_t *head, size_t length);
+bool vmdk_is_cowd(const uint8_t *head, size_t length);
+
+/* Of VMDK_COWD_HEADER_SIZE bytes with that magic. */
+int vmdk_cowd_decode(const uint8_t *buf, struct vmdk_header *h,
+                     struct lam_error *err);
 
 /* -EINVAL: not this format.  The fields are not looked at. */
 int vmdk_header_decode(const uint8_t *buf, struct vmdk_header *h,
@@ -62,6 +71,17 @@ int vmdk_header_validate(const struct vmdk_header *h, uint64_t length,
 static inline bool vmdk_has_flag(const struct vmdk_header *h, uint32_t flag)
 {
     return h->flags & flag;
+}
+
+/* Bytes of the header, and of a grain table. */
+static inline uint64_t vmdk_header_bytes(const struct vmdk_header *h)
+{
+    return h->cowd ? VMDK_COWD_HEADER_SIZE : VMDK_HEADER_SIZE;
+}
+
+static inline uint64_t vmdk_table_bytes(const struct vmdk_header *h)
+{
+    return 4 * (uint64_t)h->gtes;
 }
 
 /* Entries of the grain directory. */

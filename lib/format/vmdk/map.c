@@ -99,7 +99,7 @@ static int map_cached(struct vmdk *v, struct vmdk_extent *e, struct range r,
 static int map_sparse(struct vmdk *v, struct vmdk_extent *e, struct range r,
                       struct lam_extents *out, struct lam_error *err)
 {
-    uint64_t covered = e->sparse->grain_size * VMDK_GTES;
+    uint64_t covered = e->sparse->grain_size * e->sparse->h.gtes;
 
     while (r.length) {
         uint64_t n = min_u64(r.length, covered - r.offset % covered);

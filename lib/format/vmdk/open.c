@@ -120,9 +120,6 @@ static int open_line(struct vmdk *v, const struct format_files *files,
     if (l->access == VMDK_NOACCESS)
         return lam_fail(err, ENOTSUP, "extent '%s': NOACCESS is not supported",
                         l->name ? l->name : "");
-    if (l->type == VMDK_VMFS_SPARSE)
-        return lam_fail(err, ENOTSUP, "extent '%s': VMFSSPARSE is not "
-                        "supported", l->name);
     if (e.guest.length > INT64_MAX - v->size)
         return lam_fail(err, EFBIG, "the extents are longer than the limit of "
                         "2^63 bytes together");
@@ -196,6 +193,9 @@ int vmdk_judge_writable(const struct vmdk *v, struct lam_error *err)
     for (size_t i = 0; i < v->nb_extents; i++) {
         const struct vmdk_extent *e = &v->extents[i];
         const struct vmdk_sparse *s = e->sparse;
+        if (s && s->h.cowd)
+            return lam_fail(err, EROFS, "'%s': an extent of an ESX server "
+                            "(COWD) can only be read", e->io->name);
         if (s && s->footer)
             return lam_fail(err, ENOTSUP, "'%s': an extent with a footer can "
                             "only be read", e->io->name);
@@ -218,6 +218,9 @@ int vmdk_open_extents(struct vmdk *v, const struct format_files *files,
 
     uint64_t n = min_u64(length, sizeof head);
     rc = n ? lam_io_read(v->io, head, n, 0, err) : 0;
+    if (rc == 0 && vmdk_is_cowd(head, n))
+        rc = lam_fail(err, EINVAL, "this is an extent of an ESX server (COWD), "
+                      "which is opened by the descriptor that names it");
     if (rc == 0)
         rc = vmdk_is_header(head, n) ? open_single(v, err)
                                      : open_many(v, length, files, err);

@@ -20,7 +20,7 @@ enum vmdk_grain_state vmdk_grain_state(const struct vmdk_sparse *s,
 /* Where the run may reach: to the end of the table. */
 static uint64_t table_end(const struct vmdk_sparse *s, uint64_t offset)
 {
-    return (vmdk_table_index(s, offset) + 1) * s->grain_size * VMDK_GTES;
+    return (vmdk_table_index(s, offset) + 1) * s->grain_size * s->h.gtes;
 }
 
 /* The entries that go on as the first one does. */
@@ -97,7 +97,7 @@ void vmdk_run_set(struct vmdk *v, struct vmdk_run *run, uint32_t first,
     size_t index = vmdk_entry_index(s, run->offset);
     uint64_t count = div_up(run->length, s->grain_size);
 
-    assert(run->table && index + count <= VMDK_GTES);
+    assert(run->table && index + count <= s->h.gtes);
     pthread_rwlock_wrlock(&v->lock);
     for (uint32_t i = 0; i < count; i++)
         run->table->entries[index + i] = first + i * step;

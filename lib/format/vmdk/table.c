@@ -77,18 +77,19 @@ static int read_table(struct vmdk_extent *e, uint64_t index, uint32_t *entries,
 {
     uint64_t host = (uint64_t)e->sparse->gd[index] * VMDK_SECTOR;
     uint64_t size = atomic_load(&e->io->size);
+    uint64_t bytes = vmdk_table_bytes(&e->sparse->h);
     int rc = 0;
 
-    if (host + VMDK_TABLE_SIZE > align_up(size, VMDK_SECTOR))
+    if (host + bytes > align_up(size, VMDK_SECTOR))
         rc = lam_fail(err, EUCLEAN, "its place, sector %" PRIu32 ", is beyond "
                       "the file's %" PRIu64 " bytes", e->sparse->gd[index],
                       size);
     if (rc == 0)
-        rc = lam_io_read(e->io, entries, VMDK_TABLE_SIZE, host, err);
+        rc = lam_io_read(e->io, entries, bytes, host, err);
     if (rc < 0)
         return lam_error_prefix(err, rc, "'%s': grain table %" PRIu64,
                                 e->io->name, index);
-    for (size_t i = 0; i < VMDK_GTES; i++)
+    for (size_t i = 0; i < e->sparse->h.gtes; i++)
         entries[i] = le32_get(&entries[i]);
     return 0;
 }
@@ -101,7 +102,7 @@ int vmdk_table_load(struct vmdk_extent *e, uint64_t offset,
     if (vmdk_table_cached(s, offset, out))
         return 0;
     evict(s);
-    lam_autofree uint32_t *entries = malloc(VMDK_TABLE_SIZE);
+    lam_autofree uint32_t *entries = malloc(vmdk_table_bytes(&s->h));
     if (!entries)
         return lam_fail(err, ENOMEM, "no memory for a grain table");
     uint64_t index = vmdk_table_index(s, offset);

@@ -16,7 +16,7 @@ extern const struct format_ops format_vmdk;
 
 static int vmdk_probe(const uint8_t *head, size_t length)
 {
-    return vmdk_is_header(head, length) ||
+    return vmdk_is_header(head, length) || vmdk_is_cowd(head, length) ||
            vmdk_is_descriptor((const char *)head, length) ? 100 : 0;
 }
 

@@ -36,7 +36,7 @@
 
 /* A grain table in memory. */
 struct vmdk_table {
-    uint32_t *entries;          /* VMDK_GTES; NULL: not in memory */
+    uint32_t *entries;          /* h.gtes; NULL: not in memory */
     unsigned users;             /* stays in memory */
     bool dirty;
     atomic_bool recent;         /* used since the clock came by */
@@ -127,13 +127,13 @@ int vmdk_table_make(struct vmdk *v, struct vmdk_extent *e, uint64_t offset,
 static inline uint64_t vmdk_table_index(const struct vmdk_sparse *s,
                                         uint64_t offset)
 {
-    return offset / (s->grain_size * VMDK_GTES);
+    return offset / (s->grain_size * s->h.gtes);
 }
 
 static inline size_t vmdk_entry_index(const struct vmdk_sparse *s,
                                       uint64_t offset)
 {
-    return offset / s->grain_size % VMDK_GTES;
+    return offset / s->grain_size % s->h.gtes;
 }
 
 /* All tables of @e that changed, and then its directories. */
