@@ -77,7 +77,7 @@ const struct command_option convert_options[] = {
       "nothing", OPTION_EXTRA },
     { 0, NULL, NULL, "Other", 0 },
     { OPT_DIGEST, "digest", "DIGEST",
-      "print a digest of the guest's bytes: sha256, sha512, blake2b512, ... "
+      "print a digest of the guest's bytes: sha256, sha512, blake3, ... "
       "(\"help\" lists them), equal to that of the raw image.  Every hole is "
       "hashed as zeroes, a terabyte in some minutes.  DIGEST-tree is the "
       "digest of the digests of all 1 MiB blocks: parallel, and holes are "
