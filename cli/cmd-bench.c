@@ -432,16 +432,11 @@ static int bench(const struct cli *cli, const struct bench_args *args,
     };
     struct timespec from, to;
 
-    if (args->size > size) {
-        cli_error(cli, "a request of %" PRIu64 " bytes does not fit the disk, "
-                  "%" PRIu64, args->size, size);
-        return 1;
-    }
     b.image_size = size;
     if (!args->quiet)
         announce(args);
     /* Later ones go back to the beginning. */
-    if (args->offset > size - args->size) {
+    if (args->size > size || args->offset > size - args->size) {
         cli_error(cli, "Failed request: %s", strerror(EIO));
         return 1;
     }

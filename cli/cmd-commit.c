@@ -56,13 +56,34 @@ static void warn(const struct cli *cli, struct lam_image *image,
     layers_warn_others(cli, base, above, "written to");
 }
 
+/* With -d the overlay is only read; but what contradicts itself is written
+ * nowhere. */
+static int refuse_corrupt(const struct cli *cli, const struct commit_args *args,
+                          struct lam_image *image)
+{
+    struct lam_image_info *info;
+
+    if (!args->drop || lam_image_info(image, &info, NULL) < 0)
+        return 0;
+    bool corrupt = info->corrupt;
+    lam_image_info_free(info);
+    if (!corrupt)
+        return 0;
+    cli_error(cli, "Could not open '%s': qcow2: Image is corrupt; cannot be "
+              "opened read/write", args->job.filename);
+    return -EUCLEAN;
+}
+
 static int commit(const struct cli *cli, void *opaque, struct lam_image *image)
 {
     struct commit_args *args = opaque;
     struct lam_commit_options options = LAM_COMMIT_OPTIONS_INIT;
     struct lam_error err = LAM_ERROR_INIT;
     bool chain = lam_image_backing(image);
+    int rc = refuse_corrupt(cli, args, image);
 
+    if (rc < 0)
+        return rc;
     job_show(&args->job);
     if (job_find_base(cli, &args->job, image, args->base, &options.depth) < 0)
         return -EINVAL;
@@ -70,7 +91,7 @@ static int commit(const struct cli *cli, void *opaque, struct lam_image *image)
         warn(cli, image, options.depth);
     options.keep = args->drop;
     job_begin(&args->job, &options.job);
-    int rc = lam_image_commit(image, &options, &err);
+    rc = lam_image_commit(image, &options, &err);
     if (rc == 0 && options.depth <= 1)
         settled_note(image);
     if (rc < 0)

@@ -44,6 +44,7 @@ static const struct command_option option_rows[] = {
 static int take_option(const struct cli *cli, int key, void *opaque)
 {
     struct compare_args *args = opaque;
+    int status;
 
     switch (key) {
     case 'f':
@@ -65,7 +66,8 @@ static int take_option(const struct cli *cli, int key, void *opaque)
         args->quiet = true;
         return -1;
     default:
-        return source_option(cli, key, &args->source) < 0 ? -1 : STATUS_ERROR;
+        status = source_option(cli, key, &args->source);
+        return status > 0 ? STATUS_ERROR : status;
     }
 }
 

@@ -279,6 +279,8 @@ static int take_option(const struct cli *cli, int c, void *opaque)
 {
     struct seen *seen = opaque;
 
+    if (c == OPT_OBJECT)
+        return take_object(cli, optarg);
     return take_switch(c, seen->args) || take_value(cli, c, seen) == 0 ? -1 : 1;
 }
 

@@ -64,6 +64,31 @@ static int add_secret(const struct cli *cli, const struct keyvals *kv,
     return lam_keyring_add(cli->keyring, &secret, err);
 }
 
+bool object_help(const char *text)
+{
+    static const char secret[] =
+        "secret options:\n"
+        "  data=<string>\n"
+        "  file=<string>\n"
+        "  format=<QCryptoSecretFormat>\n"
+        "  iv=<string>\n"
+        "  keyid=<string>\n";
+    size_t type = strcspn(text, ",");
+
+    if (*text == '{' || !keyvals_ask_help(text))
+        return false;
+    if (type == 6 && !strncmp(text, "secret", type)) {
+        fputs(secret, stdout);
+    } else if (type == 14 && !strncmp(text, "throttle-group", type)) {
+        throttle_help();
+    } else {
+        fputs("List of user creatable objects:\n"
+              "  secret\n"
+              "  throttle-group\n", stdout);
+    }
+    return true;
+}
+
 static bool is_known(const char *type)
 {
     static const char *const known[] = {
@@ -96,10 +121,9 @@ static int add_object(const struct cli *cli, const struct keyvals *kv,
                        "value '%s'", type);
 }
 
-int object_option(const struct cli *cli, const char *text,
-                  struct lam_error *err)
+static int parse_list(struct keyvals *kv, const char *text,
+                      struct lam_error *err)
 {
-    struct keyvals kv = { 0 };
     size_t first = strcspn(text, "=,");
     char *full = NULL;
 
@@ -107,8 +131,18 @@ int object_option(const struct cli *cli, const char *text,
     if (asprintf(&full, "%s%s", text[first] == '=' ? "" : "qom-type=",
                  text) < 0)
         return option_fail(err, ENOMEM, "no memory for an option list");
-    int rc = keyvals_parse(&kv, full, err);
+    int rc = keyvals_parse(kv, full, err);
     free(full);
+    return rc;
+}
+
+int object_option(const struct cli *cli, const char *text,
+                  struct lam_error *err)
+{
+    struct keyvals kv = { 0 };
+    int rc = *text == '{' ? object_from_json(&kv, text, err)
+                          : parse_list(&kv, text, err);
+
     if (rc == 0)
         rc = add_object(cli, &kv, err);
     keyvals_deinit(&kv);

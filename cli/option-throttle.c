@@ -9,19 +9,38 @@
 
 #include "option.h"
 
+static const char *const kinds[] = {
+    [LAM_THROTTLE_BPS_TOTAL] = "bps-total",
+    [LAM_THROTTLE_BPS_READ] = "bps-read",
+    [LAM_THROTTLE_BPS_WRITE] = "bps-write",
+    [LAM_THROTTLE_IOPS_TOTAL] = "iops-total",
+    [LAM_THROTTLE_IOPS_READ] = "iops-read",
+    [LAM_THROTTLE_IOPS_WRITE] = "iops-write",
+};
+
+/* Sorted, but for what belongs together. */
+void throttle_help(void)
+{
+    static const enum lam_throttle_kind order[] = {
+        LAM_THROTTLE_BPS_READ, LAM_THROTTLE_BPS_TOTAL, LAM_THROTTLE_BPS_WRITE,
+        LAM_THROTTLE_IOPS_READ, LAM_THROTTLE_IOPS_TOTAL,
+        LAM_THROTTLE_IOPS_WRITE,
+    };
+
+    fputs("throttle-group options:\n  limits=<ThrottleLimits>\n", stdout);
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
+        const char *kind = kinds[order[i]];
+        if (order[i] == LAM_THROTTLE_IOPS_TOTAL)
+            fputs("  x-iops-size=<int>\n", stdout);
+        printf("  x-%s-max-length=<int>\n  x-%s-max=<int>\n  x-%s=<int>\n",
+               kind, kind, kind);
+    }
+}
+
 /* "iops-total", "bps-read-max", "iops-write-max-length" of @options. */
 static uint64_t *find_limit(struct lam_throttle_options *options,
                             const char *key)
 {
-    static const char *const kinds[] = {
-        [LAM_THROTTLE_BPS_TOTAL] = "bps-total",
-        [LAM_THROTTLE_BPS_READ] = "bps-read",
-        [LAM_THROTTLE_BPS_WRITE] = "bps-write",
-        [LAM_THROTTLE_IOPS_TOTAL] = "iops-total",
-        [LAM_THROTTLE_IOPS_READ] = "iops-read",
-        [LAM_THROTTLE_IOPS_WRITE] = "iops-write",
-    };
-
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         struct lam_throttle_limit *limit = &options->limits[i];
         size_t length = strlen(kinds[i]);

@@ -8,6 +8,8 @@ int take_object(const struct cli *cli, const char *text)
 {
     struct lam_error err = LAM_ERROR_INIT;
 
+    if (object_help(text))
+        return cli_finish(cli, 0);
     if (object_option(cli, text, &err) == 0)
         return -1;
     cli_report(cli, &err);

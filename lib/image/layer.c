@@ -314,6 +314,10 @@ static int check_write(const struct layer *l, struct lam_error *err)
 {
     const struct layer_request *r = l->request;
 
+    if (r->top && l->traits.read_only == NODE_OFF &&
+        (r->options->flags & LAM_OPEN_FORCE_SHARE))
+        return lam_fail(err, EINVAL, "force-share=on can only be used with "
+                        "read-only images");
     if (!r->top || !(r->options->flags & LAM_OPEN_WRITE))
         return 0;
     if (l->traits.read_only == NODE_ON)
