@@ -28,10 +28,12 @@ static uint32_t call_unit(const struct lam_io *io)
     return io->limits.is_block_device ? io->limits.logical_sector : 1;
 }
 
+/* EBUSY: of a device that is mounted, or held by somebody else; writes get
+ * through. */
 static bool unsupported(int rc)
 {
     return rc == -EOPNOTSUPP || rc == -ENOTSUP || rc == -ENOSYS ||
-           rc == -ENOTTY;
+           rc == -ENOTTY || rc == -EBUSY;
 }
 
 static int call_pieces(struct lam_io *io, range_fn *call, struct range r)

@@ -136,3 +136,19 @@ def test_held_exclusively(in_use, loop_device):
     finally:
         os.close(fd)
     assert in_use(loop.path) is None
+
+
+@pytest.mark.parametrize('mode', ['none', 'writeback'])
+def test_forced_onto_a_mounted_device(lamella, loop_device, tmp_path, mode):
+    """The kernel refuses to free or to zero what is mounted."""
+    loop = loop_device(16 * MiB)
+    data = os.urandom(MiB) + bytes(8 * MiB) + os.urandom(MiB)
+    (tmp_path / 'in.raw').write_bytes(data)
+    command = [*map(str, lamella.img), 'convert', '-n', '-t', mode, '-f',
+               'raw', '-O', 'raw', str(tmp_path / 'in.raw'), loop.path]
+    with mounted(loop.path, tmp_path / 'mnt'):
+        done = subprocess.run(command, text=True, stderr=subprocess.PIPE)
+        assert done.returncode == 1 and '(--force overrides)' in done.stderr
+        subprocess.run([*command, '--force'], check=True)
+        with open(loop.path, 'rb') as device:
+            assert device.read(len(data)) == data
