@@ -9,7 +9,7 @@
  */
 #include "sim.h"
 
-enum { SECTOR = 512, MAX_SECTORS = 3072, STEPS = 4, PICKS = 3 };
+enum { SECTOR = 512, MAX_SECTORS = 3072, STEPS = 4, PICKS = 2, BUT_ONE = 4 };
 
 struct resize {
     uint64_t seed, random;
@@ -265,8 +265,9 @@ static void run_steps(struct resize *r)
     SIM_CHECK(lam_image_close(image, &err) == 0, r->seed, "%s", err.message);
 }
 
-static void cut_at(struct resize *r, size_t n, uint64_t pick)
+static void cut_at(struct resize *r, size_t n, struct record_pick pick)
 {
+    static const char *const how[] = { "all", "seed", "all but", "only" };
     struct lam_io *disk;
     size_t from = 0, to = 0;
     char when[96];
@@ -275,12 +276,43 @@ static void cut_at(struct resize *r, size_t n, uint64_t pick)
         from = r->end[i] <= n ? i : from;
         to = r->start[i] < n ? i : to;
     }
-    snprintf(when, sizeof when, "power cut after event %zu of %zu, pick %llu",
-             n, events(r), (unsigned long long)pick);
-    assert_int_equal(lam_io_record_replay(r->record, n, pick, r->base,
-                                          r->base_length, &disk, NULL), 0);
+    snprintf(when, sizeof when, "power cut after event %zu of %zu, %s %llu",
+             n, events(r), how[pick.how], (unsigned long long)pick.value);
+    assert_int_equal(lam_io_record_rebuild(r->record, n, pick, r->base,
+                                           r->base_length, &disk, NULL), 0);
     verify(r, disk, from, max_u64(from, to), when);
     lam_io_close(disk);
+}
+
+/* Before the barrier behind @n: one of what it is to bring to disk is missing,
+ * which tells of an order that nothing keeps. */
+static void cut_before_barrier(struct resize *r, size_t n)
+{
+    size_t count, from = n;
+    const struct record_event *e = lam_io_record_events(r->record, &count);
+
+    if (n == count || e[n].kind != RECORD_FLUSH)
+        return;
+    while (from > 0 && e[from - 1].kind != RECORD_FLUSH)
+        from--;
+    size_t step = (n - from) / BUT_ONE + 1;
+    for (size_t k = from; k + 1 < n; k += step)
+        cut_at(r, n, (struct record_pick){ RECORD_ALL_BUT, k });
+}
+
+static void cut_power(struct resize *r)
+{
+    uint64_t points = sim_setting("LAM_OPS", 40);
+    size_t count = events(r), step = count / points + 1;
+
+    for (size_t n = sim_below(&r->random, step); n <= count; n += step)
+        for (uint64_t pick = 0; pick < PICKS; pick++)
+            cut_at(r, n, (struct record_pick){
+                pick ? RECORD_SEEDED : RECORD_ALL,
+                pick ? sim_random(&r->random) : 0 });
+    for (size_t n = 0; n < count; n++)
+        cut_before_barrier(r, n);
+    cut_at(r, count, (struct record_pick){ RECORD_ALL, 0 });
 }
 
 static void start_seed(struct resize *r, uint64_t seed)
@@ -306,7 +338,7 @@ static void end_seed(struct resize *r)
 
 static void test_power_cuts(void **state)
 {
-    uint64_t first, end, points = sim_setting("LAM_OPS", 60);
+    uint64_t first, end;
 
     (void)state;
     sim_seeds(LAM_ARRAY_SIZE(sim_kinds), &first, &end);
@@ -316,14 +348,11 @@ static void test_power_cuts(void **state)
         start_seed(&r, seed);
         assert_int_equal(lam_io_record_new(r.disk, &r.record, NULL), 0);
         run_steps(&r);
-        size_t count = events(&r), step = count / points + 1;
-        for (size_t n = sim_below(&r.random, step); n <= count; n += step)
-            for (uint64_t pick = 0; pick < PICKS; pick++)
-                cut_at(&r, n, pick ? sim_random(&r.random) | 1 : 0);
-        cut_at(&r, count, 0);
+        cut_power(&r);
         if (getenv("LAM_SEED"))
             print_message("%s: %zu events, %llu replays, %llu with leaks\n",
-                          r.kind->name, count, (unsigned long long)r.replays,
+                          r.kind->name, events(&r),
+                          (unsigned long long)r.replays,
                           (unsigned long long)r.leaks);
         end_seed(&r);
     }
