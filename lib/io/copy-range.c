@@ -26,7 +26,7 @@ bool lam_io_can_copy_range(const struct lam_io *to, const struct lam_io *from)
 {
     return !to->ops->inner && !from->ops->inner && to->writable &&
            !to->limits.is_block_device && !from->limits.is_block_device &&
-           lam_io_fd(to) >= 0 && lam_io_fd(from) >= 0 &&
+           lam_io_has_fd(to) && lam_io_has_fd(from) &&
            !same_object(to, from);
 }
 
@@ -64,6 +64,22 @@ static bool clone_all(int to, uint64_t to_offset, int from,
     return rc == 0;
 }
 
+/* O_DIRECT says: not by way of the page cache. */
+static bool copy_between(const struct lam_io *to, uint64_t to_offset,
+                         const struct lam_io *from, uint64_t from_offset,
+                         uint64_t length)
+{
+    int fd = lam_io_borrow_fd(from);
+
+    if (fd < 0)
+        return false;
+    bool done = to->limits.direct || from->limits.direct
+        ? clone_all(lam_io_fd(to), to_offset, fd, from_offset, length)
+        : copy_all(lam_io_fd(to), to_offset, fd, from_offset, length);
+    lam_io_return_fd(from);
+    return done;
+}
+
 int lam_io_copy_range(struct lam_io *to, uint64_t to_offset,
                       const struct lam_io *from, uint64_t from_offset,
                       uint64_t length, struct lam_error *err)
@@ -77,12 +93,7 @@ int lam_io_copy_range(struct lam_io *to, uint64_t to_offset,
                         "host", to->name, from->name);
     struct io_change change = { .range = range_make(to_offset, length) };
     io_change_begin(to, &change);
-    /* O_DIRECT says: not by way of the page cache. */
-    bool done = to->limits.direct || from->limits.direct
-        ? clone_all(lam_io_fd(to), to_offset, lam_io_fd(from), from_offset,
-                    length)
-        : copy_all(lam_io_fd(to), to_offset, lam_io_fd(from), from_offset,
-                   length);
+    bool done = copy_between(to, to_offset, from, from_offset, length);
     if (done)
         io_grown(to, to_offset + length);
     io_change_end(to, &change);

@@ -12,6 +12,7 @@
 
 #include "io/ahead.h"
 #include "io/change.h"
+#include "io/pool.h"
 #include "io/transfer.h"
 
 int lam_io_init(struct lam_io *io, const struct lam_io_ops *ops,
@@ -193,7 +194,27 @@ int lam_io_fd(const struct lam_io *io)
     return io->ops->descriptor ? io->ops->descriptor(io) : -1;
 }
 
-static int stat_object(const struct lam_io *io, struct stat *st)
+bool lam_io_has_fd(const struct lam_io *io)
+{
+    return io->ops == &file_ops || lam_io_fd(io) >= 0;
+}
+
+int lam_io_borrow_fd(const struct lam_io *io)
+{
+    int fd;
+
+    if (io->ops != &file_ops)
+        return lam_io_fd(io);
+    return file_use(file_of((struct lam_io *)io), &fd) < 0 ? -1 : fd;
+}
+
+void lam_io_return_fd(const struct lam_io *io)
+{
+    if (io->ops == &file_ops)
+        file_unuse(file_of((struct lam_io *)io));
+}
+
+int lam_io_stat(const struct lam_io *io, struct stat *st)
 {
     if (io->ops->stat)
         return io->ops->stat((struct lam_io *)io, st);
@@ -207,7 +228,7 @@ int lam_io_allocated_size(struct lam_io *io, uint64_t *bytes,
                           struct lam_error *err)
 {
     struct stat st;
-    int rc = stat_object(io, &st);
+    int rc = lam_io_stat(io, &st);
     if (rc == -EBADF) {
         *bytes = atomic_load(&io->size);
         return 0;
@@ -222,7 +243,7 @@ void lam_io_identity(const struct lam_io *io, struct lam_io_identity *id)
 {
     struct stat st;
     *id = (struct lam_io_identity){ .known = false };
-    if (stat_object(io, &st) < 0)
+    if (lam_io_stat(io, &st) < 0)
         return;
     id->known = true;
     id->is_block_device = S_ISBLK(st.st_mode);

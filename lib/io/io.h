@@ -324,8 +324,18 @@ int lam_io_allocated_size(struct lam_io *io, uint64_t *bytes,
 
 void lam_io_identity(const struct lam_io *io, struct lam_io_identity *id);
 
-/* The descriptor behind a file or device, -1 for others; for copy_file_range,
- * fadvise and tests. */
+/* As fstat(); 0 or -errno, -EBADF for what is no file or device. */
+int lam_io_stat(const struct lam_io *io, struct stat *st);
+
+/* The descriptor behind a file or device, -1 for others.  It stays open from
+ * then on: of the files of a chain, of which there may be more than
+ * descriptors, borrow it. */
 int lam_io_fd(const struct lam_io *io);
+
+/* Whether there is one; and the same until it is given back, -1 if it cannot
+ * be had, where nothing is to be given back. */
+bool lam_io_has_fd(const struct lam_io *io);
+int lam_io_borrow_fd(const struct lam_io *io);
+void lam_io_return_fd(const struct lam_io *io);
 
 #endif

@@ -154,11 +154,13 @@ static int step(void *job, unsigned worker, struct lam_error *err)
 
 static void drop_cache(struct lam_io *io)
 {
-    int fd = io ? lam_io_fd(io) : -1;
+    int fd = io ? lam_io_borrow_fd(io) : -1;
 
     /* Advice: who cannot follow it reads what is cached. */
-    if (fd >= 0)
-        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    if (fd < 0)
+        return;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    lam_io_return_fd(io);
 }
 
 static int workers_new(struct verify *v, struct lam_error *err)
