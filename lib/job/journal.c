@@ -25,6 +25,7 @@
 
 #include "base/arith.h"
 #include "base/cleanup.h"
+#include "image/graph.h"
 
 #define MAGIC "lamella-journal 1"
 /* A journal has some lines, and one each second that the copy lasted. */
@@ -107,10 +108,9 @@ static char *take_line(char **text)
 static void identify_io(struct lam_io *io, bool with_time, char *text,
                         size_t size)
 {
-    int fd = io ? lam_io_fd(io) : -1;
     struct stat st;
 
-    if (fd < 0 || fstat(fd, &st) < 0)
+    if (!io || lam_io_stat(io, &st) < 0)
         snprintf(text, size, "bytes=%" PRIu64,
                  io ? (uint64_t)atomic_load(&io->size) : 0);
     else if (S_ISBLK(st.st_mode))
@@ -134,8 +134,9 @@ static void identify_layer(const struct lam_image *layer, char *line)
     if (layer->data)
         identify_io(layer->data, true, data, sizeof data);
     snprintf(line, LINE_MAX_BYTES, "source %s %s size=%" PRIu64 " %s%s%s '%s'",
-             lam_image_format(layer), image, lam_image_size(layer),
-             data[0] ? "data " : "", data, data[0] ? " " : "", layer->name);
+             layer->driver ? layer->driver : layer->ops->name, image,
+             lam_image_size(layer), data[0] ? "data " : "", data,
+             data[0] ? " " : "", layer->name);
 }
 
 /* The @i-th line of what identifies a conversion; false after the last. */
@@ -147,14 +148,28 @@ struct identity {
     uint64_t total;
 };
 
-static const struct lam_image *layer_number(const struct identity *id,
-                                            size_t i)
+/* The line of the @i-th layer of @source, of which there may be fewer: how many
+ * there are.  A source may be in use, and its chain change. */
+static size_t layer_line(struct lam_image *source, size_t i, char *line)
 {
-    for (size_t s = 0; s < id->nb_sources; s++)
-        for (const struct lam_image *l = id->sources[s]; l; l = l->backing)
-            if (i-- == 0)
-                return l;
-    return NULL;
+    size_t count = 0;
+    IMAGE_INSIDE(source);
+
+    for (const struct lam_image *l = source; l; l = l->backing)
+        if (count++ == i)
+            identify_layer(l, line);
+    return count;
+}
+
+static bool source_line(const struct identity *id, size_t i, char *line)
+{
+    for (size_t s = 0; s < id->nb_sources; s++) {
+        size_t count = layer_line(id->sources[s], i, line);
+        if (i < count)
+            return true;
+        i -= count;
+    }
+    return false;
 }
 
 /* What decides where which bytes go. */
@@ -183,10 +198,7 @@ static bool identity_line(const struct identity *id, size_t i, char *line)
     default:
         break;
     }
-    const struct lam_image *layer = layer_number(id, i - 3);
-    if (layer)
-        identify_layer(layer, line);
-    return layer;
+    return source_line(id, i - 3, line);
 }
 
 /* Names may hold anything; lines may not. */

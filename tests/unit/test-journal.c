@@ -5,6 +5,7 @@
  * the journal said was on the disk.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 #include "unit.h"
 
+#include "image/graph.h"
 #include "image/image.h"
 
 enum { SIZE = (12 << 20) + 512 };
@@ -271,6 +273,65 @@ static void test_other(void **state)
     assert_memory_equal(durable, f->bytes, SIZE);
 }
 
+/* ------------------------------------------------------- a source in use */
+
+static struct lam_image *changing;
+static pthread_t changer;
+static atomic_bool begun, changed;
+static bool changed_too_early;
+
+static void *change_chain(void *arg)
+{
+    (void)arg;
+    image_graph_lock(changing);
+    atomic_store(&begun, true);
+    image_graph_begin_change(changing);
+    atomic_store(&changed, true);
+    image_graph_end_change(changing);
+    image_graph_unlock(changing);
+    return NULL;
+}
+
+/* While this layer is looked at, somebody wants to change the chain. */
+static int stat_slowly(struct lam_io *io, struct stat *st)
+{
+    const struct timespec pause = { 0, 20 * 1000 * 1000 };
+
+    (void)io;
+    memset(st, 0, sizeof *st);
+    if (atomic_exchange(&begun, true))
+        return 0;
+    atomic_store(&begun, false);
+    assert_int_equal(pthread_create(&changer, NULL, change_chain, NULL), 0);
+    while (!atomic_load(&begun))
+        sched_yield();
+    nanosleep(&pause, NULL);
+    changed_too_early = atomic_load(&changed);
+    return 0;
+}
+
+/* The layers that are written down stay where they are meanwhile. */
+static void test_chain_stands_still(void **state)
+{
+    struct fixture *f = *state;
+    struct lam_io_ops ops = *f->source->io->ops;
+    const struct lam_io_ops *real = f->source->io->ops;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    changing = f->source;
+    atomic_store(&begun, false);
+    atomic_store(&changed, false);
+    ops.stat = stat_slowly;
+    f->source->io->ops = &ops;
+    memset(durable, 0, SIZE);
+    assert_works(run(f, 1000, 1, NULL, &err), &err);
+    f->source->io->ops = real;
+    assert_int_equal(pthread_join(changer, NULL), 0);
+    assert_true(atomic_load(&changed));
+    assert_false(changed_too_early);
+    assert_memory_equal(durable, f->bytes, SIZE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +340,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_torn_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_other, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_chain_stands_still, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
