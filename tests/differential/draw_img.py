@@ -2,7 +2,7 @@
 """Random commands for qemu-img, one function a subcommand."""
 from drawing import BAD_SIZES
 from draw_names import draw_name, objects
-from draw_options import draw_dashes
+from draw_options import draw_dashes, draw_key_slots
 
 TAGS = ('one', 'two', '1', '2', 'x y', 'three', '3', '')
 BITMAPS = ('b0', 'b1', 'off', 'new', 'b2', '')
@@ -108,11 +108,21 @@ def draw_rebase(draw, world):
               ['-b', ''] if draw.chance(.8) else []), name]
 
 
+def draw_target(draw, world):
+    """For --target-image-opts."""
+    name = world.image(draw)
+    form = world.formats.get(name, 'raw')
+    more = draw.often(('', '', ',discard=unmap', ',file.driver=file',
+                       ',cache.direct=on', ',key-secret=s',
+                       ',encrypt.key-secret=s'), (',foo=1', ',read-only=on'))
+    return 'driver=%s,file.filename=%s%s' % (form, name, more)
+
+
 def draw_convert(draw, world):
     before, name = source(draw, world)
     form = draw.often(('qcow2',) * 6 + ('raw',) * 3 + ('vdi', 'vmdk', 'vpc',
-                      'vhdx', 'qed', 'qcow', 'parallels'), ('foo', 'file', ''),
-                      .05)
+                      'vhdx', 'qed', 'qcow', 'parallels', 'luks'),
+                      ('foo', 'file', ''), .05)
     words = ['convert', *before, *maybe(draw, .95, '-O', form)]
     for chance, more in (
             (.15, ['-c']), (.15, ['-S', draw.often(('0', '512', '4k', '64k',
@@ -134,6 +144,12 @@ def draw_convert(draw, world):
         words += ['-B' if word == '-b' else word for word in backing]
     more = [world.image(draw)] if draw.chance(.1) else []
     target = world.new(draw, form)
+    if form == 'luks' and draw.chance(.8):
+        words += ['-o', 'key-secret=s,iter-time=10'] + objects(draw, 'secret')
+    if draw.chance(.06):
+        return ['convert', *before, *maybe(draw, .1, '-p'),
+                *objects(draw, 'secret'), *maybe(draw, .95, '-n'),
+                '--target-image-opts', name, draw_target(draw, world)]
     if '-n' in words or draw.chance(.04):
         target = world.image(draw)
     return words + [name, *more, target]
@@ -150,10 +166,13 @@ def draw_compare(draw, world):
 
 
 def draw_measure(draw, world):
-    form = draw.often(('qcow2', 'qcow2', 'raw', 'luks'), ('vdi', 'foo', ''))
+    form = draw.often(('qcow2', 'qcow2', 'raw', 'luks'),
+                      ('vdi', 'vmdk', 'vpc', 'vhdx', 'qed', 'qcow', 'foo', ''))
     words = ['measure', *maybe(draw, .9, '-O', form), *output(draw)]
     if draw.chance(.4):
         words += draw_dashes(draw, form, 2)
+    if form == 'luks' and draw.chance(.8):
+        words += ['-o', 'key-secret=s,iter-time=10'] + objects(draw, 'secret')
     if draw.chance(.3):
         return words + ['--size', draw.size()]
     before, name = source(draw, world)
@@ -163,7 +182,18 @@ def draw_measure(draw, world):
 def draw_amend(draw, world):
     before, name = source(draw, world)
     form = world.formats.get(name, 'qcow2')
-    return ['amend', *before, *maybe(draw, .1, '-q'),
+    if draw.chance(.2):
+        luks = draw.chance(.5)
+        name = 'luks.img' if luks else 'luks.qcow2'
+        return ['amend', *maybe(draw, .9, '--object',
+                                'secret,id=s,file=secret.txt'),
+                *maybe(draw, .7, '--object', 'secret,id=t,file=other.txt'),
+                *maybe(draw, .1, '-p'), *maybe(draw, .2, '--force'),
+                '-o', draw_key_slots(draw, '' if luks else 'encrypt.'),
+                '--image-opts', 'driver=luks,key-secret=s,file.filename=' + name
+                if luks else 'driver=qcow2,encrypt.key-secret=s,'
+                'file.filename=' + name]
+    return ['amend', *before, *maybe(draw, .1, '-q'), *maybe(draw, .1, '-p'),
             *(draw_dashes(draw, form, 2) or
               ['-o', draw.one('compat=0.10', 'compat=1.1', 'refcount_bits=8',
                               'lazy_refcounts=on', 'lazy_refcounts=off')]),
@@ -226,6 +256,6 @@ def draw_img(draw, world):
         *[draw_create] * 6, *[draw_info] * 4, *[draw_map] * 3,
         *[draw_check] * 2, *[draw_snapshot] * 4, *[draw_resize] * 3,
         *[draw_commit] * 3, *[draw_rebase] * 3, *[draw_convert] * 8,
-        *[draw_compare] * 2, *[draw_measure] * 3, *[draw_amend] * 2,
-        *[draw_bitmap] * 4, *[draw_dd] * 2, draw_bench)
+        *[draw_compare] * 2, *[draw_measure] * 3, *[draw_amend] * 4,
+        *[draw_bitmap] * 4, *[draw_dd] * 3, *[draw_bench] * 2)
     return kind(draw, world)

@@ -91,14 +91,47 @@ def draw_json(draw, pairs):
                                 separators=draw.one((',', ':'), (', ', ': ')))
 
 
+# "swordfish" in all forms that a secret has; the last ones are encrypted with
+# the secret "m", or would be.
+MASTER = 'secret,id=m,format=base64,' \
+    'data=MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDc='
+ENCRYPTED = ('keyid=m', 'iv=MDEyMzQ1Njc4OWFiY2RlZg==', 'format=base64',
+             'data=D+TLFtLo9yzOj/OoxPne6Q==')
+SECRETS = (
+    'id=s,file=secret.txt', 'id=s,file=secret.txt,format=raw',
+    'id=s,data=swordfish', 'data=swordfish,id=s,format=raw',
+    'id=s,format=base64,data=c3dvcmRmaXNo',
+)
+BAD_SECRETS = (
+    'id=s,file=other.txt', 'id=s,file=missing.txt', 'id=s', 'file=secret.txt',
+    'id=s,data=swordfish,file=secret.txt', 'id=s,data=', 'id=1s,data=x',
+    'id=s,data=!,format=base64', 'id=s,data=x,format=foo', 'id=s,data=x,foo=1',
+    'id=t,data=swordfish', 'id=s,data=swordfish,keyid=nope', '', 'id=',
+    'id=s,keyid=m,data=x', 'id=s,iv=AAAA,data=swordfish', 'id=s,qom-type=x',
+)
+
+
+def secret(draw):
+    if draw.chance(.15):
+        fields = [field for field in ENCRYPTED if draw.chance(.93)]
+        return ['--object', MASTER,
+                '--object', ','.join(['secret,id=s', *fields])]
+    if draw.chance(.1):
+        return ['--object', json.dumps({
+            'qom-type': draw.often(('secret',), ('foo', 1)),
+            'id': draw.often(('s',), ('', 't', None)), 'data': 'swordfish'})]
+    text = 'secret,' + draw.often(SECRETS, BAD_SECRETS)
+    return ['--object=' + text] if draw.chance(.1) else ['--object', text]
+
+
 def objects(draw, text):
     """What the name refers to."""
     words = []
     if 'throttle-group' in text and draw.chance(.9):
         words += ['--object', 'throttle-group,id=g']
     if ('luks' in text or 'secret' in text) and draw.chance(.9):
-        words += ['--object', 'secret,id=s,file=' + draw.often(
-            ('secret.txt',), ('other.txt', 'missing.txt'))]
+        words += secret(draw)
+        words += secret(draw) if draw.chance(.05) else []
     return words
 
 

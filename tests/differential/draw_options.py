@@ -65,6 +65,22 @@ ODD = ('help', '?', 'foo=1', 'foo', '=', 'cluster_size', 'nosize',
 RISKY = ('size', 'data_file', 'backing_file', 'encrypt.format', 'encryption')
 
 
+# What amend says of key slots; for qcow2 with "encrypt." in front.
+KEY_SLOTS = {
+    'state': ('active', 'inactive', 'foo', ''),
+    'new-secret': ('s', 't', 'nope', ''), 'old-secret': ('s', 't', 'nope', ''),
+    'keyslot': ('1', '7', '0', '8', '-1', 'x', ''),
+    'iter-time': ('10', '20', '0', 'x'),
+}
+
+
+def draw_key_slots(draw, prefix):
+    names = [name for name in KEY_SLOTS if draw.chance(.5)] or ['state']
+    return ','.join('%s%s=%s' % (prefix, name,
+                                 draw_value(draw, KEY_SLOTS[name]))
+                    for name in names)
+
+
 def draw_value(draw, values):
     if values is BOOL:
         return draw.boolean()

@@ -109,10 +109,44 @@ def compressed_over(words, a, b):
         any(re.search('write -c|compress', word) for word in words)
 
 
-@on_purpose('Progress is told once there is something to do')
-def late_progress(words, a, b):
-    return failed(a, b) and a.err == b.err and not b.out and \
-        a.out.strip() == '(0.00/100%)'
+@on_purpose('What failed is not told to be done by 100 %')
+def all_done(words, a, b):
+    return failed(a, b) and a.err == b.err and a.out.strip() == 'PROGRESS' and \
+        b.out.strip() in ('', '(0.00/100%)')
+
+
+@on_purpose('Images that hold no bitmaps take none', ends=True)
+def no_bitmaps(words, a, b):
+    return '--bitmaps' in words and 'does not support bitmaps' in b.err
+
+
+@on_purpose('The genuine tool fails without a word', ends=True)
+def without_a_word(words, a, b):
+    return a.status == 1 and not a.err and words[0] == 'convert' and \
+        'qcow' in ' '.join(words) and any('c' in word for word in words
+                                          if re.match('-[a-zA-Z]+$', word))
+
+
+@on_purpose('Zeroes of any length are written without data', ends=True)
+def odd_zeroes(words, a, b):
+    return words[0] == 'qemu-io' and \
+        'write failed: Operation not supported' in a.out and \
+        any('-z' in word and '-n' in word for word in words)
+
+
+@on_purpose('A number below zero is none')
+def below_zero(words, a, b):
+    return failed(a, b) and "iter-time' expects a number" in b.err
+
+
+@on_purpose('A filter is told what it is above')
+def bare_blkdebug(words, a, b):
+    return b.status == 1 and "must start with 'blkdebug:'" in b.err
+
+
+@on_purpose('The genuine tool does not open again what is below blkdebug')
+def above_blkdebug(words, a, b):
+    return words[0] == 'rebase' and 'blkdebug requires both' in a.err
 
 
 @on_purpose('A longer name that its own help has is taken as well', ends=True)
@@ -164,4 +198,6 @@ def known_files(words, a, b, found):
         'vpc' in text and 'fixed' in text,
         # As long as the disk.
         found.startswith('data2.raw:'),
+        # As long as the disk, and not as its last cluster.
+        found.startswith('data.raw:') and words[0] == 'resize',
     ))

@@ -27,6 +27,7 @@ VARIES = [
     (r'\d+:\d\d:\d\d\.\d\d,[\d.]+,[\d.]+', 'TIMES'),
     # How often is told how far it is, but for the beginning and the end.
     (r'(?s) *\(0\.00/100%\).*\(100\.00/100%\)', 'PROGRESS'),
+    (r'( *\(0\.00/100%\)\n)(?: *\([\d.]+/100%\)\n)+', r'\1'),
 ]
 
 # Where clusters lie after something has been changed is each one's own affair.

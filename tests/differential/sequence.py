@@ -24,6 +24,8 @@ FIRST = ('q.qcow2', 'raw.img', 'top.qcow2', 'mid.qcow2', 'snap.qcow2',
          'noformat.qcow2', 'orphan.qcow2', 'loop.qcow2', 'half.qcow2',
          'double.qcow2', 'huge.qcow2', 'luks.qcow2', 'luks.img', 'leak.qcow2',
          'corrupt.qcow2', 'flagged.qcow2')
+STRANGE_NAMES = ('n%d:%s', 'n%d,%s', 'n %d.%s', '\u00fc%d.%s', '-n%d.%s',
+                 'n%d=%s', 'n%d"%s', 'file:n%d.%s', './n:%d.%s')
 ALWAYS = ('raw.img', 'q.qcow2', 'secret.txt', 'other.txt', 'read.conf')
 
 
@@ -43,7 +45,8 @@ class World:
     def new(self, draw, form):
         """A name for an image that may come to be."""
         self.count += 1
-        name = 'n%d.%s' % (self.count, form or 'x')
+        name = draw.often(('n%d.%s',), STRANGE_NAMES, .06) % (
+            self.count, form or 'x')
         self.formats[name] = form
         return name
 
