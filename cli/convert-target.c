@@ -122,7 +122,8 @@ static int merge_backing(const struct cli *cli, struct convert_args *args)
 
 static int judge_backing(const struct cli *cli, const struct convert_args *args)
 {
-    if (!args->backing_file && args->backing_format)
+    if (!args->backing_file && args->backing_format &&
+        !strcmp(args->format, "qcow2"))
         return cannot_make(cli, args, "Backing format cannot be used without "
                            "backing file");
     if (!args->backing_file)

@@ -149,6 +149,11 @@ static int check_not_below(const char *path, const struct lam_image *below,
     return 0;
 }
 
+static int refuse_below(const struct format_ops *ops, struct lam_error *err)
+{
+    return lam_fail(err, EINVAL, "backing_file must be a %s image", ops->name);
+}
+
 /* A format that records what its backing image is has to see it. */
 static int note_below(struct creation *c, const struct format_ops *ops,
                       const struct lam_image *below, struct lam_error *err)
@@ -156,8 +161,7 @@ static int note_below(struct creation *c, const struct format_ops *ops,
     if (!ops->content_id)
         return 0;
     if (below->ops != ops)
-        return lam_fail(err, EINVAL, "backing_file must be a %s image",
-                        ops->name);
+        return refuse_below(ops, err);
     c->below_id = ops->content_id(below->format);
     return 0;
 }
@@ -194,6 +198,9 @@ static int check_backing(const char *path, const struct format_ops *ops,
 {
     const struct lam_create_options *options = &c->options;
 
+    if (!options->backing_file && options->backing_format && ops->content_id &&
+        strcmp(options->backing_format, ops->name))
+        return refuse_below(ops, err);
     if (!options->backing_file)
         return 0;
     if (!ops->can_have_backing)
