@@ -37,12 +37,12 @@ int image_check_size(const struct lam_image *image, uint64_t size,
 
 /* True if more of the cluster may be stored than the disk shows, or if a longer
  * backing file would show there. */
-static bool hides_something(const struct lam_extent *last, bool below)
+static bool hides_something(const struct lam_extent *last, bool below_shows)
 {
     return last->state == LAM_EXTENT_DATA ||
            last->state == LAM_EXTENT_COMPRESSED ||
            (last->flags & LAM_EXTENT_HAS_HOST) ||
-           (last->state == LAM_EXTENT_UNALLOCATED && below);
+           (last->state == LAM_EXTENT_UNALLOCATED && below_shows);
 }
 
 /*
@@ -50,6 +50,7 @@ static bool hides_something(const struct lam_extent *last, bool below)
  * backing file has there, or a larger disk had before it was shrunk.  Writing
  * the last bytes once more stores the cluster as ours alone, and such a copy
  * has zeroes for what lies past the end, while that is still past the end.
+ * Where a subcluster begins there the format hides what is below.
  */
 static int cover_last_cluster(struct lam_image *image, uint64_t cluster,
                               bool below, struct lam_error *err)
@@ -63,7 +64,11 @@ static int cover_last_cluster(struct lam_image *image, uint64_t cluster,
         return rc;
 
     uint64_t n = min_u64(512, size - start);
+    uint64_t unit = image->ops->zero_unit ?
+                    image->ops->zero_unit(image->format) : 0;
     uint8_t bytes[512];
+    if (unit && is_aligned(size, unit))
+        below = false;
     if (!hides_something(&extents.items[extents.count - 1], below))
         return 0;
     rc = image_read(image, bytes, n, size - n, err);

@@ -236,6 +236,31 @@ def test_up_and_down(texts, our_img, tmp_path, cluster, seed):
                   tmp_path / 'raw')
 
 
+@pytest.mark.parametrize('mode, backing', [
+    ('metadata', None), ('metadata', 50000), ('metadata', 900000),
+    ('falloc', None), ('falloc', 50000), ('full', None), ('full', 50000)])
+@pytest.mark.parametrize('old', [150016, 164352, 65536])
+def test_tail(texts, our_img, tmp_path, mode, backing, old):
+    """Subclusters: the cluster that the old end lies in is part of what is
+    preallocated, whether it is zero, absent, or not cut at all."""
+    below = []
+    if backing:
+        (tmp_path / 'base.raw').write_bytes(bytes([9]) * backing)
+        below = ['-b', 'base.raw', '-F', 'raw']
+    start = tmp_path / 'start.qcow2'
+    texts.run('create', '-q', '-f', 'qcow2', '-o',
+              'cluster_size=64k,extended_l2=on', *below, start, str(old))
+    if old == 150016:
+        texts.io_run(start, 'write -P 7 8k 10k', 'write -z 140k 4k')
+    maps, paths = [], [tmp_path / 'theirs.qcow2', tmp_path / 'mine.qcow2']
+    for path, tool in zip(paths, (texts.img[0], our_img)):
+        shutil.copyfile(start, path)
+        run(tool, 'resize', '-q', '--preallocation', mode, path, 700416)
+        maps.append(texts.run('map', '--output=json', path))
+    assert maps[0] == maps[1]
+    same_image(texts, *paths)
+
+
 def test_shrunk_file_is_short(texts, our_img, tmp_path):
     """Refcount blocks that describe nothing go, and the tail of the file."""
     paths = [tmp_path / 'theirs', tmp_path / 'ours']

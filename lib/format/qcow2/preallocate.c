@@ -5,17 +5,20 @@
  *
  * Nothing is mapped there, so L2 tables are built in memory and written whole;
  * the table that the old end lies in is changed through the cache.  Host space
- * exists and reads as zero before an entry shows it.
+ * exists and reads as zero before an entry shows it.  The cluster that the old
+ * end lies in gets a place as well, if it has none.
  */
 #include "format/qcow2/resize.h"
 
 #include <string.h>
 
+#include "format/inflight.h"
 #include "format/qcow2/alloc.h"
 #include "format/qcow2/table.h"
 
 struct prealloc {
     struct qcow2 *q;
+    uint64_t old_end;           /* whole clusters; below lies the tail */
     uint64_t below_end;
     enum lam_preallocation mode;
     uint64_t next, left;        /* bytes of the host reserved in one piece */
@@ -24,20 +27,26 @@ struct prealloc {
 
 /* ----------------------------------------------------------------- entries */
 
-/* Host space reads as zero, but other tools expect to be told so where a
- * backing file would show; and zeroes on the host are noise once decrypted. */
+/*
+ * Host space reads as zero, but other tools expect to be told so where a
+ * backing file would show; and zeroes on the host are noise once decrypted.
+ * What the subclusters of the tail are, @was says.
+ */
 static struct qcow2_l2_entry make_entry(const struct prealloc *p,
-                                        uint64_t guest, uint64_t host)
+                                        uint64_t guest, uint64_t host,
+                                        struct qcow2_l2_entry was)
 {
     const struct qcow2 *q = p->q;
     struct qcow2_l2_entry e = { .word = host | QCOW2_COPIED };
-    bool hidden = guest < p->below_end;
+    bool hides = p->below_end > q->size;
+    bool thin = p->mode == LAM_PREALLOC_METADATA;
     bool noise = q->header.crypt_method != QCOW2_CRYPT_NONE;
 
     if (q->g.extended_l2)
-        e.bitmap = hidden ? QCOW2_ALL_ZERO : 0;
-    else if (q->header.version >= 3 &&
-             (noise || (hidden && p->mode == LAM_PREALLOC_METADATA)))
+        e.bitmap = guest < p->old_end ? was.bitmap
+                 : !hides ? 0
+                 : thin || noise ? QCOW2_ALL_ZERO : QCOW2_ALL_ALLOCATED;
+    else if (q->header.version >= 3 && (noise || (hides && thin)))
         e.word |= QCOW2_ZERO;
     return e;
 }
@@ -150,7 +159,8 @@ static int fill_table(struct prealloc *p, uint8_t *table, uint64_t from,
             return rc;
         for (uint64_t i = 0; i < got; i++, from += g->cluster_size)
             l2_put(g, table, l2_index(g, from),
-                   make_entry(p, from, host + (i << g->cluster_bits)));
+                   make_entry(p, from, host + (i << g->cluster_bits),
+                              (struct qcow2_l2_entry){ 0, 0 }));
         if (!p->q->data_file)
             *end = max_u64(*end, host + (got << g->cluster_bits));
     }
@@ -217,7 +227,8 @@ static void put_entries(const struct prealloc *p, struct slice *s,
         uint64_t step = i << q->g.cluster_bits;
 
         l2_put(&q->g, s->data, first + i,
-               make_entry(p, from + step, host + step));
+               make_entry(p, from + step, host + step,
+                          l2_get(&q->g, s->data, first + i)));
     }
     cache_mark_dirty(&q->l2, s, byte,
                      byte + (size_t)clusters * q->g.l2_entry_size);
@@ -309,19 +320,63 @@ static int fill_all(struct prealloc *p, uint64_t from, uint64_t to,
     return rc;
 }
 
+/*
+ * The tail is the cluster that the old end lies in.  It is part of the area if
+ * it has no place on the host and reads the same with one: for its subclusters
+ * say what they are, or nothing is below.
+ */
+static int has_bare_tail(struct qcow2 *q, struct range tail, bool *bare,
+                         struct lam_error *err)
+{
+    struct lam_extents extents lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+    int rc = 0;
+
+    *bare = q->g.extended_l2 || !q->has_backing;
+    if (*bare)
+        rc = qcow2_map(q, tail.offset, tail.length, &extents, err);
+    for (size_t i = 0; i < extents.count; i++)
+        *bare &= !(extents.items[i].flags & LAM_EXTENT_HAS_HOST);
+    return rc;
+}
+
+static int fill_piece(struct prealloc *p, uint64_t from, uint64_t to,
+                      struct lam_error *err)
+{
+    int rc = from < to ? reserve_piece(p, to - from, err) : 0;
+
+    if (rc == 0)
+        rc = fill_all(p, from, to, err);
+    if (p->left)
+        give_back(p->q, p->next, p->left);
+    return rc;
+}
+
+/* The tail is the only part of the area that the guest may be writing to. */
+static int fill_with_tail(struct prealloc *p, uint64_t to,
+                          struct lam_error *err)
+{
+    struct qcow2 *q = p->q;
+    uint64_t cs = q->g.cluster_size;
+    struct claim claim = { .range = range_make(p->old_end - cs, cs) };
+    bool bare;
+
+    while (!claim_try(&q->inflight, &claim))
+        claim_wait(&q->inflight, claim.range.offset);
+    int rc = has_bare_tail(q, claim.range, &bare, err);
+    if (rc == 0)
+        rc = fill_piece(p, p->old_end - (bare ? cs : 0), to, err);
+    claim_drop(&q->inflight, &claim);
+    return rc;
+}
+
 int preallocate_clusters(struct qcow2 *q, uint64_t from, uint64_t to,
                          uint64_t below_end, enum lam_preallocation mode,
                          struct lam_error *err)
 {
-    struct prealloc p = { .q = q, .below_end = below_end, .mode = mode };
+    struct prealloc p = { .q = q, .old_end = from, .below_end = below_end,
+                          .mode = mode };
 
-    if (from >= to)
-        return 0;
-    int rc = reserve_piece(&p, to - from, err);
-
-    if (rc == 0)
-        rc = fill_all(&p, from, to, err);
-    if (p.left)
-        give_back(q, p.next, p.left);
-    return rc;
+    return is_aligned(q->size, q->g.cluster_size)
+        ? fill_piece(&p, from, to, err) : fill_with_tail(&p, to, err);
 }
