@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
@@ -216,6 +217,7 @@ struct bench {
     uint64_t offset;            /* of the next one */
     uint64_t image_size;
     bool flushing;
+    void *pattern;              /* what all write; NULL: they read */
     pthread_t *threads;
     uint64_t started, cores, most;  /* threads */
     int rc;
@@ -366,22 +368,66 @@ static void run_requests(struct bench *b, void *buf)
     }
 }
 
+/*
+ * Whole pages of the large kind where there are any: a request that lies in one
+ * piece is one to the disk as well.  For a reader that would be as many of them
+ * as threads.
+ */
+static void *make_buffer(uint64_t size, bool large)
+{
+    const size_t page = 2 << 20;
+    void *buf = NULL;
+
+    if (!large || size < 64 << 10)
+        return posix_memalign(&buf, 4096, size) ? NULL : buf;
+    size_t bytes = ((size_t)size + page - 1) / page * page;
+    if (posix_memalign(&buf, page, bytes))
+        return NULL;
+    madvise(buf, bytes, MADV_HUGEPAGE);
+    return buf;
+}
+
+static void note_no_memory(struct bench *b)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    pthread_mutex_lock(&b->lock);
+    note(b, option_fail(&err, ENOMEM, "no memory for a buffer"), &err);
+    pthread_mutex_unlock(&b->lock);
+}
+
 static void *run_thread(void *opaque)
 {
     struct bench *b = opaque;
-    struct lam_error err = LAM_ERROR_INIT;
-    void *buf = NULL;
 
-    if (posix_memalign(&buf, 4096, b->args->size)) {
-        pthread_mutex_lock(&b->lock);
-        note(b, option_fail(&err, ENOMEM, "no memory for a buffer"), &err);
-        pthread_mutex_unlock(&b->lock);
+    if (b->pattern) {
+        run_requests(b, b->pattern);
         return NULL;
     }
-    memset(buf, b->args->pattern, b->args->size);
-    run_requests(b, buf);
-    free(buf);
+    void *buf = make_buffer(b->args->size, false);
+    if (buf) {
+        memset(buf, 0, b->args->size);
+        run_requests(b, buf);
+        free(buf);
+    } else {
+        note_no_memory(b);
+    }
     return NULL;
+}
+
+static int make_pattern(struct bench *b)
+{
+    const struct bench_args *args = b->args;
+
+    if (!args->write)
+        return 0;
+    b->pattern = make_buffer(args->size, true);
+    if (!b->pattern) {
+        note_no_memory(b);
+        return b->rc;
+    }
+    memset(b->pattern, args->pattern, args->size);
+    return 0;
 }
 
 /* This thread is one of them. */
@@ -393,6 +439,8 @@ static int run_threads(struct bench *b)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t most = args->depth < args->count ? args->depth : args->count;
 
+    if (make_pattern(b) < 0)
+        return b->rc;
     b->cores = cores > 0 ? (uint64_t)cores : 1;
     b->threads = calloc(most, sizeof *b->threads);
     b->most = b->threads ? most - 1 : 0;
@@ -406,6 +454,7 @@ static int run_threads(struct bench *b)
     for (uint64_t i = 0; i < threads_started(b); i++)
         pthread_join(b->threads[i], NULL);
     free(b->threads);
+    free(b->pattern);
     return b->rc;
 }
 
