@@ -430,7 +430,12 @@ static int set_read_only(const struct layer *l, struct lam_image *image,
 
 static bool wants_below(const struct layer_request *r)
 {
-    return !(r->options->flags & (LAM_OPEN_METADATA | LAM_OPEN_NO_BACKING));
+    unsigned flags = r->options->flags;
+
+    /* A check is of one image, and of whatever name it has: a backing file
+     * that is described in it is not opened, and no mistake. */
+    return flags & LAM_OPEN_CHECK ||
+           !(flags & (LAM_OPEN_METADATA | LAM_OPEN_NO_BACKING));
 }
 
 static int fill_layer(struct layer *l, struct lam_image *image,

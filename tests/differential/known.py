@@ -134,6 +134,11 @@ def odd_zeroes(words, a, b):
         any('-z' in word and '-n' in word for word in words)
 
 
+@on_purpose('The number that is wrong is named')
+def wrong_number(words, a, b):
+    return failed(a, b) and 'suffix -- -m' in a.out and 'suffix -- ' in b.out
+
+
 @on_purpose('A number below zero is none')
 def below_zero(words, a, b):
     return failed(a, b) and "iter-time' expects a number" in b.err
@@ -185,13 +190,25 @@ def known(words, a, b, texts):
     return None
 
 
+def is_output(words, name):
+    """Is @name what convert, create or dd would have made?"""
+    if words[0] == 'dd':
+        return any(word.startswith('of=') and word.endswith(name)
+                   for word in words)
+    return words[0] == 'create' and any(map(name.endswith, words[1:])) or \
+        words[0] == 'convert' and any(word.endswith(name)
+                                      for word in (words[-1], words[1]))
+
+
 def known_files(words, a, b, found):
     """Files that differ on purpose after a command."""
     text = ' '.join(words)
     return any((
         # What failed leaves an unfinished output behind, or takes away what
         # was there; ours touches nothing.
-        failed(a, b) and words[0] in ('convert', 'create', 'dd'),
+        failed(a, b) and (
+            re.fullmatch(r'files: only theirs \[.*\], only ours \[\]', found)
+            or is_output(words, found.split(':')[0])),
         # It lacks what the layers between hold.
         words[0] == 'convert' and '-B' in words,
         # Ends with its maker and the time.
