@@ -17,22 +17,19 @@ static int refuse(struct io_session *session, const char *what)
     return io_failed(session, what, -ENOTSUP, NULL);
 }
 
-/* Two numbers; @second is set. */
-static int parse_range(char **argv, uint64_t *second)
+static int parse_range(char **argv, uint64_t *first, uint64_t *second)
 {
-    uint64_t first;
-
-    return io_number(argv[1], &first) < 0 ||
+    return io_number(argv[1], first) < 0 ||
            io_number(argv[2], second) < 0 ? -1 : 0;
 }
 
 int io_cmd_zone_report(struct io_session *session,
                        const struct io_command *command, int argc, char **argv)
 {
-    uint64_t count;
+    uint64_t offset, count;
 
     (void)command, (void)argc;
-    if (parse_range(argv, &count) < 0)
+    if (parse_range(argv, &offset, &count) < 0)
         return -1;
     if (count > UINT32_MAX) {
         printf("Number of zones must be less than 2^32\n");
@@ -46,12 +43,14 @@ int io_cmd_zone_change(struct io_session *session,
                        const struct io_command *command, int argc, char **argv)
 {
     char what[32];
-    uint64_t length;
+    uint64_t offset, length, size = lam_image_size(session->image);
 
     (void)argc;
-    if (parse_range(argv, &length) < 0)
+    if (parse_range(argv, &offset, &length) < 0)
         return -1;
     snprintf(what, sizeof what, "zone %s", command->name + sizeof "zone_" - 1);
+    if (offset > size || length > size - offset)
+        return io_failed(session, what, -EIO, NULL);
     return refuse(session, what);
 }
 

@@ -230,6 +230,23 @@ const char *view_data_name(const struct node_view *view)
 
 /* ----------------------------------------------------------------- telling */
 
+/* Nodes that hand on what they stand on has as clusters. */
+static uint64_t cluster_size(const struct node_view *view)
+{
+    static const char *const names[] = {
+        "raw", "preallocate", "compress", "copy-on-read", "throttle",
+    };
+
+    for (; view && !view->image; view = view->below) {
+        size_t i = 0;
+        while (i < LAM_ARRAY_SIZE(names) && strcmp(view->driver, names[i]))
+            i++;
+        if (i == LAM_ARRAY_SIZE(names))
+            return 0;
+    }
+    return view ? lam_image_cluster_size(view->image) : 0;
+}
+
 static int describe_io(const struct node_view *view,
                        struct lam_image_info *info, struct lam_error *err)
 {
@@ -239,6 +256,7 @@ static int describe_io(const struct node_view *view,
         rc = lam_io_size(view->io, &info->file_length, err);
     info->virtual_size = align_up(info->file_length, 512);
     info->protocol = !view->below;
+    info->cluster_size = cluster_size(view);
     info->filename = strdup(view->shown);
     info->format = strdup(view->driver);
     if (rc == 0 && (!info->filename || !info->format))

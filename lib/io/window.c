@@ -34,7 +34,7 @@ static int window_fit(struct lam_io *inner, uint64_t offset, uint64_t *size,
     if (!range_fits(offset, *size, length))
         return lam_fail(err, EINVAL, "The sum of offset (%" PRIu64 ") and size"
                         " (%" PRIu64 ") has to be smaller or equal to the "
-                        "actual size of the containing file (%" PRIu64 ")",
+                        " actual size of the containing file (%" PRIu64 ")",
                         offset, *size, length);
     if (*size == 0)
         *size = length - offset;

@@ -50,7 +50,7 @@ static int raw_window(struct raw *r, const struct format_open *options,
     if (options->raw_size > room)
         return lam_fail(err, EINVAL, "The sum of offset (%" PRIu64 ") and size"
                         " (%" PRIu64 ") has to be smaller or equal to the "
-                        "actual size of the containing file (%" PRIu64 ")",
+                        " actual size of the containing file (%" PRIu64 ")",
                         options->raw_offset, options->raw_size, length);
     if (options->raw_size % SECTOR)
         return lam_fail(err, EINVAL, "Specified size (%" PRIu64 ") is not a "
