@@ -8,31 +8,20 @@
  * as it did before, check finds leaks at worst, and the job, run once more,
  * ends as it would have.
  */
-#include "layers-job.h"
+#include "layers-record.h"
 
 struct crash {
     struct layers_job j;
-    uint8_t *bases[MAX_OBJECTS];    /* the files before the job */
-    uint64_t lengths[MAX_OBJECTS];
-    struct lam_io *records[MAX_OBJECTS];
+    struct layers_record r;
     uint64_t replays;
 };
 
 static void crash_at(struct crash *t, size_t n, struct record_pick pick)
 {
-    struct lam_io *whole[MAX_OBJECTS];
     struct layer_chain now;
     char when[96];
 
-    snprintf(when, sizeof when, "job %d, power cut after event %zu, pick %d "
-             "%llu", (int)t->j.job, n, (int)pick.how,
-             (unsigned long long)pick.value);
-    for (unsigned i = 0; i < t->j.objects; i++) {
-        whole[i] = t->j.c.disks[i].io;
-        assert_int_equal(lam_io_record_rebuild(t->records[i], n, pick,
-                                               t->bases[i], t->lengths[i],
-                                               &t->j.c.disks[i].io, NULL), 0);
-    }
+    layers_record_cut(&t->j, &t->r, n, pick, when);
     job_chain_of(&t->j, &now);
     layers_verify(&now, now.count, when);
     layers_check(&now, false, when);
@@ -40,10 +29,7 @@ static void crash_at(struct crash *t, size_t n, struct record_pick pick)
         job_run_again(&t->j, when);
         job_verify_base(&t->j, when);
     }
-    for (unsigned i = 0; i < t->j.objects; i++) {
-        lam_io_close(t->j.c.disks[i].io);
-        t->j.c.disks[i].io = whole[i];
-    }
+    layers_record_restore(&t->j, &t->r);
 }
 
 /* ------------------------------------------------------------------ a seed */
@@ -52,16 +38,10 @@ static void record(struct crash *t)
 {
     struct lam_error err = LAM_ERROR_INIT;
 
-    for (unsigned i = 0; i < t->j.objects; i++) {
-        struct lam_io *io = t->j.c.disks[i].io;
-        t->bases[i] = sim_bytes(io, &t->lengths[i]);
-        int rc = i ? lam_io_record_join(io, t->records[0], &t->records[i], NULL)
-                   : lam_io_record_new(io, &t->records[0], NULL);
-        assert_int_equal(rc, 0);
-    }
+    layers_record_begin(&t->j, &t->r);
     struct lam_image *image = layers_open(&t->j.c, t->j.layers, true,
-                                          t->records);
-    int rc = job_run(&t->j, image, t->records[t->j.layers], &err);
+                                          t->r.records);
+    int rc = job_run(&t->j, image, t->r.records[t->j.layers], &err);
     SIM_CHECK(rc == 0, t->j.c.seed, "job %d: %s", (int)t->j.job, err.message);
     layers_close(&t->j.c, image);
 }
@@ -81,9 +61,7 @@ static void crash_around(struct crash *t, size_t n)
 /* Here and there; and each of the last events, where the job is decided. */
 static void cut_power(struct crash *t)
 {
-    size_t count;
-
-    lam_io_record_events(t->records[0], &count);
+    size_t count = layers_record_events(&t->r);
     size_t step = count / sim_setting("LAM_CUTS", 30) + 1;
     size_t end = count - min_u64(count, 16);
 
@@ -100,12 +78,7 @@ static void run_seed(uint64_t seed)
     job_make_chain(&t.j);
     record(&t);
     cut_power(&t);
-    for (unsigned i = 0; i < t.j.objects; i++) {
-        lam_io_close(t.records[t.j.objects - 1 - i]);
-        free(t.bases[i]);
-    }
-    t.j.c.count = t.j.objects;
-    layers_free(&t.j.c);
+    layers_record_free(&t.j, &t.r);
 }
 
 static void test_layers_crash(void **state)

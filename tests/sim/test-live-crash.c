@@ -9,7 +9,7 @@
  * something that was written later; check finds leaks at worst, and the job can
  * be run once more.  Nothing depends on how the two threads meet.
  */
-#include "layers-job.h"
+#include "layers-record.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -26,9 +26,7 @@ struct request {
 
 struct live {
     struct layers_job j;
-    uint8_t *bases[MAX_OBJECTS];    /* the files before the job */
-    uint64_t lengths[MAX_OBJECTS];
-    struct lam_io *records[MAX_OBJECTS];
+    struct layers_record r;
     struct lam_image *image;
     struct request requests[MAX_REQUESTS];
     atomic_uint count;              /* of them, ended */
@@ -82,14 +80,6 @@ static void slow_down(struct lam_io *io)
     io->ops = &ops;
 }
 
-static size_t events(const struct live *t)
-{
-    size_t count;
-
-    lam_io_record_events(t->records[0], &count);
-    return count;
-}
-
 static int make_request(struct live *t, struct request *r,
                         struct lam_error *err)
 {
@@ -119,12 +109,12 @@ static void *run_guest(void *opaque)
     for (unsigned i = 0; i < MAX_REQUESTS && !atomic_load(&t->done); i++) {
         struct request *r = &t->requests[i];
 
-        r->start = events(t);
+        r->start = layers_record_events(&t->r);
         if (make_request(t, r, &err) < 0) {
             snprintf(t->failure, sizeof t->failure, "%s", err.message);
             return NULL;
         }
-        r->end = events(t);
+        r->end = layers_record_events(&t->r);
         atomic_store(&t->count, i + 1);
     }
     return NULL;
@@ -135,20 +125,14 @@ static void record(struct live *t)
     struct lam_error err = LAM_ERROR_INIT;
     pthread_t guest;
 
-    for (unsigned i = 0; i < t->j.objects; i++) {
-        struct lam_io *io = t->j.c.disks[i].io;
-
-        t->bases[i] = sim_bytes(io, &t->lengths[i]);
-        slow_down(io);
-        int rc = i ? lam_io_record_join(io, t->records[0], &t->records[i], NULL)
-                   : lam_io_record_new(io, &t->records[0], NULL);
-        assert_int_equal(rc, 0);
-    }
     guest_requests = &t->count;
-    t->image = layers_open(&t->j.c, t->j.layers, true, t->records);
+    for (unsigned i = 0; i < t->j.objects; i++)
+        slow_down(t->j.c.disks[i].io);
+    layers_record_begin(&t->j, &t->r);
+    t->image = layers_open(&t->j.c, t->j.layers, true, t->r.records);
     assert_int_equal(pthread_create(&guest, NULL, run_guest, t), 0);
     is_job = true;
-    int rc = job_run(&t->j, t->image, t->records[t->j.layers], &err);
+    int rc = job_run(&t->j, t->image, t->r.records[t->j.layers], &err);
     is_job = false;
     atomic_store(&t->done, true);
     pthread_join(guest, NULL);
@@ -225,34 +209,22 @@ static void run_again(struct live *t, uint8_t *bytes, const char *when)
 
 static void crash_at(struct live *t, size_t n, struct record_pick pick)
 {
-    struct lam_io *whole[MAX_OBJECTS];
     struct layer_chain now;
     char when[96];
 
-    snprintf(when, sizeof when, "job %d, power cut after event %zu, pick %d "
-             "%llu", (int)t->j.job, n, (int)pick.how,
-             (unsigned long long)pick.value);
-    for (unsigned i = 0; i < t->j.objects; i++) {
-        whole[i] = t->j.c.disks[i].io;
-        assert_int_equal(lam_io_record_rebuild(t->records[i], n, pick,
-                                               t->bases[i], t->lengths[i],
-                                               &t->j.c.disks[i].io, NULL), 0);
-    }
+    layers_record_cut(&t->j, &t->r, n, pick, when);
     job_chain_of(&t->j, &now);
     uint8_t *bytes = verify(t, &now, n, when);
     if (t->replays++ % 4 == 0)
         run_again(t, bytes, when);
     free(bytes);
-    for (unsigned i = 0; i < t->j.objects; i++) {
-        lam_io_close(t->j.c.disks[i].io);
-        t->j.c.disks[i].io = whole[i];
-    }
+    layers_record_restore(&t->j, &t->r);
 }
 
 static void cut_power(struct live *t)
 {
-    size_t count = events(t), cuts = sim_setting("LAM_CUTS", 40);
-    size_t step = count / cuts + 1;
+    size_t count = layers_record_events(&t->r);
+    size_t step = count / sim_setting("LAM_CUTS", 40) + 1;
 
     for (size_t n = sim_below(&t->random, step); n <= count; n += step) {
         crash_at(t, n, (struct record_pick){ RECORD_ALL, 0 });
@@ -274,14 +246,9 @@ static void run_seed(uint64_t seed)
     cut_power(&t);
     if (getenv("LAM_SEED"))
         print_message("job %d: %zu events, %u requests, %llu replays\n",
-                      (int)t.j.job, events(&t), atomic_load(&t.count),
-                      (unsigned long long)t.replays);
-    for (unsigned i = 0; i < t.j.objects; i++) {
-        lam_io_close(t.records[t.j.objects - 1 - i]);
-        free(t.bases[i]);
-    }
-    t.j.c.count = t.j.objects;
-    layers_free(&t.j.c);
+                      (int)t.j.job, layers_record_events(&t.r),
+                      atomic_load(&t.count), (unsigned long long)t.replays);
+    layers_record_free(&t.j, &t.r);
 }
 
 static void test_live_crash(void **state)
