@@ -86,8 +86,8 @@ struct lam_rebase_options {
  * copied that is not zero.  Unless @unsafe, the layers below @image are those
  * of the new chain when it returns 0.
  *
- * Requests may go on, and without @compress and @unsafe writes too: what the
- * guest has written stays.  -ELOOP if the new backing file
+ * Requests may go on, and without @unsafe writes too: what the guest has written
+ * stays.  -ELOOP if the new backing file
  * has @image in its chain; as lam_image_open() for the new one; -ENOTSUP,
  * -EINVAL (a name that is too long), -ENOSPC, -EUCLEAN, -EIO, -ECANCELED.
  */
@@ -113,8 +113,8 @@ struct lam_stream_options {
  * lam_image_stream() - pull what the layers above layer @depth hold into
  * @image, and drop them from its chain.
  *
- * Their files stay as they are.  Requests may go on, and without @compress
- * writes too: what the guest has written stays.  -EINVAL: no such layer; and as
+ * Their files stay as they are.  Requests may go on, writes too: what the guest
+ * has written stays.  -EINVAL: no such layer; and as
  * lam_image_rebase().
  */
 LAM_API int lam_image_stream(struct lam_image *image,

@@ -107,6 +107,54 @@ int image_populate(struct lam_image *image, const void *buf, uint64_t length,
     return rc;
 }
 
+static int populate_shrunk(struct lam_image *image, const uint8_t *buf,
+                           uint64_t length, uint64_t offset,
+                           struct lam_error *err)
+{
+    IMAGE_INSIDE(image);
+    uint64_t cluster = image->ops->cluster_size(image->format);
+    uint64_t whole = align_down(length, cluster);
+    bool tried = false;
+    int rc = image_check_compressed(image, offset, length, err);
+
+    if (rc == 0)
+        rc = image_check_writable(image, err);
+    if (rc == 0)
+        rc = image_check_range(image, offset, length, err);
+    if (rc < 0 || !image->ops->populate_compressed || !whole)
+        return rc;
+    pthread_rwlock_rdlock(&image->whole_units);
+    do {
+        uint64_t token = image_enter(image);
+        rc = image->ops->populate_compressed(image->format, offset, buf, whole,
+                                             err);
+        image_leave(image, token);
+    } while (image_reclaim(image, rc, &tried, err));
+    pthread_rwlock_unlock(&image->whole_units);
+    return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
+                            image->name, offset);
+}
+
+/* What is still absent then does not shrink, or is no whole cluster. */
+int image_populate_compressed(struct lam_image *image, const void *buf,
+                              uint64_t length, uint64_t offset,
+                              struct lam_error *err)
+{
+    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
+    const uint8_t *bytes = buf;
+    int rc = populate_shrunk(image, buf, length, offset, err);
+
+    if (rc == 0)
+        rc = image_map(image, offset, length, 1, 0, &map, err);
+    for (size_t i = 0; i < map.count && rc == 0; i++) {
+        const struct lam_extent *e = &map.items[i];
+        if (e->state == LAM_EXTENT_UNALLOCATED)
+            rc = image_populate(image, bytes + (e->offset - offset), e->length,
+                                e->offset, err);
+    }
+    return rc;
+}
+
 /* Version 2 has no zero clusters over a backing file. */
 static int write_zeroes(struct lam_image *image, uint64_t offset,
                         uint64_t length, struct lam_error *err)

@@ -14,6 +14,11 @@
  * disk), and @buf what the layers below show there. */
 int image_populate(struct lam_image *image, const void *buf, uint64_t length,
                    uint64_t offset, struct lam_error *err);
+/* The same, compressed where whole clusters shrink; -ENOTSUP where the image
+ * cannot have compressed clusters. */
+int image_populate_compressed(struct lam_image *image, const void *buf,
+                              uint64_t length, uint64_t offset,
+                              struct lam_error *err);
 int image_populate_zeroes(struct lam_image *image, uint64_t offset,
                           uint64_t length, struct lam_error *err);
 

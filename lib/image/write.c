@@ -187,9 +187,8 @@ static int write_clusters(struct lam_image *image, const uint8_t *buf,
     return 0;
 }
 
-static int write_compressed(struct lam_image *image, const uint8_t *buf,
-                            uint64_t length, uint64_t offset,
-                            struct lam_error *err)
+int image_check_compressed(const struct lam_image *image, uint64_t offset,
+                           uint64_t length, struct lam_error *err)
 {
     const struct format_ops *ops = image->ops;
 
@@ -203,14 +202,24 @@ static int write_compressed(struct lam_image *image, const uint8_t *buf,
         return lam_fail(err, ENOTSUP, "an image with an external data file "
                         "holds no compressed clusters");
     uint64_t cluster = ops->cluster_size(image->format);
-    if (!is_aligned(offset, cluster) || (!is_aligned(length, cluster)
-                                         && offset + length != image->size))
-        return lam_fail(err, EINVAL, "a compressed write of %" PRIu64 " bytes "
-                        "at offset %" PRIu64 " is not made of whole clusters of"
-                        " %" PRIu64, length, offset, cluster);
+    if (is_aligned(offset, cluster) && (is_aligned(length, cluster)
+                                        || offset + length == image->size))
+        return 0;
+    return lam_fail(err, EINVAL, "a compressed write of %" PRIu64 " bytes "
+                    "at offset %" PRIu64 " is not made of whole clusters of"
+                    " %" PRIu64, length, offset, cluster);
+}
 
+static int write_compressed(struct lam_image *image, const uint8_t *buf,
+                            uint64_t length, uint64_t offset,
+                            struct lam_error *err)
+{
+    int rc = image_check_compressed(image, offset, length, err);
+    if (rc < 0)
+        return rc;
+    uint64_t cluster = image->ops->cluster_size(image->format);
     uint64_t whole = align_down(length, cluster);
-    int rc = write_clusters(image, buf, whole, offset, err);
+    rc = write_clusters(image, buf, whole, offset, err);
     if (rc < 0 || whole == length)
         return rc;
     lam_autofree uint8_t *padded = calloc(1, cluster);

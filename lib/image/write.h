@@ -15,6 +15,10 @@ int image_check_writable(struct lam_image *image, struct lam_error *err);
 void image_lock_write(struct lam_image *image, uint64_t offset,
                       uint64_t length);
 
+/* -ENOTSUP, or -EINVAL for what is not whole clusters up to the end. */
+int image_check_compressed(const struct lam_image *image, uint64_t offset,
+                           uint64_t length, struct lam_error *err);
+
 /* lam_image_write() without checks, flags and the lock, which the caller
  * holds. */
 int image_write_pieces(struct lam_image *image, const void *buf,

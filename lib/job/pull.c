@@ -72,8 +72,7 @@ static int put_data(const struct pull *p, struct range r, const uint8_t *data,
     int rc = 0;
 
     if (packed)
-        rc = lam_image_write(p->image, data, packed, r.offset,
-                             LAM_WRITE_COMPRESSED, err);
+        rc = image_populate_compressed(p->image, data, packed, r.offset, err);
     if (rc == 0 && packed < r.length)
         rc = image_populate(p->image, data + packed, r.length - packed,
                             r.offset + packed, err);

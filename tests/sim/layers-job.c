@@ -31,7 +31,7 @@ static int rebase(struct layers_job *t, struct lam_image *image,
         o.backing_file = t->c.disks[t->layers].name;
         o.backing_format = "raw";
     }
-    o.compress = !t->guest && t->c.seed % 2;
+    o.compress = t->c.seed % 2;
     o.job.workers = 1;
     image_graph_lock(image);
     int rc = rebase_onto(image, &below, &o, err);
@@ -47,6 +47,7 @@ int job_run(struct layers_job *t, struct lam_image *image,
     struct lam_stream_options stream = LAM_STREAM_OPTIONS_INIT;
 
     commit.job.workers = stream.job.workers = 1;
+    stream.compress = t->c.seed / 2 % 2;
     switch (t->job) {
     case COMMIT_LOW:
         commit.depth = 2;

@@ -127,6 +127,7 @@ static void stream(struct crew *w, unsigned depth)
     unsigned count = w->c.count;
 
     o.depth = depth;
+    o.compress = w->c.seed % 2;
     o.job.workers = 2;
     int rc = lam_image_stream(w->image, &o, &err);
     SIM_CHECK(rc == 0, w->c.seed, "stream to %u: %s", depth, err.message);
@@ -146,6 +147,7 @@ static void rebase(struct crew *w, struct layer_chain *onto)
         o.backing_file = layers_top(onto)->name;
         o.backing_format = layers_top(onto)->kind ? "qcow2" : "raw";
     }
+    o.compress = w->c.seed % 2;
     o.job.workers = 2;
     image_graph_lock(w->image);
     int rc = rebase_onto(w->image, &below, &o, &err);

@@ -16,7 +16,7 @@
 struct pack {
     struct qcow2 *q;
     const uint8_t *buf;
-    bool exact;
+    bool exact, absent;         /* absent: only where there is nothing */
     struct slice *slice;        /* pinned */
 };
 
@@ -133,6 +133,32 @@ static int store_together(struct pack *p, const struct format_payload *items,
     return rc;
 }
 
+/* How many of @items, from the first on, are alike: are for us to store, or have
+ * something in their place already, which stays. */
+static size_t count_alike(const struct pack *p,
+                          const struct format_payload *items, size_t count,
+                          bool *ours)
+{
+    struct qcow2 *q = p->q;
+    size_t n = 0;
+
+    *ours = true;
+    if (!p->absent)
+        return count;
+    pthread_rwlock_rdlock(&q->lock);
+    for (; n < count; n++) {
+        struct qcow2_l2_entry e = l2_get(&q->g, p->slice->data,
+                                         entry_index(q, items[n].guest));
+        bool absent = !e.word && !e.bitmap;
+        if (n == 0)
+            *ours = absent;
+        if (absent != *ours)
+            break;
+    }
+    pthread_rwlock_unlock(&q->lock);
+    return n;
+}
+
 /* @items lie in one slice and are claimed. */
 static int store_claimed(struct pack *p, const struct format_payload *items,
                          size_t count, struct lam_error *err)
@@ -142,9 +168,11 @@ static int store_claimed(struct pack *p, const struct format_payload *items,
     if (rc < 0)
         return rc;
     while (count > 0 && rc == 0) {
-        size_t n = count;
+        bool ours;
+        size_t n = count_alike(p, items, count, &ours);
 
-        rc = store_together(p, items, &n, err);
+        if (ours)
+            rc = store_together(p, items, &n, err);
         items += n;
         count -= n;
     }
@@ -198,21 +226,37 @@ static int store_group(struct pack *p, const struct format_payload *items,
     return rc;
 }
 
+static int store_all(struct pack *p, const struct format_payload *items,
+                     size_t count, struct lam_error *err)
+{
+    int rc = qcow2_before_change(p->q, err);
+
+    assert(!p->q->data_file);
+    while (count > 0 && rc == 0) {
+        size_t n = count;
+
+        assert(is_aligned(items[0].guest, p->q->g.cluster_size));
+        rc = store_group(p, items, &n, err);
+        items += n;
+        count -= n;
+    }
+    return rc;
+}
+
 int qcow2_write_payloads(void *format, const struct format_payload *items,
                          size_t count, const uint8_t *buf, bool exact,
                          struct lam_error *err)
 {
     struct pack p = { .q = format, .buf = buf, .exact = exact };
-    int rc = qcow2_before_change(p.q, err);
 
-    assert(!p.q->data_file);
-    while (count > 0 && rc == 0) {
-        size_t n = count;
+    return store_all(&p, items, count, err);
+}
 
-        assert(is_aligned(items[0].guest, p.q->g.cluster_size));
-        rc = store_group(&p, items, &n, err);
-        items += n;
-        count -= n;
-    }
-    return rc;
+int qcow2_populate_payloads(struct qcow2 *q, const struct format_payload *items,
+                            size_t count, const uint8_t *buf,
+                            struct lam_error *err)
+{
+    struct pack p = { .q = q, .buf = buf, .exact = true, .absent = true };
+
+    return store_all(&p, items, count, err);
 }

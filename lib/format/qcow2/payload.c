@@ -196,8 +196,9 @@ static int deflated_init(struct deflated *d, uint64_t clusters,
                        "clusters", clusters);
 }
 
+/* @plain: those that do not shrink are stored at once. */
 static int deflate_clusters(struct qcow2 *q, uint64_t offset,
-                            const uint8_t *data, uint64_t length,
+                            const uint8_t *data, uint64_t length, bool plain,
                             struct deflated *d, struct lam_error *err)
 {
     const uint64_t size = q->g.cluster_size;
@@ -208,7 +209,7 @@ static int deflate_clusters(struct qcow2 *q, uint64_t offset,
         uint64_t n = codec_deflate(codec, data + done, size,
                                    d->bytes + d->used, size - 1);
         if (!n) {
-            rc = write_plain(q, offset + done, data + done, err);
+            rc = plain ? write_plain(q, offset + done, data + done, err) : 0;
             continue;
         }
         d->items[d->count++] = (struct format_payload){
@@ -221,10 +222,10 @@ static int deflate_clusters(struct qcow2 *q, uint64_t offset,
     return rc;
 }
 
-int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
-                           uint64_t length, struct lam_error *err)
+static int deflate_and_store(struct qcow2 *q, uint64_t offset,
+                             const uint8_t *data, uint64_t length, bool absent,
+                             struct lam_error *err)
 {
-    struct qcow2 *q = format;
     struct deflated d lam_cleanup(deflated_deinit) = { 0 };
 
     assert(is_aligned(offset | length, q->g.cluster_size));
@@ -237,9 +238,25 @@ int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
     rc = deflated_init(&d, length >> q->g.cluster_bits, q->g.cluster_size,
                        err);
     if (rc == 0)
-        rc = deflate_clusters(q, offset, data, length, &d, err);
-    return rc < 0 ? rc : qcow2_write_payloads(q, d.items, d.count, d.bytes,
-                                              true, err);
+        rc = deflate_clusters(q, offset, data, length, !absent, &d, err);
+    if (rc < 0)
+        return rc;
+    return absent
+        ? qcow2_populate_payloads(q, d.items, d.count, d.bytes, err)
+        : qcow2_write_payloads(q, d.items, d.count, d.bytes, true, err);
+}
+
+int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
+                           uint64_t length, struct lam_error *err)
+{
+    return deflate_and_store(format, offset, data, length, false, err);
+}
+
+int qcow2_populate_compressed(void *format, uint64_t offset,
+                              const uint8_t *data, uint64_t length,
+                              struct lam_error *err)
+{
+    return deflate_and_store(format, offset, data, length, true, err);
 }
 
 /* ---------------------------------------------------- payloads as they are */

@@ -268,6 +268,15 @@ int qcow2_write_payloads(void *format, const struct format_payload *items,
                          size_t count, const uint8_t *buf, bool exact,
                          struct lam_error *err);
 
+/* Both only where the cluster is unallocated, and leave the others as they are;
+ * so they do with what does not shrink. */
+int qcow2_populate_compressed(void *format, uint64_t offset,
+                              const uint8_t *data, uint64_t length,
+                              struct lam_error *err);
+int qcow2_populate_payloads(struct qcow2 *q, const struct format_payload *items,
+                            size_t count, const uint8_t *buf,
+                            struct lam_error *err);
+
 /* --------------------------------------------------------------- flush.c */
 
 /* The ordered write-back.  @durable: all is on disk at the end; otherwise it
