@@ -49,8 +49,9 @@ int parse_bool(const char *text, bool *value);
 /*
  * --object: "secret,id=ID,data=TEXT|file=PATH[,format=raw|base64][,keyid=ID,
  * iv=BASE64]" goes to cli->keyring, "throttle-group,id=ID,x-iops-total=N,..."
- * to cli->throttles; or either as a JSON object, with "qom-type".  The other kinds that qemu-img knows are for TLS, which
- * lamella has not: -ENOTSUP says so, -EINVAL an unknown kind.
+ * to cli->throttles; or either as a JSON object, with "qom-type".  The other
+ * kinds that qemu-img knows are for TLS, which lamella has not: -ENOTSUP says
+ * so, -EINVAL an unknown kind.
  */
 int object_option(const struct cli *cli, const char *text,
                   struct lam_error *err);

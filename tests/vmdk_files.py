@@ -90,7 +90,7 @@ def stream(first_sector=0, size=None, data=None, footer=True, eos=0,
     """As a program writes it that cannot go back: the directory is last."""
     data = b'\x11' * (GRAIN * SECTOR) if data is None else data
     out = header(version=3, flags=0x30001, gd_offset=AT_END, rgd_offset=0,
-                 compression=1)
+                 compression=1, overhead=21)
     out += sectors(descriptor('RW 2048 SPARSE "x.vmdk"',
                               kind='streamOptimized'), 20)
     place = len(out) // SECTOR
@@ -104,5 +104,6 @@ def stream(first_sector=0, size=None, data=None, footer=True, eos=0,
     if footer:
         out += marker(1, 0, kind)
         out += header(version=3, flags=0x30001, rgd_offset=0, compression=1,
+                      overhead=21,
                       gd_offset=directory if footer_gd is None else footer_gd)
     return out + marker(eos, 0, 0)

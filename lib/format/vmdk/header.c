@@ -172,10 +172,26 @@ static int check_inside(const char *what, uint64_t offset, uint64_t sectors,
     return 0;
 }
 
+/* Callers know a download that was cut off by these words. */
+static int check_length(const struct vmdk_header *h, uint64_t length,
+                        struct lam_error *err)
+{
+    uint64_t bytes;
+
+    if (h->overhead <= div_up(length, VMDK_SECTOR))
+        return 0;
+    if (__builtin_mul_overflow(h->overhead, VMDK_SECTOR, &bytes))
+        bytes = UINT64_MAX;
+    return lam_fail(err, EUCLEAN, "File truncated, expecting at least %" PRIu64
+                    " bytes", bytes);
+}
+
 int vmdk_header_validate(const struct vmdk_header *h, uint64_t length,
                          struct lam_error *err)
 {
     int rc = check_kind(h, err);
+    if (rc == 0)
+        rc = check_length(h, length, err);
     if (rc < 0)
         return rc;
 
