@@ -56,6 +56,20 @@ static bool has_node(const struct node *node, const char *name)
     return keylist_below(&node->keys, name) || node_has_child(node, name);
 }
 
+/* A key of something in "children" that is none of the first @count nodes. */
+static bool is_stray(const char *key, unsigned count)
+{
+    static const char prefix[] = "children.";
+    size_t length = sizeof prefix - 1;
+    char *end;
+
+    if (strlen(key) < length || memcmp(key, prefix, length))
+        return false;
+    if (key[length] < '0' || key[length] > '9')
+        return true;
+    return strtoul(key + length, &end, 10) >= count || (*end && *end != '.');
+}
+
 /* The names must count from 0 without gaps, and nothing else be there. */
 static int count_nodes(const struct node *node, unsigned *count,
                        struct lam_error *err)
@@ -65,18 +79,12 @@ static int count_nodes(const struct node *node, unsigned *count,
     while (n < IO_QUORUM_MAX && has_node(node, names[n]))
         n++;
     for (size_t i = 0; i < node->keys.count; i++) {
-        const char *key = node->keys.items[i].key;
-        size_t digits = strncmp(key, "children.", 9)
-            ? 0 : strspn(key + 9, "0123456789");
-        bool other = !strncmp(key, "children.", 9)
-            && (!digits || strtoul(key + 9, NULL, 10) >= n
-                || (key[9 + digits] && key[9 + digits] != '.'));
-        if (other && n == IO_QUORUM_MAX)
+        if (!is_stray(node->keys.items[i].key, n))
+            continue;
+        if (n == IO_QUORUM_MAX)
             return lam_fail(err, EINVAL, "a quorum has at most %d children",
                             IO_QUORUM_MAX);
-        if (other)
-            return lam_fail(err, EINVAL, "Option children is not a valid "
-                            "array");
+        return lam_fail(err, EINVAL, "Option children is not a valid array");
     }
     *count = n;
     return n ? 0 : lam_fail(err, EINVAL, "Number of provided children must be "
