@@ -4,15 +4,19 @@
  */
 #include "base/buffer.h"
 
+#include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
-#include "base/arith.h"
 #include "base/cleanup.h"
 
 enum {
     BUFFER_ALIGNMENT = 4096,
-    POOL_UNIT = 64 << 10,       /* sizes are rounded up, so that fewer differ */
-    POOL_BYTES = 2 << 20,       /* kept in all */
+    PAGE = 2 << 20,             /* a large one */
+    PARTS = 32,
+    PART = PAGE / PARTS,        /* sizes are rounded up to so many */
+    FEW = 16,                   /* buffers for which no page is taken */
 };
 
 void *buffer_new(size_t bytes)
@@ -32,46 +36,76 @@ void buffer_pool_init(struct buffer_pool *pool)
     pthread_mutex_init(&pool->lock, NULL);
 }
 
-static void empty(struct buffer_pool *pool)
-{
-    while (pool->count)
-        free(pool->kept[--pool->count]);
-}
-
 void buffer_pool_deinit(struct buffer_pool *pool)
 {
-    empty(pool);
+    assert(!pool->taken);
+    free(pool->page);
     pthread_mutex_destroy(&pool->lock);
+}
+
+static bool make_page(struct buffer_pool *pool)
+{
+    void *p = NULL;
+
+    if (pool->page)
+        return true;
+    if (pool->asked < FEW) {
+        pool->asked++;
+        return false;
+    }
+    if (posix_memalign(&p, PAGE, PAGE))
+        return false;
+    madvise(p, PAGE, MADV_HUGEPAGE);    /* small ones are right as well */
+    pool->page = p;
+    return true;
+}
+
+/* As many bits as @bytes take parts, the lowest ones; at least one. */
+static uint32_t parts_of(size_t bytes)
+{
+    size_t parts = bytes ? (bytes + PART - 1) / PART : 1;
+
+    return UINT32_MAX >> (PARTS - parts);
+}
+
+static void *take_parts(struct buffer_pool *pool, size_t bytes)
+{
+    const uint32_t parts = parts_of(bytes);
+
+    LAM_LOCKED(&pool->lock);
+    if (!make_page(pool))
+        return NULL;
+    for (unsigned i = 0; i < PARTS && parts << i >> i == parts; i++) {
+        if (pool->taken & parts << i)
+            continue;
+        pool->taken |= parts << i;
+        return pool->page + (size_t)i * PART;
+    }
+    return NULL;
 }
 
 void *buffer_pool_get(struct buffer_pool *pool, size_t bytes)
 {
-    size_t size = (size_t)align_up(bytes, POOL_UNIT);
+    void *buffer = bytes <= PAGE ? take_parts(pool, bytes) : NULL;
 
-    if (size > POOL_BYTES)
-        return buffer_new(bytes);
-    {
-        LAM_LOCKED(&pool->lock);
-        if (pool->bytes != size)
-            empty(pool);
-        pool->bytes = size;
-        if (pool->count)
-            return pool->kept[--pool->count];
-    }
-    return buffer_new(size);
+    return buffer ? buffer : buffer_new(bytes);
+}
+
+/* False: it is none of the page's. */
+static bool give_back(struct buffer_pool *pool, const void *buffer,
+                      size_t bytes)
+{
+    LAM_LOCKED(&pool->lock);
+    size_t at = (uintptr_t)buffer - (uintptr_t)pool->page;
+    if (!pool->page || at >= PAGE)
+        return false;
+    assert((pool->taken >> at / PART & parts_of(bytes)) == parts_of(bytes));
+    pool->taken &= ~(parts_of(bytes) << at / PART);
+    return true;
 }
 
 void buffer_pool_put(struct buffer_pool *pool, void *buffer, size_t bytes)
 {
-    size_t size = (size_t)align_up(bytes, POOL_UNIT);
-
-    if (buffer && size <= POOL_BYTES) {
-        LAM_LOCKED(&pool->lock);
-        if (pool->bytes == size && pool->count < LAM_ARRAY_SIZE(pool->kept) &&
-            (pool->count + 1) * size <= POOL_BYTES) {
-            pool->kept[pool->count++] = buffer;
-            return;
-        }
-    }
-    free(buffer);
+    if (buffer && !give_back(pool, buffer, bytes))
+        free(buffer);
 }

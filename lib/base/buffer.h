@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Aligned to 4096 bytes, not cleared; NULL if there is no memory.  free(). */
 void *buffer_new(size_t bytes);
@@ -14,19 +15,21 @@ void *buffer_new(size_t bytes);
 /*
  * Buffers that are needed again at once.  What the allocator gives back to the
  * system between two requests costs more, in page faults, than many a request.
- * Keeps a few of one size, whichever was asked for last; any thread.
+ * After the first few they come from one large page where the system has any:
+ * in one piece for the disk as well, which takes 64 KiB of small pages as 16.
+ * Any thread.
  */
 struct buffer_pool {
     pthread_mutex_t lock;
-    size_t bytes;               /* of each one kept */
-    unsigned count;
-    void *kept[16];
+    unsigned asked;             /* up to when it is worth a page */
+    unsigned char *page;        /* owned; NULL: none yet */
+    uint32_t taken;             /* a bit for each 32nd part of it */
 };
 
 void buffer_pool_init(struct buffer_pool *pool);
 void buffer_pool_deinit(struct buffer_pool *pool);
 
-/* As buffer_new(); goes back by put with the same @bytes, or by free(). */
+/* As buffer_new(), but that it goes back by put, with the same @bytes. */
 void *buffer_pool_get(struct buffer_pool *pool, size_t bytes);
 void buffer_pool_put(struct buffer_pool *pool, void *buffer, size_t bytes);
 
