@@ -108,6 +108,16 @@ def test_convert_and_compare(limited, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize('way', [['-C'], ['--verify'], ['--resume', 'j']],
+                         ids=['offload', 'verify', 'resume'])
+def test_no_way_keeps_the_files_open(limited, tmp_path, way):
+    raw = str(tmp_path / 'out.raw')
+    way = [str(tmp_path / 'j') if word == 'j' else word for word in way]
+    done = limited('convert', *way, '-O', 'raw', top(), raw)
+    assert done.returncode == 0, done.stderr
+    assert limited('compare', '-F', 'raw', top(), raw).returncode == 0
+
+
 def test_loop(limited, tmp_path):
     layer(tmp_path / 'loop.qcow2', 'loop.qcow2', 0, 1)
     for command in 'map', 'commit':
