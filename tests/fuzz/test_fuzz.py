@@ -55,7 +55,7 @@ MUTANTS = 20        # of each, and of each of IMAGES a quarter
 # As fuzz-formats.c has them.
 FORMATS = ['vdi', 'parallels', 'qed', 'qcow', 'bochs', 'cloop', 'dmg', 'vmdk']
 TARGETS = ['header', 'l2', 'image', 'tables', 'luks', 'vhd', 'formats',
-           'change', 'inflate']
+           'change', 'inflate', 'names', 'journal', 'chain']
 
 
 def call(*argv):
@@ -103,7 +103,68 @@ def corpus(tmp_path_factory):
     make_vhd(top / 'vhd')
     make_formats(top / 'formats')
     make_streams(top / 'inflate')
+    make_texts(top)
+    make_chains(tools, top / 'chain')
     return top
+
+
+NAMES = [
+    (0, '{"driver":"qcow2","file":{"driver":"file","filename":"a.qcow2"}}'),
+    (0, '{"file.filename":"x","lazy-refcounts":true,"l2-cache-size":65536}'),
+    (0, "{'driver':'raw','offset':512,'size':\"1k\",'file':{'driver':'nbd',"
+        "'server':{'type':'inet','host':'h','port':'10809'},'export':'e'}}"),
+    (0, '{"driver":"quorum","vote-threshold":2,"children":[{"file":{"filename"'
+        ':"a"}},{"file":{"filename":"b"}},null]}'),
+    (0, '{"a":[1,2.5e3,-7,true,false,null,"\\ud83d\\ude00\\n"],"b":{}}'),
+    (0, '{"file":' * 40 + '{"filename":"deep"}' + '}' * 40),
+    (1, 'driver=qcow2,file.driver=file,file.filename=a,,b,backing=,discard=unmap'),
+    (1, 'file.driver=blkdebug,file.image.filename=x,read-only=on,cache.direct=off'),
+    (1, 'a.raw,size=1T,offset=1M,nolock,detect-zeroes=unmap'),
+    (1, 'driver=luks,key-secret=s,encrypt.format=luks,throttle-group=g'),
+    (2, 'nbd://host:1/e'), (2, 'file:a:b'), (2, 'fat:rw:dir'), (2, 'a/b:c'),
+    (2, 'json:{"filename":"json:{}"}'), (2, 'blkdebug:conf:image'),
+]
+
+
+def make_texts(top):
+    for number, (way, text) in enumerate(NAMES):
+        (top / 'names' / str(number)).write_bytes(
+            bytes([way]) + text.encode())
+    lines = ['', 'done 4096', 'done 4096 #00000000\n', 'done 65536 #0\n',
+             'lamella-journal 1 #00000000\n', 'done -1 #12345678\n']
+    for line in ('done 0', 'done 4096', 'done 65536', 'done 65537',
+                 'done 18446744073709551615', 'done 99999999999999999999999'):
+        total = 2166136261
+        for char in line.encode():
+            total = (total ^ char) * 16777619 % (1 << 32)
+        lines.append('%s #%08x\n' % (line, total))
+    for number, line in enumerate(lines):
+        for mode in range(4):
+            (top / 'journal' / ('%d-%d' % (number, mode))).write_bytes(
+                bytes([mode]) + line.encode())
+
+
+def make_chains(tools, folder):
+    """Overlays of files beside them and elsewhere, in every spelling."""
+    for number, name in enumerate((
+            'base.raw', './base.raw', '../secret', '/etc/hostname', 'top',
+            'file:secret', 'json:{"file.filename":"secret"}', '..//secret',
+            'json:{"driver":"raw","file":{"driver":"file","filename":'
+            '"../secret"}}', 'nbd:unix:/none', 'base.raw/../../secret')):
+        for fmt in ('raw', 'qcow2'):
+            path = folder / ('%d-%s' % (number, fmt))
+            call(*tools.img, 'create', '-q', '-f', 'qcow2', '-u', '-o',
+                 'cluster_size=512', '-b', name, '-F', fmt, path, '8k')
+    path = folder / 'data'
+    call(*tools.img, 'create', '-q', '-f', 'qcow2', '-o',
+         'cluster_size=4k,data_file=%s' % (folder / 'd.raw'), path, '8k')
+    content = path.read_bytes()
+    for number, name in enumerate((b'd.raw', b'../secret', b'/dev/null')):
+        old = str(folder / 'd.raw').encode()
+        if len(name) <= len(old) and old in content:
+            (folder / ('data-%d' % number)).write_bytes(
+                content.replace(old, name.ljust(len(old), b'\0')))
+    (folder / 'd.raw').unlink()
 
 
 def make_streams(folder):
