@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The programs in examples/ do what they say."""
 import os
+import shutil
 import subprocess
 import sys
 
@@ -31,8 +32,9 @@ def images(tmp_path_factory, lamella):
 def test_every_program_is_here():
     """None is in the folder that is not run below."""
     programs = {name for name in os.listdir(os.path.join(ROOT, 'examples'))
-                if name.endswith(('.c', '.py'))}
-    assert programs == {'cat.c', 'convert.c', 'map.c', 'overlay.c', 'read.py'}
+                if name.endswith(('.c', '.py', '.rs'))}
+    assert programs == {'cat.c', 'convert.c', 'map.c', 'overlay.c', 'read.py',
+                        'read.rs'}
 
 
 def test_cat(images, tmp_path):
@@ -90,3 +92,17 @@ def test_python(images):
     assert done.stdout == '%d bytes, first: %s\n' % (3 * MiB + 512, first)
     done = run(sys.executable, program, images / 'none', env=env, status=1)
     assert 'none' in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_rust(images, tmp_path):
+    if not shutil.which('rustc'):
+        pytest.skip('rustc is not here')
+    folder = os.path.join(build_dir(), 'lib')
+    program = tmp_path / 'read'
+    run('rustc', '-D', 'warnings', '-L', folder, '-l', 'lamella', '-o', program,
+        os.path.join(ROOT, 'examples', 'read.rs'))
+    env = dict(os.environ, LD_LIBRARY_PATH=folder)
+    done = run(program, images / 'top.qcow2', env=env)
+    assert done.stdout.startswith('%d bytes, first: ' % (3 * MiB + 512))
+    done = run(program, tmp_path / 'absent', env=env, status=1)
+    assert 'absent' in done.stderr and done.stderr.count('\n') == 1
