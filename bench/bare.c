@@ -4,8 +4,8 @@
  *
  *     bench-bare FILE COUNT SIZE THREADS
  *
- * COUNT writes of SIZE bytes one behind the other, with O_DIRECT, from memory in
- * one piece, and nothing else: no program that stores the same can be much
+ * COUNT writes of SIZE bytes one behind the other, with O_DIRECT, from memory
+ * in one piece, and nothing else: no program that stores the same can be much
  * faster.
  */
 #include <errno.h>
