@@ -206,3 +206,36 @@ def test_passphrases(name, secret, status, reference, lamella, tmp_path):
             for tools in (lamella, reference)]
     assert done[0].stdout == done[1].stdout
     assert done[0].stderr.split(': ')[1:] == done[1].stderr.split(': ')[1:]
+
+
+def test_overlap(tmp_path):
+    """A guest cluster that lies in the encryption header, counted and all."""
+    path = tmp_path / 'a.qcow2'
+    tool = build_dir() + '/lamella'
+    run(tool, 'create', '-q', *SECRET, '-f', 'qcow2',
+        *create_options('qcow2', []), path, '1M')
+    data = bytearray(path.read_bytes())
+
+    def get(at, size=8):
+        return int.from_bytes(data[at:at + size], 'big')
+
+    at = 112
+    while get(at, 4) != 0x0537be77:
+        at += 8 + (get(at + 4, 4) + 7) // 8 * 8
+    last = (get(at + 8) + get(at + 16) - 1) >> 16   # of its clusters
+    table = len(data) + 65535 >> 16                 # a new L2 table
+    data += bytes((table + 1 << 16) - len(data))
+    data[table << 16:(table << 16) + 8] = (last << 16).to_bytes(8, 'big')
+    data[get(40):get(40) + 8] = (1 << 63 | table << 16).to_bytes(8, 'big')
+    block = get(get(48))
+    for cluster, count in ((last, 2), (table, 1)):
+        data[block + 2 * cluster:block + 2 * cluster + 2] = \
+            count.to_bytes(2, 'big')
+    path.write_bytes(data)
+    done = subprocess.run(
+        [tool, 'check', *SECRET, '--image-opts', 'driver=qcow2,'
+         'encrypt.key-secret=s0,file.filename=' + str(path)],
+        capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'cluster %d holds the encryption header and something else' % last \
+        in done.stdout + done.stderr
