@@ -8,9 +8,9 @@
  * - Offsets and lengths are bytes, uint64_t, half-open: [offset, offset +
  *   length).
  * - What can fail returns 0 or a negative errno value and fills the caller's
- *   struct lam_error (NULL is allowed), which a success leaves as it was.
- *   -EINVAL: the caller's mistake, or not this format.  -ENOTSUP: a feature
- *   lamella lacks.  -EUCLEAN: corruption.
+ *   struct lam_error (NULL is allowed), which says nothing after a success; so
+ *   does errno after any call.  -EINVAL: the caller's mistake, or not this
+ *   format.  -ENOTSUP: a feature lamella lacks.  -EUCLEAN: corruption.
  * - Flags that a function does not know, and values that an enum does not have,
  *   are -EINVAL: they may mean something one day.
  * - Pointers are not NULL where their description does not allow it.  Strings
