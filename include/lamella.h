@@ -8,7 +8,7 @@
  * - Offsets and lengths are bytes, uint64_t, half-open: [offset, offset +
  *   length).
  * - What can fail returns 0 or a negative errno value and fills the caller's
- *   struct lam_error (NULL is allowed), which says nothing after a success; so
+ *   struct lam_error (NULL is allowed), which says nothing after a success, nor
  *   does errno after any call.  -EINVAL: the caller's mistake, or not this
  *   format.  -ENOTSUP: a feature lamella lacks.  -EUCLEAN: corruption.
  * - Flags that a function does not know, and values that an enum does not have,
