@@ -66,7 +66,9 @@ static bool remember(struct file *file)
 {
     char link[64], path[PATH_MAX];
 
-    if (fstat(file->fd, &file->was) < 0 || file->was.st_nlink == 0)
+    if (!file->was_seen && fstat(file->fd, &file->was) < 0)
+        return false;
+    if (file->was.st_nlink == 0)
         return false;
     if (file->path)
         return true;
@@ -197,10 +199,12 @@ int io_pool_pin(struct file *file)
 int io_pool_stat(struct file *file, struct stat *st)
 {
     LAM_LOCKED(&file->pool->lock);
-    if (file->fd < 0)
-        *st = file->was;
-    else if (fstat(file->fd, st) < 0)
-        return -errno;
+    if (file->fd >= 0) {
+        if (fstat(file->fd, &file->was) < 0)
+            return -errno;
+        file->was_seen = !file->io.writable;
+    }
+    *st = file->was;
     return 0;
 }
 

@@ -330,8 +330,10 @@ static bool take_turn(struct flusher *f, bool durable, int *rc,
         pthread_cond_wait(&f->changed, &f->lock);
     if (durable && f->done >= ticket) {
         *rc = f->result;
-        if (*rc < 0 && err)
-            *err = f->error;
+        if (*rc < 0 && err && f->error)
+            *err = *f->error;
+        else if (*rc < 0)
+            lam_fail_errno(err, -*rc, "Could not write metadata");
         return false;
     }
     while (f->busy && (durable || !f->idle))
@@ -354,7 +356,8 @@ static void end_turn(struct flusher *f, bool durable, int rc,
     if (durable) {
         f->done = f->started;
         f->result = rc;
-        f->error = *error;
+        if (rc < 0)
+            qcow2_keep_error(&f->error, error);
     }
     pthread_cond_broadcast(&f->changed);
 }

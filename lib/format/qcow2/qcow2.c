@@ -342,6 +342,8 @@ static void qcow2_free(struct qcow2 *q)
     pthread_mutex_destroy(&q->failure_lock);
     qcow2_close_crypt(q);
     header_deinit(&q->header);
+    free(q->flusher.error);
+    free(q->failure);
     free(q->l1);
     free(q);
 }

@@ -91,7 +91,7 @@ struct flusher {
                                    write-backs while nobody changes a table */
     uint64_t started, done;     /* numbers of flushes */
     int result;                 /* of the last one done */
-    struct lam_error error;
+    struct lam_error *error;    /* of a failed one; or NULL: no memory for it */
 };
 
 struct codec_pool {
@@ -144,7 +144,8 @@ struct qcow2 {
     struct luks_volume *luks;   /* header and master key; under alloc_lock */
     struct crypt *crypt;        /* guest data pass through it; or NULL */
     pthread_mutex_t failure_lock;
-    struct lam_error failure;   /* why FAILED; set before the state */
+    struct lam_error *failure;  /* why FAILED; set before the state; or NULL:
+                                   no memory for it */
 };
 
 /* 2 or 3, which an amendment may be about to change.  No lock held. */
@@ -180,6 +181,10 @@ int qcow2_set_dirty_bit(struct qcow2 *q, bool dirty, struct lam_error *err);
 
 /* From now on writing is refused with @err's message. */
 void qcow2_fail(struct qcow2 *q, const struct lam_error *err);
+
+/* Keeps a copy in *@kept, NULL or what was kept before; not if there is no
+ * memory. */
+void qcow2_keep_error(struct lam_error **kept, const struct lam_error *err);
 void qcow2_set_state(struct qcow2 *q, enum qcow2_state state);
 
 /* --------------------------------------------------- header-rewrite.c */

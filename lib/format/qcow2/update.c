@@ -68,12 +68,21 @@ void qcow2_set_state(struct qcow2 *q, enum qcow2_state state)
     (void)state_may_follow;
 }
 
+/* Of a thousand layers few ever fail: they have no room for it from the start. */
+void qcow2_keep_error(struct lam_error **kept, const struct lam_error *err)
+{
+    if (!*kept)
+        *kept = malloc(sizeof **kept);
+    if (*kept)
+        **kept = *err;
+}
+
 void qcow2_fail(struct qcow2 *q, const struct lam_error *err)
 {
     LAM_LOCKED(&q->failure_lock);
     if (atomic_load(&q->state) != QCOW2_WRITABLE)
         return;                     /* the first reason stays */
-    q->failure = *err;
+    qcow2_keep_error(&q->failure, err);
     qcow2_set_state(q, QCOW2_FAILED);
 }
 
@@ -83,9 +92,11 @@ int qcow2_check_writable(struct qcow2 *q, struct lam_error *err)
     case QCOW2_WRITABLE:
         return 0;
     case QCOW2_FAILED:
-        return lam_fail(err, q->failure.code ? q->failure.code : EIO,
+        return lam_fail(err, q->failure && q->failure->code
+                        ? q->failure->code : EIO,
                         "the image takes no more writes after: %s",
-                        q->failure.message);
+                        q->failure ? q->failure->message
+                                   : "writing metadata failed");
     default:
         return lam_fail(err, EROFS, "the image is open read-only");
     }
