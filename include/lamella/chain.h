@@ -86,10 +86,10 @@ struct lam_rebase_options {
  * copied that is not zero.  Unless @unsafe, the layers below @image are those
  * of the new chain when it returns 0.
  *
- * Requests may go on, and without @unsafe writes too: what the guest has written
- * stays.  -ELOOP if the new backing file
- * has @image in its chain; as lam_image_open() for the new one; -ENOTSUP,
- * -EINVAL (a name that is too long), -ENOSPC, -EUCLEAN, -EIO, -ECANCELED.
+ * Requests may go on, and without @unsafe writes too: what the guest has
+ * written stays.  -ELOOP if the new backing file has @image in its chain; as
+ * lam_image_open() for the new one; -ENOTSUP, -EINVAL (a name that is too
+ * long), -ENOSPC, -EUCLEAN, -EIO, -ECANCELED.
  */
 LAM_API int lam_image_rebase(struct lam_image *image,
                              const struct lam_rebase_options *options,

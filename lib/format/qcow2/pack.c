@@ -133,8 +133,8 @@ static int store_together(struct pack *p, const struct format_payload *items,
     return rc;
 }
 
-/* How many of @items, from the first on, are alike: are for us to store, or have
- * something in their place already, which stays. */
+/* How many of @items, from the first on, are alike: are for us to store, or
+ * have something in their place already, which stays. */
 static size_t count_alike(const struct pack *p,
                           const struct format_payload *items, size_t count,
                           bool *ours)

@@ -68,7 +68,7 @@ void qcow2_set_state(struct qcow2 *q, enum qcow2_state state)
     (void)state_may_follow;
 }
 
-/* Of a thousand layers few ever fail: they have no room for it from the start. */
+/* Few layers of a thousand ever fail: there is no room for it before. */
 void qcow2_keep_error(struct lam_error **kept, const struct lam_error *err)
 {
     if (!*kept)
