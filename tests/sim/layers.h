@@ -7,7 +7,7 @@
 
 #include "sim.h"
 
-enum { MAX_LAYERS = 8, LAYER_SECTOR = 512 };
+enum { MAX_LAYERS = 104, LAYER_SECTOR = 512 };
 
 /* One file. */
 struct layer_disk {

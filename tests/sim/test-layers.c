@@ -8,7 +8,8 @@
 #include "image/graph.h"
 #include "job/rebase.h"
 
-enum { ROUNDS = 30 };
+/* A change makes two at most of what a chain has. */
+enum { ROUNDS = 30, SHORT_CHAIN = 6 };
 
 static void ok(struct layer_chain *c, int rc, const struct lam_error *err,
                const char *what)
@@ -16,10 +17,10 @@ static void ok(struct layer_chain *c, int rc, const struct lam_error *err,
     SIM_CHECK(rc == 0, c->seed, "%s: %s", what, err->message);
 }
 
-static void guest_session(struct layer_chain *c)
+static void guest_session(struct layer_chain *c, uint64_t max)
 {
     struct lam_image *image = layers_open(c, c->count, true, NULL);
-    uint64_t n = 1 + sim_below(&c->random, 12);
+    uint64_t n = 1 + sim_below(&c->random, max);
 
     while (n--)
         layers_guest(c, image);
@@ -115,7 +116,7 @@ static void rebase(struct layer_chain *c)
     if (!stay && sim_below(&c->random, 4)) {
         layers_add_raw(&other);
         layers_add_overlay(&other);
-        guest_session(&other);
+        guest_session(&other, 12);
     }
     c->random = other.random;
     c->names = other.names;
@@ -139,7 +140,8 @@ static void rebase(struct layer_chain *c)
     c->count = other.count + 1;
 }
 
-static void change(struct layer_chain *c)
+/* @depth: no snapshot of a chain of so many layers. */
+static void change(struct layer_chain *c, unsigned depth)
 {
     uint64_t what = sim_below(&c->random, 12);
 
@@ -151,7 +153,7 @@ static void change(struct layer_chain *c)
     if (getenv("LAM_SEED"))
         print_message(": change %u\n", (unsigned)what);
 
-    if (c->count < 2 || (what < 3 && c->count + 2 < MAX_LAYERS))
+    if (c->count < 2 || (what < 3 && c->count < depth))
         layers_add_overlay(c);
     else if (what < 5)
         resize(c);
@@ -172,9 +174,9 @@ static void run_seed(uint64_t seed, uint64_t rounds)
     layers_add_overlay(&c);
     for (uint64_t i = 0; i < rounds; i++) {
         if (layers_top(&c)->kind)
-            guest_session(&c);
+            guest_session(&c, 12);
         layers_verify(&c, c.count, "after the guest");
-        change(&c);
+        change(&c, SHORT_CHAIN);
         for (unsigned n = 1; n <= c.count; n++)
             layers_verify(&c, n, "a round");
         layers_check(&c, true, "a round");
@@ -192,9 +194,71 @@ static void test_layers(void **state)
         run_seed(seed, rounds);
 }
 
+/* ---------------------------------------------------------- longer chains */
+
+/* Few layers have something of their own, or nothing would show through all. */
+static void grow(struct layer_chain *c, unsigned depth)
+{
+    while (c->count < depth) {
+        layers_add_overlay(c);
+        if (c->count == 1 || !sim_below(&c->random, depth / 3))
+            guest_session(c, 3);
+    }
+}
+
+/* The top, and one layer of ten or so. */
+static void verify_some(struct layer_chain *c, const char *when)
+{
+    for (unsigned n = 1; n < c->count; n++)
+        if (!sim_below(&c->random, 1 + c->count / 10))
+            layers_verify(c, n, when);
+    layers_verify(c, c->count, when);
+}
+
+static void run_deep(uint64_t seed, unsigned depth, uint64_t rounds)
+{
+    struct layer_chain c = { .seed = seed, .random = seed };
+
+    if (sim_below(&c.random, 2))
+        layers_add_raw(&c);
+    for (uint64_t i = 0; i < rounds; i++) {
+        grow(&c, depth);
+        change(&c, depth);
+        if (layers_top(&c)->kind)
+            guest_session(&c, 3);
+        verify_some(&c, "a round of a long chain");
+        layers_check(&c, true, "a round of a long chain");
+    }
+    layers_free(&c);
+}
+
+static void test_ten_layers(void **state)
+{
+    uint64_t first, end, rounds = sim_setting("LAM_OPS", 10);
+
+    (void)state;
+    sim_seeds(10, &first, &end);
+    for (uint64_t seed = first; seed < end; seed++)
+        run_deep(seed, 10, rounds);
+}
+
+static void test_hundred_layers(void **state)
+{
+    uint64_t first, end, rounds = sim_setting("LAM_OPS", 6);
+
+    (void)state;
+    sim_seeds(4, &first, &end);
+    for (uint64_t seed = first; seed < end; seed++)
+        run_deep(seed, 100, rounds);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_layers) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_ten_layers),
+        cmocka_unit_test(test_hundred_layers),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
