@@ -14,6 +14,7 @@
 enum {
     BUFFER_ALIGNMENT = 4096,
     PAGE = 2 << 20,             /* a large one */
+    CONTIGUOUS_MIN = 512 << 10, /* a device takes that from small ones at once */
     PARTS = 32,
     PART = PAGE / PARTS,        /* sizes are rounded up to so many */
     FEW = 16,                   /* buffers for which no page is taken */
@@ -26,6 +27,24 @@ void *buffer_new(size_t bytes)
     if (posix_memalign(&p, BUFFER_ALIGNMENT, bytes ? bytes : 1))
         return NULL;
     return p;
+}
+
+/* Small pages are right as well: the system need not have a large one. */
+static void *large_pages(size_t bytes)
+{
+    void *p = NULL;
+
+    if (posix_memalign(&p, PAGE, bytes))
+        return NULL;
+    madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+}
+
+void *buffer_new_contiguous(size_t bytes)
+{
+    if (bytes < CONTIGUOUS_MIN)
+        return buffer_new(bytes);
+    return large_pages((bytes + PAGE - 1) / PAGE * PAGE);
 }
 
 /* ---------------------------------------------------------------- the pool */
@@ -45,19 +64,14 @@ void buffer_pool_deinit(struct buffer_pool *pool)
 
 static bool make_page(struct buffer_pool *pool)
 {
-    void *p = NULL;
-
     if (pool->page)
         return true;
     if (pool->asked < FEW) {
         pool->asked++;
         return false;
     }
-    if (posix_memalign(&p, PAGE, PAGE))
-        return false;
-    madvise(p, PAGE, MADV_HUGEPAGE);    /* small ones are right as well */
-    pool->page = p;
-    return true;
+    pool->page = large_pages(PAGE);
+    return pool->page != NULL;
 }
 
 /* As many bits as @bytes take parts, the lowest ones; at least one. */

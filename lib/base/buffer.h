@@ -13,6 +13,13 @@
 void *buffer_new(size_t bytes);
 
 /*
+ * The same, in as few pieces of physical memory as can be: what of a request is
+ * in more pieces than a device takes becomes a request of its own, and 1 MiB of
+ * small pages is 256.  Costs up to 2 MiB more.
+ */
+void *buffer_new_contiguous(size_t bytes);
+
+/*
  * Buffers that are needed again at once.  What the allocator gives back to the
  * system between two requests costs more, in page faults, than many a request.
  * After the first few they come from one large page where the system has any:

@@ -28,6 +28,9 @@
 /* Of a new file without tables: what is reserved at once.  Smaller writes cost
  * less than asking. */
 #define FILL_BYTES    (64 * LAM_KIB)
+/* Of all workers together, in about; and what compressing takes besides. */
+#define MEMORY_BYTES  (48 * LAM_MIB)
+#define CODEC_BYTES   (1 * LAM_MIB)
 
 /* ------------------------------------------------------------ the plan */
 
@@ -37,6 +40,17 @@ static uint64_t chunk_bytes(const struct lam_convert_options *convert)
     const struct rate rate = { .per_second = convert->rate };
 
     return rate_piece(&rate, ZERO_BLOCK, CHUNK_BYTES);
+}
+
+/* Large clusters are for few to hold at a time. */
+static unsigned affordable_workers(const struct copy_options *copy,
+                                   uint64_t data_max)
+{
+    uint64_t each = data_max;
+
+    if (copy->compress)
+        each += data_max + CODEC_BYTES;
+    return (unsigned)min_u64(copy->workers, max_u64(MEMORY_BYTES / each, 2));
 }
 
 /* Blocks of zeroes are looked for, and chunks cut, at these sizes. */
@@ -63,6 +77,7 @@ static void choose_sizes(const struct lam_image *target,
         walk->data_max *= 2;
     walk->split_min = convert->sparse_size > ZERO_BLOCK
                           ? walk->unit : max_u64(walk->unit, SPLIT_BYTES);
+    copy->workers = affordable_workers(copy, walk->data_max);
 }
 
 static int check_flags(const struct lam_convert_options *options,
@@ -309,11 +324,12 @@ static int convert(struct lam_image *const *sources, size_t nb_sources,
     struct extras extras;
     struct walk walk;
 
+    bool direct = sources_direct(sources, nb_sources, target);
     struct copy_options copy = {
         .target = target,
         .compress = options->flags & LAM_CONVERT_COMPRESS,
-        .workers = sources_workers(options,
-                                sources_direct(sources, nb_sources, target)),
+        .workers = sources_workers(options, direct),
+        .direct = direct,
         .convert = options,
     };
     choose_sizes(target, sources_cluster(sources, nb_sources), options, &copy,

@@ -350,7 +350,8 @@ static int workers_new(struct copy *copy, struct lam_error *err)
         return lam_fail(err, ENOMEM, "no memory for %u workers", n);
     for (unsigned i = 0; i < n; i++) {
         struct copy_worker *w = &copy->workers[i];
-        w->buf = buffer_new(bytes);
+        w->buf = copy->options->direct ? buffer_new_contiguous(bytes)
+                                       : buffer_new(bytes);
         if (!w->buf)
             return lam_fail(err, ENOMEM, "no memory for %zu bytes", bytes);
         if (copy->options->zeroing->method != LAM_ZERO_BY_DISCARD_PROVE)

@@ -28,6 +28,7 @@ struct copy_options {
                                zero detection, a power of two */
     uint64_t sparse_min;    /* shorter runs of zeroes are written as data */
     unsigned workers;
+    bool direct;            /* something of it goes past the page cache */
     const struct lam_convert_options *convert;  /* progress, cancel */
     struct rate *rate;          /* NULL: no limit */
     struct salvage *salvage;    /* NULL: what cannot be read is an error */

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from harness import (KiB, MiB, make_mixed_file, run, sha256,
+from harness import (KiB, MiB, build_dir, make_mixed_file, run, sha256,
                      text_bytes)
 
 SIZE = 5 * MiB + 512        # a short block at the end
@@ -41,6 +41,23 @@ def folder(images, tmp_path):
     path = tmp_path / 'work'
     shutil.copytree(images, path)
     return path
+
+
+# ------------------------------------------------------------ memory
+
+@pytest.mark.parametrize('options', [
+    ['-c'], ['-c', '-o', 'cluster_size=2M'], ['-T', 'none', '-t', 'none'],
+    ['-c', '-o', 'compression_type=zstd', '-T', 'none', '-t', 'none'],
+    ['-S', '16M'],
+], ids=' '.join)
+def test_memory(lamella, tmp_path, options):
+    """64 MiB at most with many requests, however large a cluster is."""
+    source, result = tmp_path / 'a.raw', tmp_path / 'result.json'
+    source.write_bytes(random.Random(5).randbytes(8 * MiB) * 10)
+    run(os.path.join(build_dir(), 'bench', 'bench-measure'), result,
+        *lamella.img, 'convert', '-m', '16', '-W', '-O', 'qcow2', *options,
+        source, tmp_path / 'b.qcow2')
+    assert json.loads(result.read_text())['rss'] <= 64 * MiB
 
 
 # ------------------------------------------------------------ --digest

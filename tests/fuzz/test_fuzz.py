@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Each fuzz target for a few seconds, seeded with small real images.
 
-FUZZ_SECONDS (default 6) sets how long.  A find is kept in the build directory
+FUZZ_SECONDS (default 4) sets how long.  A find is kept in the build directory
 and named in the failure; it then becomes a case in tests/image.
 """
 import os
@@ -16,7 +16,7 @@ from foreign_files import bochs, cloop, dmg
 from harness import GENUINE, build_dir, our_tools, pytest_fail
 from mutate import mutate
 
-SECONDS = int(os.environ.get('FUZZ_SECONDS', '6'))
+SECONDS = int(os.environ.get('FUZZ_SECONDS', '4'))
 SEED = int(os.environ.get('FUZZ_SEED', '1'))
 
 # Options of create, then commands of qemu-io: small images with everything.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test-buffer.c - the pool of buffers: none in two hands, more than there is
- * room for, all sizes, any thread.
+ * test-buffer.c - large buffers; and the pool: none in two hands, more than
+ * there is room for, all sizes, any thread.
  */
 #include "unit.h"
 
@@ -109,9 +109,28 @@ static void test_all_of_the_page(void **state)
     buffer_pool_deinit(&pool);
 }
 
+/* What is large begins where a large page may; all can be written. */
+static void test_contiguous(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = { 0, 1, 65536, 512 << 10, 1 << 20,
+                                    (2 << 20) + 1, 5 << 20 };
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(sizes); i++) {
+        uint8_t *bytes = buffer_new_contiguous(sizes[i]);
+
+        assert_non_null(bytes);
+        assert_int_equal((uintptr_t)bytes %
+                         (sizes[i] < 512 << 10 ? 4096 : 2 << 20), 0);
+        memset(bytes, 0xa5, sizes[i]);
+        free(bytes);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_contiguous),
         cmocka_unit_test(test_all_of_the_page),
         cmocka_unit_test(test_threads),
     };
