@@ -14,7 +14,7 @@
 enum {
     BUFFER_ALIGNMENT = 4096,
     PAGE = 2 << 20,             /* a large one */
-    CONTIGUOUS_MIN = 512 << 10, /* a device takes that from small ones at once */
+    CONTIGUOUS_MIN = 512 << 10, /* less is no request too large */
     PARTS = 32,
     PART = PAGE / PARTS,        /* sizes are rounded up to so many */
     FEW = 16,                   /* buffers for which no page is taken */
