@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/arith.h"
+#include "base/bytes.h"
 
 enum {
     BLOCK = 64,
@@ -39,18 +40,6 @@ static const uint8_t schedule[ROUNDS][BLOCK_WORDS] = {
     { 9, 14, 11, 5, 8, 12, 15, 1, 13, 3, 0, 10, 2, 6, 4, 7 },
     { 11, 15, 5, 0, 1, 9, 8, 6, 14, 10, 2, 12, 3, 4, 7, 13 },
 };
-
-static uint32_t load32(const uint8_t *p)
-{
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
-           (uint32_t)p[3] << 24;
-}
-
-static void store32(uint8_t *p, uint32_t v)
-{
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(v >> 8 * i);
-}
 
 /* For a word and for LANES of them. */
 #define ROTATE(x, n) ((x) >> (n) | (x) << (32 - (n)))
@@ -126,7 +115,7 @@ static void chunk_node(struct node *n, const uint8_t *bytes, size_t length,
         memset(last, 0, sizeof last);
         memcpy(last, bytes, n->length);
         for (int i = 0; i < BLOCK_WORDS; i++)
-            n->block[i] = load32(last + 4 * i);
+            n->block[i] = le32_get(last + 4 * i);
         if (length <= BLOCK)
             break;
         compress(n, 0, n->cv);
@@ -159,7 +148,7 @@ void load_lanes(const struct batch *b, unsigned block,
         const uint8_t *p = b->bytes + lane * b->stride +
                            (size_t)block * BLOCK;
         for (size_t w = 0; w < BLOCK_WORDS; w++)
-            words[w][lane] = load32(p + 4 * w);
+            words[w][lane] = le32_get(p + 4 * w);
     }
     memcpy(m, words, sizeof words);
 }
@@ -245,8 +234,8 @@ static void run_parents(uint32_t (*cvs)[BLAKE3_WORDS], unsigned count)
     }
     for (unsigned at = 0; at < count; at += 2 * LANES) {
         for (size_t i = 0; i < LANES * BLOCK_WORDS; i++)
-            store32(pairs + 4 * i, cvs[at + i / BLAKE3_WORDS]
-                                      [i % BLAKE3_WORDS]);
+            le32_put(pairs + 4 * i, cvs[at + i / BLAKE3_WORDS]
+                                       [i % BLAKE3_WORDS]);
         struct batch b = {
             .bytes = pairs, .stride = BLOCK, .blocks = 1, .every = PARENT,
         };
@@ -356,5 +345,5 @@ void blake3_finish(const struct blake3 *b, uint8_t out[BLAKE3_BYTES])
     }
     compress(&n, ROOT, cv);
     for (int i = 0; i < BLAKE3_WORDS; i++)
-        store32(out + 4 * i, cv[i]);
+        le32_put(out + 4 * i, cv[i]);
 }
