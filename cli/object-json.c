@@ -13,11 +13,11 @@
 
 static struct json_object *parse(const char *text, struct lam_error *err)
 {
-    struct json_tokener *tokener = json_tokener_new();
     size_t length = strlen(text);
+    struct json_tokener *tokener = length < INT32_MAX ? json_tokener_new()
+                                                      : NULL;
 
-    if (!tokener || length > INT32_MAX - 1) {
-        json_tokener_free(tokener);
+    if (!tokener) {
         option_fail(err, ENOMEM, "no memory for an object");
         return NULL;
     }
