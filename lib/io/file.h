@@ -25,8 +25,7 @@ struct file {
     enum lam_io_locking locking;
     bool lock_tried;            /* some byte may be locked */
     char *path;                 /* once it was closed */
-    struct stat was;            /* when it was closed, or last asked for */
-    bool was_seen;              /* it was asked for: nobody of ours writes */
+    struct stat was;            /* when it was closed */
 };
 
 static inline struct file *file_of(struct lam_io *io)

@@ -66,9 +66,8 @@ static bool remember(struct file *file)
 {
     char link[64], path[PATH_MAX];
 
-    if (!file->was_seen && fstat(file->fd, &file->was) < 0)
-        return false;
-    if (file->was.st_nlink == 0)
+    /* Without a name it could not be opened again. */
+    if (fstat(file->fd, &file->was) < 0 || file->was.st_nlink == 0)
         return false;
     if (file->path)
         return true;
@@ -199,12 +198,10 @@ int io_pool_pin(struct file *file)
 int io_pool_stat(struct file *file, struct stat *st)
 {
     LAM_LOCKED(&file->pool->lock);
-    if (file->fd >= 0) {
-        if (fstat(file->fd, &file->was) < 0)
-            return -errno;
-        file->was_seen = !file->io.writable;
-    }
-    *st = file->was;
+    if (file->fd < 0)
+        *st = file->was;
+    else if (fstat(file->fd, st) < 0)
+        return -errno;
     return 0;
 }
 

@@ -188,6 +188,25 @@ def test_still_there(session):
     assert line.startswith('read 512/512 bytes') or 'read 512/512' in line
 
 
+def test_deleted_while_open(session, chain):
+    """A file without a name could not be opened again, so it stays open."""
+    files = '/proc/%d/fd' % session.pid
+    names = [os.path.basename(os.readlink(os.path.join(files, fd)))
+             for fd in os.listdir(files)]
+    shown = [int(name[:-6]) for name in names if name.endswith('.qcow2')
+             and int(name[:-6]) >= DEPTH - 256]
+    path = chain / ('%d.qcow2' % shown[0])
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        for number in [*range(DEPTH - 256, DEPTH), shown[0]]:
+            line = answer(session, 'read -q -P %d %d 512\nlength' %
+                          (1 + number % 251, number % 256 << 16))
+            assert '16 MiB' in line, number
+    finally:
+        path.write_bytes(content)
+
+
 # ---------------------------------------------------------- tables with holes
 
 TABLE = 8192                    # entries; a page has 512
