@@ -239,7 +239,7 @@ static int target_open(struct target *t, const char *path,
     struct lam_io_open_options o = LAM_IO_OPEN_INIT;
     struct stat st;
 
-    o.writable = o.create = o.truncate = true;
+    o.writable = o.create = o.truncate = o.characters = true;
     if (options->no_sync)
         o.cache = LAM_CACHE_UNSAFE;
     t->path = path;

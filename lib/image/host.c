@@ -181,6 +181,7 @@ static int file_open(struct host_node *n, struct lam_io **out,
     /* A filter asks the file below it for more than it tells us. */
     if (!r->top && n->pooled)
         o.pool = r->pool;
+    o.characters = r->options->policy == LAM_POLICY_TRUST;
     if (pass && pass->dirfd >= 0) {
         o.beneath = true;
         o.dirfd = pass->dirfd;

@@ -36,12 +36,6 @@ static int open_again(const struct file *file, bool writable,
                   : fd;
 }
 
-static int probe(struct file *file, struct lam_error *err)
-{
-    return file->io.ops == &file_ops ? file_probe(file, err)
-                                     : blockdev_probe(file, err);
-}
-
 /* The locks of the old opening are as before again. */
 static int give_up(struct file *file, const struct lock_mode *before, int rc)
 {
@@ -79,7 +73,7 @@ int file_set_writable(struct lam_io *io, bool writable,
         return give_up(file, before, lam_fail_errno(err, errno, "Could not "
                                                     "open '%s'", io->name));
     io->writable = writable;
-    rc = writable ? probe(file, err) : 0;
+    rc = writable ? file_probe_kind(file, err) : 0;
     if (rc < 0)
         file_set_writable(io, false, locking, NULL);
     return rc;

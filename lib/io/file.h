@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * file.h - what regular files and block devices have in common: a descriptor.
+ * file.h - what regular files and devices have in common: a descriptor.
  */
 #ifndef LAM_IO_FILE_H
 #define LAM_IO_FILE_H
@@ -35,10 +35,20 @@ static inline struct file *file_of(struct lam_io *io)
 
 extern const struct lam_io_ops file_ops;
 extern const struct lam_io_ops blockdev_ops;
+extern const struct lam_io_ops chardev_ops;
 
 /* Fill in limits and size of a descriptor that has just been opened. */
 int file_probe(struct file *file, struct lam_error *err);
 int blockdev_probe(struct file *file, struct lam_error *err);
+int chardev_probe(struct file *file, struct lam_error *err);
+
+static inline int file_probe_kind(struct file *file, struct lam_error *err)
+{
+    if (file->io.ops == &file_ops)
+        return file_probe(file, err);
+    return file->io.ops == &blockdev_ops ? blockdev_probe(file, err)
+                                         : chardev_probe(file, err);
+}
 
 /* Ops that are the same for both. */
 ssize_t file_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,

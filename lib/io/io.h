@@ -30,7 +30,7 @@ struct io_pool;
 struct lam_io_limits {
     uint32_t request_alignment; /* offset and length; 1: any */
     uint32_t memory_alignment;  /* buffer address; 1: any */
-    bool is_block_device;
+    bool is_block_device;       /* or character device: has the size it has */
     bool is_loop;               /* ... whose blocks are those of a file */
     bool several;               /* the bytes are those of several objects */
     bool can_grow;              /* a write past the end extends it */
@@ -168,6 +168,7 @@ struct lam_io_open_options {
     bool exclusive;             /* O_EXCL on a block device */
     bool regular_only;          /* refuse all but regular files and block
                                    devices (names that came out of an image) */
+    bool characters;            /* take character devices as well */
     bool beneath;               /* with @dirfd: RESOLVE_BENEATH */
     int dirfd;                  /* AT_FDCWD unless @beneath */
     bool lock;                  /* QEMU-compatible byte locks, see lock.h */

@@ -34,22 +34,14 @@ static bool is_direct(enum lam_cache_mode cache)
     return cache == LAM_CACHE_NONE || cache == LAM_CACHE_DIRECTSYNC;
 }
 
-static const struct lam_io_ops *ops_for(mode_t mode)
+static const struct lam_io_ops *
+ops_for(mode_t mode, const struct lam_io_open_options *options)
 {
     if (S_ISREG(mode))
         return &file_ops;
+    if (S_ISCHR(mode) && options->characters)
+        return &chardev_ops;
     return S_ISBLK(mode) ? &blockdev_ops : NULL;
-}
-
-/* Neither is opened: a FIFO or a tape may do something when it is. */
-static int refuse(const char *path, mode_t mode, struct lam_error *err)
-{
-    if (S_ISDIR(mode))
-        return lam_fail(err, EISDIR,
-                        "'file' driver requires '%s' to be a regular file",
-                        path);
-    return lam_fail(err, EINVAL,
-                    "'%s' is not a regular file or block device", path);
 }
 
 static int system_failed(const char *path,
@@ -58,6 +50,22 @@ static int system_failed(const char *path,
 {
     return lam_fail_errno(err, code, "Could not %s '%s'",
                           options->create ? "create" : "open", path);
+}
+
+/* None is opened: a FIFO or a tape may do something when it is. */
+static int refuse(const char *path, mode_t mode,
+                  const struct lam_io_open_options *options,
+                  struct lam_error *err)
+{
+    if (S_ISDIR(mode) && options->writable)
+        return system_failed(path, options, EISDIR, err);
+    if (S_ISSOCK(mode))
+        return system_failed(path, options, ENXIO, err);
+    if (S_ISCHR(mode))
+        return lam_fail(err, EINVAL,
+                        "'%s' is not a regular file or block device", path);
+    return lam_fail(err, S_ISDIR(mode) ? EISDIR : EINVAL,
+                    "'file' driver requires '%s' to be a regular file", path);
 }
 
 static int stat_path(const char *path,
@@ -83,7 +91,8 @@ static int look(const char *path, const struct lam_io_open_options *options,
         return errno == ENOENT && options->create
             ? 0 : system_failed(path, options, errno, err);
     *mode = st.st_mode;
-    return ops_for(st.st_mode) ? 0 : refuse(path, st.st_mode, err);
+    return ops_for(st.st_mode, options)
+        ? 0 : refuse(path, st.st_mode, options, err);
 }
 
 static int open_flags(const struct lam_io_open_options *options, mode_t mode)
@@ -118,9 +127,9 @@ static int set_up(struct file *file, const char *path,
     struct stat st;
     if (fstat(file->fd, &st) < 0)
         return lam_fail_errno(err, errno, "Could not stat '%s'", path);
-    const struct lam_io_ops *ops = ops_for(st.st_mode);
+    const struct lam_io_ops *ops = ops_for(st.st_mode, options);
     if (!ops)
-        return refuse(path, st.st_mode, err);
+        return refuse(path, st.st_mode, options, err);
     /* It was for opening only, and means nothing to regular files. */
     int flags = S_ISREG(st.st_mode) ? -1 : fcntl(file->fd, F_GETFL);
     if (flags >= 0)
@@ -139,8 +148,7 @@ static int set_up(struct file *file, const char *path,
     file->io.unmap = options->unmap;
     file->io.cache = options->cache;
     file->io.limits.direct = is_direct(options->cache);
-    return ops == &file_ops ? file_probe(file, err)
-                            : blockdev_probe(file, err);
+    return file_probe_kind(file, err);
 }
 
 int lam_io_open(const char *path, const struct lam_io_open_options *options,

@@ -8,7 +8,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "io/io.h"
@@ -22,7 +24,8 @@ static int in_own_directory(void **state)
 
 static int leave(void **state)
 {
-    const char *const names[] = { "a", "b", "link", "fifo", "dir/inside" };
+    const char *const names[] = { "a", "b", "link", "fifo", "socket",
+                                  "dir/inside" };
     for (size_t i = 0; i < LAM_ARRAY_SIZE(names); i++)
         unlink(names[i]);
     rmdir("dir");
@@ -226,15 +229,26 @@ static void refuses(void **state)
     struct lam_io *io;
     mkdir("dir", 0777);
     assert_int_equal(mkfifo("fifo", 0666), 0);
-    static const struct { const char *path; int rc; const char *message; }
-    cases[] = {
+    struct sockaddr_un address = { AF_UNIX, "socket" };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    close(fd);
+    static const struct {
+        const char *path;
+        int rc;
+        const char *message, *writing;
+    } cases[] = {
         { "missing", -ENOENT,
           "Could not open 'missing': No such file or directory" },
         { "missing/deeper", -ENOENT,
           "Could not open 'missing/deeper': No such file or directory" },
         { "a/b", -ENOTDIR, "Could not open 'a/b': Not a directory" },
-        { "dir", -EISDIR, "'file' driver requires 'dir' to be a regular file" },
-        { "fifo", -EINVAL, "'fifo' is not a regular file or block device" },
+        { "dir", -EISDIR, "'file' driver requires 'dir' to be a regular file",
+          "Could not open 'dir': Is a directory" },
+        { "fifo", -EINVAL,
+          "'file' driver requires 'fifo' to be a regular file" },
+        { "socket", -ENXIO,
+          "Could not open 'socket': No such device or address" },
         { "/dev/zero", -EINVAL,
           "'/dev/zero' is not a regular file or block device" },
     };
@@ -242,8 +256,32 @@ static void refuses(void **state)
         options.writable = i % 2;
         int rc = lam_io_open(cases[i / 2].path, &options, &io, &err);
         assert_int_equal(rc, cases[i / 2].rc);
-        assert_string_equal(err.message, cases[i / 2].message);
+        assert_string_equal(err.message, i % 2 && cases[i / 2].writing
+                                         ? cases[i / 2].writing
+                                         : cases[i / 2].message);
     }
+}
+
+/* Only for who asks for it: a disk of the length that the device has. */
+static void opens_characters(void **state)
+{
+    (void)state;
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_io_open_options options = LAM_IO_OPEN_INIT;
+    struct lam_io *io;
+    char byte = 1;
+
+    options.characters = options.writable = true;
+    assert_int_equal(lam_io_open("/dev/zero", &options, &io, &err), 0);
+    assert_string_equal(io->ops->name, "host_device");
+    assert_int_equal(atomic_load(&io->size), 0);
+    assert_int_equal(lam_io_flush(io, &err), 0);
+    assert_int_equal(lam_io_read(io, &byte, 1, 0, &err), -EIO);
+    assert_int_not_equal(lam_io_write(io, &byte, 1, 0, &err), 0);
+    assert_int_not_equal(lam_io_truncate(io, 512, &err), 0);
+    assert_string_equal(err.message, "Cannot grow device files");
+    lam_io_close(io);
+    assert_int_equal(lam_io_open("/dev/ptmx", &options, &io, &err), -ESPIPE);
 }
 
 static void stays_beneath(void **state)
@@ -323,6 +361,7 @@ int main(void)
         cmocka_unit_test(locks),
         cmocka_unit_test(locks_at_open),
         cmocka_unit_test(refuses),
+        cmocka_unit_test(opens_characters),
         cmocka_unit_test(stays_beneath),
         cmocka_unit_test(knows_itself),
     };

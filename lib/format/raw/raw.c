@@ -294,8 +294,7 @@ static int raw_create(struct lam_io *io, struct lam_io *data,
     if (rc < 0)
         return rc;
     if (length < size)
-        return lam_fail(err, ENOSPC, "Device is too small: %" PRIu64
-                        " bytes, the image needs %" PRIu64, length, size);
+        return lam_fail(err, ENOSPC, "Cannot grow device files");
     return 0;
 }
 
