@@ -103,6 +103,24 @@ struct format_allocation {
     void *token;                /* NULL: in place, nothing to finish */
 };
 
+/*
+ * Another virtual size.
+ *
+ * @below_end is where the backing file ends, 0 if there is none.  Growing, what
+ * it has in whole clusters beyond the old end must not show: that becomes zero,
+ * durably before the new size is.  The image layer looks after the cluster that
+ * the old end lies in, unless there is a @tail: what the guest reads in it, from
+ * its start to the old end.  A format whose clusters are preallocated whole then
+ * gives an absent one a place with just that.
+ */
+struct format_resize {
+    uint64_t size;
+    uint64_t below_end;
+    enum lam_preallocation preallocation;   /* OFF unless the size grows */
+    unsigned flags;
+    const uint8_t *tail;        /* or NULL */
+};
+
 /* Internal snapshots (lamella.h has what each does).  The caller sees to it
  * that no write is between begin and finish, and calls one at a time. */
 struct format_snapshot_ops {
@@ -298,16 +316,8 @@ struct format_ops {
     /* After -ENOSPC: makes free what waits to be freed; -ENOSPC if that is
      * nothing.  Between no enter and leave of the caller's.  Or NULL. */
     int (*reclaim)(void *format, struct lam_error *err);
-    /*
-     * @below_end: where the backing file ends, 0 if there is none.  Growing,
-     * what it has in whole clusters beyond the old end must not show: that
-     * becomes zero, durably before the new size is.  (The image layer looks
-     * after the cluster that holds the old end.)
-     * @preallocation is not OFF only if the size grows.  One call at a time.
-     * NULL: the size never changes.
-     */
-    int (*truncate)(void *format, uint64_t size, uint64_t below_end,
-                    enum lam_preallocation preallocation, unsigned flags,
+    /* One call at a time.  NULL: the size never changes. */
+    int (*truncate)(void *format, const struct format_resize *to,
                     struct lam_error *err);
 
     /* All but the size; options->size is not looked at.  The caller sees to it

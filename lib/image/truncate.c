@@ -86,23 +86,49 @@ static int cover_alone(struct lam_image *image, uint64_t cluster, bool below,
 }
 
 /* An image may have been shrunk before: what its last cluster still holds past
- * its end does not come back (format document 13.1). */
+ * its end does not come back (format document 13.1).  Holes hold nothing. */
 static int clear_uncovered(struct lam_image *image, uint64_t old,
                            uint64_t cluster, struct lam_error *err)
 {
     uint64_t end = min_u64(align_up(old, cluster), image->size);
-    bool zero;
-    int rc = chain_reads_zero(image, old, end - old, &zero, err);
-    return rc < 0 || zero ? rc
-                          : image_zero(image, old, end - old, 0, err);
+    struct lam_extents extents lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+    int rc = chain_map(image, old, end - old, LAM_DEPTH_ALL,
+                       LAM_MAP_HOST_HOLES, &extents, err);
+
+    for (size_t i = 0; rc == 0 && i < extents.count; i++) {
+        const struct lam_extent *e = &extents.items[i];
+
+        if (!extent_reads_zero(e))
+            rc = image_zero(image, e->offset, e->length, 0, err);
+    }
+    return rc;
 }
 
-static int resize(struct lam_image *image, uint64_t size, uint64_t below_end,
-                  enum lam_preallocation preallocation, unsigned flags,
+/* What the last cluster reads as, up to the end, for a format that gives it a
+ * place; NULL where that is not needed. */
+static int read_tail(struct lam_image *image, uint64_t cluster,
+                     enum lam_preallocation preallocation, uint8_t **tail,
+                     struct lam_error *err)
+{
+    uint64_t unit = image->ops->zero_unit ?
+                    image->ops->zero_unit(image->format) : 0;
+    uint64_t length = image->size % cluster;
+
+    *tail = NULL;
+    if (preallocation == LAM_PREALLOC_OFF || !image->backing ||
+        (unit && unit < cluster))
+        return 0;
+    *tail = malloc(length);
+    if (!*tail)
+        return lam_fail(err, ENOMEM, "no memory for a cluster");
+    return image_read(image, *tail, length, image->size - length, err);
+}
+
+static int resize(struct lam_image *image, const struct format_resize *to,
                   struct lam_error *err)
 {
-    int rc = image->ops->truncate(image->format, size, below_end,
-                                  preallocation, flags, err);
+    int rc = image->ops->truncate(image->format, to, err);
     /* Shrinking may fail after the size has changed. */
     image->size = image->ops->size(image->format);
     return rc;
@@ -116,12 +142,17 @@ static int grow(struct lam_image *image, uint64_t size,
     uint64_t cluster = image->ops->cluster_size(image->format);
     uint64_t below_end = image->backing ? image->backing->size : 0;
     bool partial = cluster && !is_aligned(old, cluster);
+    lam_autofree uint8_t *tail = NULL;
     int rc = 0;
 
     if (partial)
-        rc = cover_alone(image, cluster, below_end > old, err);
+        rc = read_tail(image, cluster, preallocation, &tail, err);
+    if (rc == 0 && partial)
+        rc = cover_alone(image, cluster, below_end > old && !tail, err);
     if (rc == 0)
-        rc = resize(image, size, below_end, preallocation, flags, err);
+        rc = resize(image, &(struct format_resize){
+            .size = size, .below_end = below_end, .flags = flags,
+            .preallocation = preallocation, .tail = tail }, err);
     if (rc < 0)
         return rc;
     return partial ? clear_uncovered(image, old, cluster, err) : 0;
@@ -139,7 +170,8 @@ int image_resize(struct lam_image *image, uint64_t size,
         return rc;
     if (size > image->size)
         return grow(image, size, preallocation, flags, err);
-    return resize(image, size, 0, LAM_PREALLOC_OFF, flags, err);
+    return resize(image, &(struct format_resize){ .size = size,
+                                                  .flags = flags }, err);
 }
 
 int lam_image_resize(struct lam_image *image, uint64_t size,

@@ -12,7 +12,7 @@ import shutil
 import pytest
 
 from differential import mention, outcome
-from harness import KiB, MiB, pytest_fail, run
+from harness import KiB, MiB, pytest_fail, random_bytes, run
 
 LINES = [
     '', 'a.qcow2', '-h a.qcow2 --foo', 'a.qcow2 1M 2M', 'a.qcow2 +', '--foo',
@@ -259,6 +259,62 @@ def test_tail(texts, our_img, tmp_path, mode, backing, old):
         maps.append(texts.run('map', '--output=json', path))
     assert maps[0] == maps[1]
     same_image(texts, *paths)
+
+
+CUT = 150016, 700416            # the old end, inside the third cluster; the new
+
+
+@pytest.mark.parametrize('compat', ['v2', 'v3'])
+@pytest.mark.parametrize('backing', [50000, 140000, 900000])
+def test_cut_cluster(texts, our_img, tmp_path, backing, compat):
+    """Over a backing file the cluster that the old end lies in gets its place in
+    the row of the others, with what it showed: the genuine tool's bytes."""
+    (tmp_path / 'base.raw').write_bytes(random_bytes(backing, backing))
+    paths = [tmp_path / 'theirs.qcow2', tmp_path / 'mine.qcow2']
+    texts.run('create', '-q', '-f', 'qcow2', '-o', 'compat=' + compat, '-b',
+              'base.raw', '-F', 'raw', paths[0], CUT[0])
+    shutil.copyfile(*paths)
+    thin = tmp_path / 'thin.qcow2'
+    shutil.copyfile(paths[0], thin)
+    for tool, path in zip((texts.img[0], our_img), paths):
+        run(tool, 'resize', '-q', '--preallocation=full', path, CUT[1])
+    assert filecmp.cmp(*paths, shallow=False)
+    run(our_img, 'resize', '-q', '--preallocation=metadata', thin, CUT[1])
+    same_image(texts, paths[0], thin)
+    assert lengths(thin) == lengths(paths[0])
+    # What is behind the old end is a hole.
+    assert os.stat(thin).st_blocks * 512 < 340 * KiB
+
+
+CUT_KINDS = {
+    'luks': 'encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=1',
+    'data-file': 'data_file=x.data',
+}
+
+
+@pytest.mark.parametrize('mode', ['metadata', 'falloc'])
+@pytest.mark.parametrize('backing', [50000, 900000])
+@pytest.mark.parametrize('kind', CUT_KINDS)
+def test_cut_cluster_elsewhere(texts, our_img, tmp_path, kind, backing, mode):
+    """The same where zeroes on the host are noise, and in a data file."""
+    (tmp_path / 'base.raw').write_bytes(random_bytes(backing, backing))
+    secret = ['--object', 'secret,id=s0,data=abc'] if kind == 'luks' else []
+    node = 'driver=qcow2,file.filename=x.qcow2' + \
+        (',encrypt.key-secret=s0' if secret else '')
+    run(our_img, 'create', '-q', *secret, '-f', 'qcow2', '-o', CUT_KINDS[kind],
+        '-b', 'base.raw', '-F', 'raw', 'x.qcow2', CUT[0], cwd=tmp_path)
+    run(our_img, 'resize', '-q', *secret, '--image-opts',
+        '--preallocation=' + mode, node, CUT[1], cwd=tmp_path)
+    run(texts.img[0], 'convert', *secret, '--image-opts', '-O', 'raw', node,
+        'out.raw', cwd=tmp_path)
+    shown = (tmp_path / 'base.raw').read_bytes()[:CUT[0]]
+    assert (tmp_path / 'out.raw').read_bytes() == shown.ljust(CUT[1], b'\0')
+    run(our_img, 'check', *secret, '-q', '--image-opts', node, cwd=tmp_path)
+    entries = json.loads(run(our_img, 'map', *secret, '--output=json',
+                             '--image-opts', node, cwd=tmp_path).stdout)
+    assert all(entry['present'] and not entry['depth'] and
+               (secret or 'offset' in entry) for entry in entries
+               if entry['start'] >= 128 * KiB)
 
 
 def test_shrunk_file_is_short(texts, our_img, tmp_path):

@@ -184,15 +184,13 @@ static int grow(struct luks *l, uint64_t size, struct lam_error *err)
     return rc;
 }
 
-static int luks_truncate(void *format, uint64_t size, uint64_t below_end,
-                         enum lam_preallocation preallocation, unsigned flags,
+/* Preallocated or not, all is stored. */
+static int luks_truncate(void *format, const struct format_resize *to,
                          struct lam_error *err)
 {
     struct luks *l = format;
+    uint64_t size = to->size;
 
-    (void)below_end;
-    (void)preallocation;        /* all is stored whatever it says */
-    (void)flags;
     if (l->io->limits.is_block_device)
         return size <= l->size ? 0 : lam_fail(err, EINVAL,
                                               "Cannot grow device files");

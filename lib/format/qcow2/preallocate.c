@@ -6,14 +6,16 @@
  * Nothing is mapped there, so L2 tables are built in memory and written whole;
  * the table that the old end lies in is changed through the cache.  Host space
  * exists and reads as zero before an entry shows it.  The cluster that the old
- * end lies in gets a place as well, if it has none.
+ * end lies in, the tail, gets a place as well, if it has none.
  */
 #include "format/qcow2/resize.h"
 
 #include <string.h>
 
+#include "base/zeroes.h"
 #include "format/inflight.h"
 #include "format/qcow2/alloc.h"
+#include "format/qcow2/encrypt.h"
 #include "format/qcow2/table.h"
 
 struct prealloc {
@@ -21,6 +23,7 @@ struct prealloc {
     uint64_t old_end;           /* whole clusters; below lies the tail */
     uint64_t below_end;
     enum lam_preallocation mode;
+    const uint8_t *tail;        /* what is written to it; NULL: it is zero */
     uint64_t next, left;        /* bytes of the host reserved in one piece */
     uint64_t cursor;            /* cluster, where the next run is looked for */
 };
@@ -30,7 +33,8 @@ struct prealloc {
 /*
  * Host space reads as zero, but other tools expect to be told so where a
  * backing file would show; and zeroes on the host are noise once decrypted.
- * What the subclusters of the tail are, @was says.
+ * What the subclusters of the tail are, @was says.  Its own place is the
+ * guest's as soon as it is there.
  */
 static struct qcow2_l2_entry make_entry(const struct prealloc *p,
                                         uint64_t guest, uint64_t host,
@@ -38,15 +42,17 @@ static struct qcow2_l2_entry make_entry(const struct prealloc *p,
 {
     const struct qcow2 *q = p->q;
     struct qcow2_l2_entry e = { .word = host | QCOW2_COPIED };
+    bool tail = guest < p->old_end;
     bool hides = p->below_end > q->size;
     bool thin = p->mode == LAM_PREALLOC_METADATA;
     bool noise = q->header.crypt_method != QCOW2_CRYPT_NONE;
 
     if (q->g.extended_l2)
-        e.bitmap = guest < p->old_end ? was.bitmap
+        e.bitmap = tail ? was.bitmap
                  : !hides ? 0
                  : thin || noise ? QCOW2_ALL_ZERO : QCOW2_ALL_ALLOCATED;
-    else if (q->header.version >= 3 && (noise || (hides && thin)))
+    else if (q->header.version >= 3 &&
+             (tail ? noise && !p->tail : noise || (hides && thin)))
         e.word |= QCOW2_ZERO;
     return e;
 }
@@ -121,22 +127,42 @@ static int reserve_run(struct prealloc *p, uint64_t want, uint64_t *host,
     return 0;
 }
 
+/* The rest of the cluster is zero on the host, too, but once encrypted. */
+static int write_tail(const struct prealloc *p, uint64_t guest, uint64_t host,
+                      struct lam_error *err)
+{
+    struct qcow2 *q = p->q;
+    uint64_t length = q->size - guest;
+    lam_autofree uint8_t *copy = calloc(1, q->g.cluster_size);
+
+    if (!copy)
+        return lam_fail(err, ENOMEM, "no memory for a cluster");
+    memcpy(copy, p->tail, length);
+    if (q->crypt)
+        length = q->g.cluster_size;
+    struct format_allocation a = { .offset = guest, .length = length,
+                                   .host_offset = host, .io = q->data_io };
+    return qcow2_write_data(q, &a, copy, err);
+}
+
 /* The same, ready to be shown. */
 static int take_run(struct prealloc *p, uint64_t want, uint64_t guest,
                     uint64_t *host, uint64_t *got, struct lam_error *err)
 {
     struct qcow2 *q = p->q;
+    bool tail = guest < p->old_end && p->tail;
 
-    if (q->data_file) {
-        *host = guest;
-        *got = want;
-        return 0;
-    }
+    *host = guest;
+    *got = want;
+    if (q->data_file)
+        return tail ? write_tail(p, guest, guest, err) : 0;
     int rc = reserve_run(p, want, host, got, err);
     if (rc < 0)
         return rc;
     uint64_t length = *got << q->g.cluster_bits;
     rc = make_space(p, *host, length, err);
+    if (rc == 0 && tail)
+        rc = write_tail(p, guest, *host, err);
     if (rc < 0)
         give_back(q, *host, length);
     return rc;
@@ -321,22 +347,32 @@ static int fill_all(struct prealloc *p, uint64_t from, uint64_t to,
 }
 
 /*
- * The tail is the cluster that the old end lies in.  It is part of the area if
- * it has no place on the host and reads the same with one: for its subclusters
- * say what they are, or nothing is below.
+ * The tail is part of the area if it has no place on the host and reads the same
+ * with one: for its subclusters say what they are, it is zero, or what is below
+ * is known (@below, or NULL) and can be written there.
  */
-static int has_bare_tail(struct qcow2 *q, struct range tail, bool *bare,
-                         struct lam_error *err)
+static int look_at_tail(struct prealloc *p, struct range tail,
+                        const uint8_t *below, bool *bare,
+                        struct lam_error *err)
 {
+    struct qcow2 *q = p->q;
     struct lam_extents extents lam_cleanup(lam_extents_deinit) =
         LAM_EXTENTS_INIT;
-    int rc = 0;
+    int rc = qcow2_map(q, tail.offset, tail.length, &extents, err);
 
-    *bare = q->g.extended_l2 || !q->has_backing;
-    if (*bare)
-        rc = qcow2_map(q, tail.offset, tail.length, &extents, err);
-    for (size_t i = 0; i < extents.count; i++)
-        *bare &= !(extents.items[i].flags & LAM_EXTENT_HAS_HOST);
+    *bare = true;
+    for (size_t i = 0; i < extents.count; i++) {
+        const struct lam_extent *e = &extents.items[i];
+
+        *bare &= !(e->flags & LAM_EXTENT_HAS_HOST) &&
+                 e->state != LAM_EXTENT_COMPRESSED;
+        if (q->g.extended_l2 || !q->has_backing ||
+            e->state != LAM_EXTENT_UNALLOCATED)
+            continue;
+        *bare &= below != NULL;
+        if (below && !is_zero(below, q->size - tail.offset))
+            p->tail = below;
+    }
     return rc;
 }
 
@@ -354,7 +390,7 @@ static int fill_piece(struct prealloc *p, uint64_t from, uint64_t to,
 
 /* The tail is the only part of the area that the guest may be writing to. */
 static int fill_with_tail(struct prealloc *p, uint64_t to,
-                          struct lam_error *err)
+                          const uint8_t *below, struct lam_error *err)
 {
     struct qcow2 *q = p->q;
     uint64_t cs = q->g.cluster_size;
@@ -363,20 +399,21 @@ static int fill_with_tail(struct prealloc *p, uint64_t to,
 
     while (!claim_try(&q->inflight, &claim))
         claim_wait(&q->inflight, claim.range.offset);
-    int rc = has_bare_tail(q, claim.range, &bare, err);
+    int rc = look_at_tail(p, claim.range, below, &bare, err);
     if (rc == 0)
         rc = fill_piece(p, p->old_end - (bare ? cs : 0), to, err);
     claim_drop(&q->inflight, &claim);
     return rc;
 }
 
-int preallocate_clusters(struct qcow2 *q, uint64_t from, uint64_t to,
-                         uint64_t below_end, enum lam_preallocation mode,
+int preallocate_clusters(struct qcow2 *q, const struct format_resize *to,
                          struct lam_error *err)
 {
-    struct prealloc p = { .q = q, .old_end = from, .below_end = below_end,
-                          .mode = mode };
+    uint64_t end = align_up(to->size, q->g.cluster_size);
+    struct prealloc p = { .q = q, .below_end = to->below_end,
+                          .mode = to->preallocation };
 
-    return is_aligned(q->size, q->g.cluster_size)
-        ? fill_piece(&p, from, to, err) : fill_with_tail(&p, to, err);
+    p.old_end = align_up(q->size, q->g.cluster_size);
+    return p.old_end == q->size ? fill_piece(&p, p.old_end, end, err)
+                                : fill_with_tail(&p, end, to->tail, err);
 }

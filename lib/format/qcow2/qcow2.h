@@ -326,8 +326,7 @@ int qcow2_forget(struct qcow2 *q, uint64_t offset, uint64_t length,
 int qcow2_vmstate_place(void *format, uint64_t offset, uint64_t length,
                         uint64_t *place, struct lam_error *err);
 
-int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
-                   enum lam_preallocation preallocation, unsigned flags,
+int qcow2_truncate(void *format, const struct format_resize *to,
                    struct lam_error *err);
 
 #endif

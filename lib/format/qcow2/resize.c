@@ -277,26 +277,25 @@ static int grow_data_file(struct qcow2 *q, uint64_t size,
 
 /* The new area: nothing is left there of a larger disk, and it reads as
  * zeroes.  Not visible yet. */
-static int prepare_area(struct qcow2 *q, uint64_t size, uint64_t below_end,
-                        enum lam_preallocation preallocation,
+static int prepare_area(struct qcow2 *q, const struct format_resize *to,
                         struct lam_error *err)
 {
     uint64_t from = align_up(q->size, q->g.cluster_size);
-    uint64_t to = align_up(size, q->g.cluster_size);
+    bool bare = to->preallocation == LAM_PREALLOC_OFF;
     int rc = shrink_drop_behind(q, from, err);
 
     if (rc < 0)
         return rc;
     flusher_stop(q);
-    rc = make_room(q, size, err);
+    rc = make_room(q, to->size, err);
     flusher_resume(q);
     if (rc == 0)
-        rc = grow_data_file(q, size, preallocation, err);
+        rc = grow_data_file(q, to->size, to->preallocation, err);
     if (rc == 0)
-        rc = hide_below(q, below_end, preallocation == LAM_PREALLOC_OFF
-                                          ? size : min_u64(size, from), err);
-    if (rc == 0 && preallocation != LAM_PREALLOC_OFF)
-        rc = preallocate_clusters(q, from, to, below_end, preallocation, err);
+        rc = hide_below(q, to->below_end, bare ? to->size
+                                               : min_u64(to->size, from), err);
+    if (rc == 0 && !bare)
+        rc = preallocate_clusters(q, to, err);
     return rc < 0 ? rc : qcow2_write_back(q, true, err);
 }
 
@@ -311,29 +310,29 @@ static void undo(struct qcow2 *q)
         shrink_file(q, NULL);
 }
 
-static int grow(struct qcow2 *q, uint64_t size, uint64_t below_end,
-                enum lam_preallocation preallocation, struct lam_error *err)
+static int grow(struct qcow2 *q, struct format_resize to,
+                struct lam_error *err)
 {
     /* Whoever reads a raw data file by itself relies on every entry. */
-    if (q->data_file && preallocation == LAM_PREALLOC_OFF &&
+    if (q->data_file && to.preallocation == LAM_PREALLOC_OFF &&
         (q->header.autoclear & QCOW2_AUTOCLEAR_DATA_RAW))
-        preallocation = LAM_PREALLOC_METADATA;
+        to.preallocation = LAM_PREALLOC_METADATA;
     /* Zeroes on the host are noise once decrypted, and version 2 has no entry
      * that says zero. */
-    if (preallocation != LAM_PREALLOC_OFF && q->header.version < 3 &&
+    if (to.preallocation != LAM_PREALLOC_OFF && q->header.version < 3 &&
         q->header.crypt_method != QCOW2_CRYPT_NONE)
         return lam_fail(err, ENOTSUP, "Preallocation of an encrypted image "
                         "needs compat=1.1: version 2 cannot say that its "
                         "clusters are zero");
 
-    int rc = resize_zero_tail(q, q->size, size, err);
+    int rc = resize_zero_tail(q, q->size, to.size, err);
     if (rc == 0)
-        rc = prepare_area(q, size, below_end, preallocation, err);
+        rc = prepare_area(q, &to, err);
     if (rc < 0) {
         undo(q);
         return rc;
     }
-    return resize_set_size(q, size, err);
+    return resize_set_size(q, to.size, err);
 }
 
 int resize_check(struct qcow2 *q, unsigned version, uint64_t size,
@@ -353,22 +352,21 @@ int resize_check(struct qcow2 *q, unsigned version, uint64_t size,
     return bitmaps_check_resize(q, err);
 }
 
-int qcow2_truncate(void *format, uint64_t size, uint64_t below_end,
-                   enum lam_preallocation preallocation, unsigned flags,
+int qcow2_truncate(void *format, const struct format_resize *to,
                    struct lam_error *err)
 {
     struct qcow2 *q = format;
     int rc = qcow2_before_change(q, err);
 
-    if (rc < 0 || size == q->size)
+    if (rc < 0 || to->size == q->size)
         return rc;
-    rc = resize_check(q, q->header.version, size, flags, err);
+    rc = resize_check(q, q->header.version, to->size, to->flags, err);
     if (rc == 0)
         rc = bitmaps_prepare_resize(q, err);
     if (rc < 0)
         return rc;
-    rc = size > q->size ? grow(q, size, below_end, preallocation, err)
-                        : qcow2_shrink(q, size, err);
+    rc = to->size > q->size ? grow(q, *to, err)
+                            : qcow2_shrink(q, to->size, err);
     bitmaps_resized(q);         /* the size may have changed nevertheless */
     return rc;
 }

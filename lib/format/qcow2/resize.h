@@ -20,11 +20,10 @@ int resize_set_size(struct qcow2 *q, uint64_t size, struct lam_error *err);
 int resize_zero_tail(struct qcow2 *q, uint64_t from, uint64_t to,
                      struct lam_error *err);
 
-/* Map all of [from, to), whole clusters behind the end of the disk in which
- * nothing is mapped, to clusters that read as zero, even where a backing file
- * ends at @below_end.  L1 is long enough.  (preallocate.c) */
-int preallocate_clusters(struct qcow2 *q, uint64_t from, uint64_t to,
-                         uint64_t below_end, enum lam_preallocation mode,
+/* Map all whole clusters behind the end of the disk, in which nothing is mapped,
+ * up to the new one, to clusters that read as zero, even where a backing file
+ * has something.  L1 is long enough.  (preallocate.c) */
+int preallocate_clusters(struct qcow2 *q, const struct format_resize *to,
                          struct lam_error *err);
 
 #endif

@@ -301,18 +301,16 @@ static int qed_repair(void *format, unsigned what, lam_finding_fn *finding,
     return tables_begin_changes(&q->t, err);
 }
 
-static int qed_truncate(void *format, uint64_t size, uint64_t below_end,
-                        enum lam_preallocation preallocation, unsigned flags,
+static int qed_truncate(void *format, const struct format_resize *to,
                         struct lam_error *err)
 {
+    static const char *const modes[] = { "off", "metadata", "falloc", "full" };
     struct qed *q = format;
+    uint64_t size = to->size, below_end = to->below_end;
 
-    (void)flags;
-    if (preallocation != LAM_PREALLOC_OFF)
+    if (to->preallocation != LAM_PREALLOC_OFF)
         return lam_fail(err, ENOTSUP, "Unsupported preallocation mode '%s'",
-                        preallocation == LAM_PREALLOC_METADATA ? "metadata"
-                        : preallocation == LAM_PREALLOC_FALLOC ? "falloc"
-                                                               : "full");
+                        modes[to->preallocation]);
     if (size < q->t.size)
         return lam_fail(err, ENOTSUP, "Shrinking images is currently not "
                         "supported");

@@ -226,18 +226,16 @@ static int check_preallocation(enum lam_preallocation mode,
     return lam_fail(err, EINVAL, "Unsupported preallocation mode: metadata");
 }
 
-static int raw_truncate(void *format, uint64_t size, uint64_t below_end,
-                        enum lam_preallocation preallocation, unsigned flags,
+static int raw_truncate(void *format, const struct format_resize *to,
                         struct lam_error *err)
 {
     struct raw *r = format;
+    uint64_t size = to->size;
 
-    (void)below_end;
-    (void)flags;
     if (r->window)
         return lam_fail(err, ENOTSUP,
                         "Cannot resize fixed-size raw disks");
-    int rc = check_preallocation(preallocation, err);
+    int rc = check_preallocation(to->preallocation, err);
     if (rc < 0)
         return rc;
     if (r->io->limits.is_block_device) {
@@ -245,7 +243,7 @@ static int raw_truncate(void *format, uint64_t size, uint64_t below_end,
             return lam_fail(err, EINVAL, "Cannot grow device files");
         return 0;
     }
-    rc = size > r->size ? raw_grow(r, size, preallocation, err)
+    rc = size > r->size ? raw_grow(r, size, to->preallocation, err)
                         : lam_io_truncate(r->io, size, err);
     if (rc < 0)
         return rc;
