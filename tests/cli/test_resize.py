@@ -261,14 +261,14 @@ def test_tail(texts, our_img, tmp_path, mode, backing, old):
     same_image(texts, *paths)
 
 
-CUT = 150016, 700416            # the old end, inside the third cluster; the new
+CUT = 150016, 700416            # the old end, in the third cluster; the new
 
 
 @pytest.mark.parametrize('compat', ['v2', 'v3'])
 @pytest.mark.parametrize('backing', [50000, 140000, 900000])
 def test_cut_cluster(texts, our_img, tmp_path, backing, compat):
-    """Over a backing file the cluster that the old end lies in gets its place in
-    the row of the others, with what it showed: the genuine tool's bytes."""
+    """Over a backing file the cluster that the old end lies in gets its place
+    in the row of the others, with what it showed: the genuine tool's bytes."""
     (tmp_path / 'base.raw').write_bytes(random_bytes(backing, backing))
     paths = [tmp_path / 'theirs.qcow2', tmp_path / 'mine.qcow2']
     texts.run('create', '-q', '-f', 'qcow2', '-o', 'compat=' + compat, '-b',
