@@ -178,7 +178,7 @@ static struct json_object *file_node(const char *name, const char *protocol,
     add_number(node, "actual-size", actual_size);
     if (!strcmp(protocol, "file") || !strcmp(protocol, "host_device"))
         json_object_object_add(node, "format-specific",
-                               format_specific(protocol,
+                               format_specific("file",
                                                json_object_new_object()));
     add_bool(node, "dirty-flag", false);
     return node;

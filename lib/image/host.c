@@ -118,28 +118,33 @@ static int take_file_options(struct host_node *n, enum lam_cache_mode cache,
     return 0;
 }
 
-static int check_kind(const struct host_node *n, const struct lam_io *io,
-                      struct lam_error *err)
+static int no_device(const struct host_node *n, struct lam_error *err)
 {
-    bool device = io->limits.is_block_device;
-    bool wants_device = strcmp(n->driver->name, "file");
-
-    if (device || !wants_device)
-        return 0;
     return lam_fail(err, EINVAL, "'%s' driver requires '%s' to be either a "
                     "character or block device", n->driver->name, n->plain);
 }
 
-/* Nor is it opened: a terminal or a tape may do something when it is. */
-static int check_regular(const struct host_node *n, struct lam_error *err)
+static int check_kind(const struct host_node *n, const struct lam_io *io,
+                      struct lam_error *err)
 {
+    bool wants_device = strcmp(n->driver->name, "file");
+
+    return wants_device && !io->limits.is_block_device ? no_device(n, err) : 0;
+}
+
+/* Nor is it opened: a terminal or a tape may do something when it is. */
+static int check_said(const struct host_node *n, struct lam_error *err)
+{
+    bool wants_device = strcmp(n->driver->name, "file");
     struct stat st;
 
-    if (!n->driver_said || strcmp(n->driver->name, "file")
-        || stat(n->plain, &st) < 0 || S_ISREG(st.st_mode))
+    if (!n->driver_said || stat(n->plain, &st) < 0)
         return 0;
-    return lam_fail(err, EINVAL, "'file' driver requires '%s' to be a regular "
-                    "file", n->plain);
+    if (wants_device)
+        return S_ISDIR(st.st_mode) ? no_device(n, err) : 0;
+    return S_ISREG(st.st_mode) ? 0
+        : lam_fail(err, EINVAL, "'file' driver requires '%s' to be a regular "
+                   "file", n->plain);
 }
 
 static bool may_not_write(int rc)
@@ -190,7 +195,7 @@ static int file_open(struct host_node *n, struct lam_io **out,
     n->plain = name;
     int rc = take_file_options(n, o.cache, err);
     if (rc == 0 && !o.beneath)
-        rc = check_regular(n, err);
+        rc = check_said(n, err);
     if (rc == 0)
         rc = open_path(n, o.beneath ? pass->path : name, &o, out, err);
     if (rc < 0)

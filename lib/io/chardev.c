@@ -23,6 +23,14 @@ static int chardev_truncate(struct lam_io *io, uint64_t size)
     return size == atomic_load(&io->size) ? 0 : -ENOTSUP;
 }
 
+/* Some, like /dev/zero, give bytes behind what they say is their end. */
+static ssize_t chardev_readv(struct lam_io *io, const struct iovec *iov,
+                             int iovcnt, uint64_t offset)
+{
+    return offset < atomic_load(&io->size)
+        ? file_readv(io, iov, iovcnt, offset) : 0;
+}
+
 /* Most have nothing that could be flushed, and say so. */
 static int chardev_flush(struct lam_io *io)
 {
@@ -33,7 +41,7 @@ static int chardev_flush(struct lam_io *io)
 
 const struct lam_io_ops chardev_ops = {
     .name = "host_device",
-    .readv = file_readv,
+    .readv = chardev_readv,
     .writev = file_writev,
     .flush = chardev_flush,
     .size = chardev_size,

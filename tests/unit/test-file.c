@@ -239,18 +239,18 @@ static void refuses(void **state)
         const char *message, *writing;
     } cases[] = {
         { "missing", -ENOENT,
-          "Could not open 'missing': No such file or directory" },
+          "Could not open 'missing': No such file or directory", NULL },
         { "missing/deeper", -ENOENT,
-          "Could not open 'missing/deeper': No such file or directory" },
-        { "a/b", -ENOTDIR, "Could not open 'a/b': Not a directory" },
+          "Could not open 'missing/deeper': No such file or directory", NULL },
+        { "a/b", -ENOTDIR, "Could not open 'a/b': Not a directory", NULL },
         { "dir", -EISDIR, "'file' driver requires 'dir' to be a regular file",
           "Could not open 'dir': Is a directory" },
         { "fifo", -EINVAL,
-          "'file' driver requires 'fifo' to be a regular file" },
+          "'file' driver requires 'fifo' to be a regular file", NULL },
         { "socket", -ENXIO,
-          "Could not open 'socket': No such device or address" },
+          "Could not open 'socket': No such device or address", NULL },
         { "/dev/zero", -EINVAL,
-          "'/dev/zero' is not a regular file or block device" },
+          "'/dev/zero' is not a regular file or block device", NULL },
     };
     for (size_t i = 0; i < 2 * LAM_ARRAY_SIZE(cases); i++) {
         options.writable = i % 2;
