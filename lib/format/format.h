@@ -109,8 +109,8 @@ struct format_allocation {
  * @below_end is where the backing file ends, 0 if there is none.  Growing, what
  * it has in whole clusters beyond the old end must not show: that becomes zero,
  * durably before the new size is.  The image layer looks after the cluster that
- * the old end lies in, unless there is a @tail: what the guest reads in it up to
- * the old end.  A format whose clusters are preallocated whole then gives an
+ * the old end lies in, unless there is a @tail: what the guest reads in it, up
+ * to the old end.  A format whose clusters are preallocated whole then gives an
  * absent one a place with just that.
  */
 struct format_resize {

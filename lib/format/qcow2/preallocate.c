@@ -348,8 +348,8 @@ static int fill_all(struct prealloc *p, uint64_t from, uint64_t to,
 
 /*
  * The tail is part of the area if it has no place on the host and reads the
- * same with one: for its subclusters say what they are, it is zero, or what is below
- * is known (@below, or NULL) and can be written there.
+ * same with one: for its subclusters say what they are, it is zero, or what is
+ * below is known (@below, or NULL) and can be written there.
  */
 static int look_at_tail(struct prealloc *p, struct range tail,
                         const uint8_t *below, bool *bare,

@@ -20,9 +20,9 @@ int resize_set_size(struct qcow2 *q, uint64_t size, struct lam_error *err);
 int resize_zero_tail(struct qcow2 *q, uint64_t from, uint64_t to,
                      struct lam_error *err);
 
-/* Map all whole clusters behind the end of the disk, in which nothing is mapped,
- * up to the new one, to clusters that read as zero, even where a backing file
- * has something.  L1 is long enough.  (preallocate.c) */
+/* Map all whole clusters behind the end of the disk, in which nothing is
+ * mapped, up to the new one, to clusters that read as zero, even where a
+ * backing file has something.  L1 is long enough.  (preallocate.c) */
 int preallocate_clusters(struct qcow2 *q, const struct format_resize *to,
                          struct lam_error *err);
 
