@@ -40,6 +40,7 @@
 #include <lamella/throttle.h>  /* limits by name */
 #include <lamella/open.h>      /* opening and closing images */
 #include <lamella/request.h>   /* reading and writing the guest's bytes */
+#include <lamella/queue.h>     /* many requests under way from few threads */
 #include <lamella/resize.h>    /* changing the virtual size */
 #include <lamella/map.h>       /* where the guest's bytes lie */
 #include <lamella/info.h>      /* what is known of an image */

@@ -252,6 +252,10 @@ struct format_ops {
      * elsewhere: tables are read past the cache.  NULL: map_for_read(). */
     int (*map_once)(void *format, uint64_t offset, uint64_t length,
                     struct lam_extents *out, struct lam_error *err);
+    /* map_for_read() from what is in memory, waiting for nothing that takes
+     * long; -EAGAIN if that is not enough.  NULL: it never is. */
+    int (*map_cached)(void *format, uint64_t offset, uint64_t length,
+                      struct lam_extents *out);
     /* How many bytes of this range, inside the image and not empty, from its
      * beginning are certain to be one extent that is not data; *@blank: that it
      * is unallocated.  Known without reading a table, or not known: 0.  NULL:
@@ -285,6 +289,12 @@ struct format_ops {
     int (*write_finish)(void *format, struct format_allocation *a,
                         struct lam_error *err);
     void (*write_cancel)(void *format, struct format_allocation *a);
+
+    /* write_begin() where nothing but the data has to be written and nothing
+     * finished, from what is in memory, waiting for nothing that takes long;
+     * -EAGAIN otherwise.  NULL: it never is like that. */
+    int (*write_in_place)(void *format, uint64_t offset, uint64_t length,
+                          struct format_allocation *a);
 
     /* @data is whole guest clusters, the last one zero-padded; deflated outside
      * any lock.  A cluster that does not shrink is stored plain. */

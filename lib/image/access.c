@@ -111,7 +111,7 @@ int layer_set_writable(struct lam_image *layer, bool writable,
  * none; they hold whole_units for reading. */
 static void hold_writes(struct lam_image *image)
 {
-    pthread_rwlock_wrlock(&image->whole_units);
+    image_lock_units(image);
 }
 
 static void resume_writes(struct lam_image *image)

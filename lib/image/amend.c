@@ -26,7 +26,7 @@ static int check_all(struct lam_image *image,
                               LAM_TRUNCATE_SHRINK, err);
     if (rc < 0)
         return rc;
-    pthread_rwlock_wrlock(&image->whole_units);
+    image_lock_units(image);
     rc = image->ops->amend_check(image->format, options, err);
     pthread_rwlock_unlock(&image->whole_units);
     return rc;
@@ -36,7 +36,7 @@ static int amend_format(struct lam_image *image,
                         const struct lam_amend_options *options,
                         struct lam_error *err)
 {
-    pthread_rwlock_wrlock(&image->whole_units);
+    image_lock_units(image);
     int rc = image->ops->amend(image->format, options, err);
     pthread_rwlock_unlock(&image->whole_units);
     return rc;

@@ -20,7 +20,7 @@ static int change_begin(struct lam_image *image, struct lam_error *err)
     int rc = image_check_writable(image, err);
 
     if (rc == 0)
-        pthread_rwlock_wrlock(&image->whole_units);
+        image_lock_units(image);
     return rc;
 }
 

@@ -278,6 +278,43 @@ static int map_for_read(struct lam_image *image, struct range r,
     return map_chain(image, r, LAM_DEPTH_ALL, CHAIN_MAP_FOR_READ, out, err);
 }
 
+static int map_layer_cached(struct lam_image *layer, struct range r,
+                            struct lam_extents *out)
+{
+    return layer->ops->map_cached
+        ? layer->ops->map_cached(layer->format, r.offset, r.length, out)
+        : -EAGAIN;
+}
+
+static int map_top_cached(struct lam_image *image, struct range r,
+                          struct lam_extents *out)
+{
+    struct lam_extents answer lam_cleanup(lam_extents_deinit) =
+        LAM_EXTENTS_INIT;
+    int rc = map_layer_cached(image, r, &answer);
+
+    for (size_t i = 0; i < answer.count && rc == 0; i++) {
+        const struct lam_extent *e = &answer.items[i];
+        rc = e->state == LAM_EXTENT_UNALLOCATED
+            ? merged_map_cached(image_merged(image),
+                                range_make(e->offset, e->length), 1, out)
+            : extents_append(out, e, NULL);
+    }
+    return rc;
+}
+
+int chain_map_cached(struct lam_image *image, uint64_t offset, uint64_t length,
+                     struct lam_extents *out)
+{
+    const struct range r = range_make(offset, length);
+
+    if (image_depth(image) == 1)
+        return map_layer_cached(image, r, out);
+    if (rest_is_merged(image, 0))
+        return merged_map_cached(image_merged(image), r, 0, out);
+    return rest_is_merged(image, 1) ? map_top_cached(image, r, out) : -EAGAIN;
+}
+
 static int map_whole(struct lam_image *image, struct range r, uint32_t depth,
                      unsigned flags, struct lam_extents *out,
                      struct lam_error *err)

@@ -21,6 +21,11 @@ int chain_map(struct lam_image *image, uint64_t offset, uint64_t length,
               uint32_t depth, unsigned flags, struct lam_extents *out,
               struct lam_error *err);
 
+/* Where the bytes are, of the whole chain and for a plain read, from what is in
+ * memory; -EAGAIN if that is not enough.  Waits for nothing that takes long. */
+int chain_map_cached(struct lam_image *image, uint64_t offset, uint64_t length,
+                     struct lam_extents *out);
+
 /* *@zero: the range reads as zero, by the map alone. */
 int chain_reads_zero(struct lam_image *image, uint64_t offset, uint64_t length,
                      bool *zero, struct lam_error *err);

@@ -141,6 +141,16 @@ void graph_leave(struct graph *g, unsigned token)
         make_room(g);
 }
 
+bool graph_try_enter(struct graph *g, unsigned *token)
+{
+    *token = my_slot();
+    atomic_fetch_add(&g->slots[*token].inside, 1);
+    if (atomic_load(&g->gate) == GATE_OPEN)
+        return true;
+    graph_leave(g, *token);
+    return false;
+}
+
 void graph_flush_begin(struct graph *g)
 {
     atomic_fetch_add(&g->flushes, 1);

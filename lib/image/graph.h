@@ -11,8 +11,8 @@
  * while it waits for the disk (graph_flush_begin()): a layer that is put on top
  * meanwhile does not disturb it, and need not wait.  All other changes do.
  *
- *  1. No thread enters the gate of a chain twice: what runs inside calls the
- *     functions without lam_ in front (image.h, write.h).
+ *  1. No thread waits to enter the gate of a chain twice: what runs inside
+ *     calls the functions without lam_ in front (image.h, write.h).
  *  2. What is administered (resize, amend, snapshots, bitmaps, changes of the
  *     chain) excludes each other by resize_lock of the top layer, which is
  *     taken before the gate.  So a change never holds requests up for the
@@ -35,6 +35,10 @@ void graph_free(struct graph *graph);
 /* In and out again, on one thread; some ten nanoseconds. */
 unsigned graph_enter(struct graph *graph);
 void graph_leave(struct graph *graph, unsigned token);
+
+/* The same without waiting: false while the chain changes.  Who enters like
+ * this may leave on another thread, and enters as often as he likes. */
+bool graph_try_enter(struct graph *graph, unsigned *token);
 
 /* A flush that outlasts its being inside, where it begins.  It uses nothing of
  * struct lam_image any more, but what the format has of its own. */

@@ -78,6 +78,8 @@ static int close_layer(struct lam_image *image, struct lam_error *err)
         rc = image->ops->close(image->format, err);
     lam_io_close(image->data);
     lam_io_close(image->io);
+    pthread_cond_destroy(&image->afloat.none);
+    pthread_mutex_destroy(&image->afloat.lock);
     pthread_rwlock_destroy(&image->whole_units);
     buffer_pool_deinit(&image->buffers);
     pthread_mutex_destroy(&image->resize_lock);

@@ -60,6 +60,13 @@ struct lam_image {
     /* Zeroing part of a unit looks at the rest of it and then takes it whole:
      * it holds this for writing, and every write holds it for reading. */
     pthread_rwlock_t whole_units;
+    /* Writes that go on without a thread to hold it (ready.c); who has it for
+     * writing waits for them, image_lock_units(). */
+    struct {
+        pthread_mutex_t lock;
+        pthread_cond_t none;
+        uint64_t count;
+    } afloat;
     struct buffer_pool buffers;     /* for what a write copies */
     pthread_mutex_t resize_lock;    /* one change of size, features or chain at
                                        a time; outermost */

@@ -84,6 +84,8 @@ int layer_new(struct lam_io *io, const char *name, const char *path,
         return lam_fail(err, ENOMEM, "no memory for an image");
     }
     lam_rwlock_init_writers_first(&image->whole_units);
+    pthread_mutex_init(&image->afloat.lock, NULL);
+    pthread_cond_init(&image->afloat.none, NULL);
     buffer_pool_init(&image->buffers);
     pthread_mutex_init(&image->resize_lock, NULL);
     image->io = io;

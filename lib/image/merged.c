@@ -523,6 +523,24 @@ int merged_map(struct merged *m, struct lam_image *layer, struct range r,
     return 0;
 }
 
+int merged_map_cached(struct merged *m, struct range r, unsigned depth,
+                      struct lam_extents *out)
+{
+    uint64_t region = UINT64_C(1) << m->region_bits;
+    bool reserved = false;
+
+    while (r.length > 0) {
+        uint64_t n = min_u64(r.length, region - (r.offset & (region - 1)));
+        int rc = map_cached(m, r.offset >> m->region_bits,
+                            range_make(r.offset, n), depth, out, &reserved,
+                            NULL);
+        if (rc <= 0)
+            return rc < 0 ? rc : -EAGAIN;
+        r = range_make(r.offset + n, r.length - n);
+    }
+    return 0;
+}
+
 void merged_statistics(struct merged *m, struct merged_statistics *out)
 {
     pthread_rwlock_rdlock(&m->lock);

@@ -43,6 +43,10 @@ int merged_map(struct merged *m, struct lam_image *layer, struct range r,
                unsigned depth, struct lam_extents *out, bool *reserved,
                struct lam_error *err);
 
+/* The same of what is there already, for plain reads; -EAGAIN: it is not. */
+int merged_map_cached(struct merged *m, struct range r, unsigned depth,
+                      struct lam_extents *out);
+
 /* For tests and for whoever wants to know: regions built so far, and bytes
  * held now. */
 struct merged_statistics {

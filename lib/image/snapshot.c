@@ -15,7 +15,7 @@ typedef int change_fn(void *format, const char *name, struct lam_error *err);
 static int change(struct lam_image *image, change_fn *fn, const char *name,
                   struct lam_error *err)
 {
-    pthread_rwlock_wrlock(&image->whole_units);
+    image_lock_units(image);
     int rc = fn(image->format, name, err);
     if (rc == 0)
         image->size = image->ops->size(image->format);

@@ -79,7 +79,7 @@ static int cover_last_cluster(struct lam_image *image, uint64_t cluster,
 static int cover_alone(struct lam_image *image, uint64_t cluster, bool below,
                        struct lam_error *err)
 {
-    pthread_rwlock_wrlock(&image->whole_units);
+    image_lock_units(image);
     int rc = cover_last_cluster(image, cluster, below, err);
     pthread_rwlock_unlock(&image->whole_units);
     return rc < 0 ? rc : image_flush(image, err);

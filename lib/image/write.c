@@ -150,11 +150,19 @@ int image_write_pieces(struct lam_image *image, const void *buf,
         : write_pieces(image, buf, length, offset, err);
 }
 
+void image_lock_units(struct lam_image *image)
+{
+    pthread_rwlock_wrlock(&image->whole_units);
+    LAM_LOCKED(&image->afloat.lock);
+    while (image->afloat.count > 0)
+        pthread_cond_wait(&image->afloat.none, &image->afloat.lock);
+}
+
 void image_lock_write(struct lam_image *image, uint64_t offset,
                       uint64_t length)
 {
     if (encrypted_is_partial(image, offset, length))
-        pthread_rwlock_wrlock(&image->whole_units);
+        image_lock_units(image);
     else
         pthread_rwlock_rdlock(&image->whole_units);
 }

@@ -15,6 +15,10 @@ int image_check_writable(struct lam_image *image, struct lam_error *err);
 void image_lock_write(struct lam_image *image, uint64_t offset,
                       uint64_t length);
 
+/* No write is under way, and none begins until image->whole_units is unlocked:
+ * it is held for writing. */
+void image_lock_units(struct lam_image *image);
+
 /* -ENOTSUP, or -EINVAL for what is not whole clusters up to the end. */
 int image_check_compressed(const struct lam_image *image, uint64_t offset,
                            uint64_t length, struct lam_error *err);

@@ -87,7 +87,7 @@ static int zero_part(struct lam_image *image, struct range r, uint64_t unit,
 
     if (!r.length)
         return 0;
-    pthread_rwlock_wrlock(&image->whole_units);
+    image_lock_units(image);
     int rc = rest_is_zero(image, whole, r, &zero, err);
     if (rc == 0)
         rc = zero ? zero_units(image, whole, true, flags, err)

@@ -23,6 +23,12 @@ static bool conflicts(const struct lam_io *io, const struct io_change *change)
     return false;
 }
 
+static void add(struct lam_io *io, struct io_change *change)
+{
+    change->next = io->changes;
+    io->changes = change;
+}
+
 void io_change_begin(struct lam_io *io, struct io_change *change)
 {
     if (!needed(io))
@@ -30,8 +36,18 @@ void io_change_begin(struct lam_io *io, struct io_change *change)
     LAM_LOCKED(&io->change_lock);
     while (conflicts(io, change))
         pthread_cond_wait(&io->change_ended, &io->change_lock);
-    change->next = io->changes;
-    io->changes = change;
+    add(io, change);
+}
+
+bool io_change_try(struct lam_io *io, struct io_change *change)
+{
+    if (!needed(io))
+        return true;
+    LAM_LOCKED(&io->change_lock);
+    if (conflicts(io, change))
+        return false;
+    add(io, change);
+    return true;
 }
 
 void io_change_end(struct lam_io *io, struct io_change *change)

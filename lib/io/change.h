@@ -21,6 +21,9 @@
 
 /* Waits until @change (range and exclusive are set) may begin. */
 void io_change_begin(struct lam_io *io, struct io_change *change);
+
+/* False instead of waiting.  It may end on another thread. */
+bool io_change_try(struct lam_io *io, struct io_change *change);
 void io_change_end(struct lam_io *io, struct io_change *change);
 
 #endif

@@ -43,24 +43,28 @@ int io_pool_stat(struct file *file, struct stat *st);
 /* The slow way of file_use(). */
 int io_pool_open(struct file *file);
 
-/*
- * The descriptor of @file until file_unuse().  0 or -errno: it was closed and
- * cannot be opened.
- */
-static inline int file_use(struct file *file, int *fd)
+/* The descriptor of @file until file_unuse(), if it is open now; false: it would
+ * have to be opened. */
+static inline bool file_use_open(struct file *file, int *fd)
 {
     int users = file->pool ? atomic_load(&file->users) : 0;
 
     while (file->pool && users >= 0)
         if (atomic_compare_exchange_weak(&file->users, &users, users + 1))
             break;
-    if (users < 0) {
-        int rc = io_pool_open(file);
-        if (rc < 0)
-            return rc;
-    }
-    *fd = file->fd;
-    return 0;
+    *fd = users < 0 ? -1 : file->fd;
+    return users >= 0;
+}
+
+/* The same in any case.  0 or -errno: it was closed and cannot be opened. */
+static inline int file_use(struct file *file, int *fd)
+{
+    if (file_use_open(file, fd))
+        return 0;
+    int rc = io_pool_open(file);
+    if (rc == 0)
+        *fd = file->fd;
+    return rc;
 }
 
 static inline void file_unuse(struct file *file)

@@ -189,6 +189,22 @@ static int map_range(struct qcow2 *q, struct range guest,
     }
 }
 
+int qcow2_map_cached(void *format, uint64_t offset, uint64_t length,
+                     struct lam_extents *out)
+{
+    struct qcow2 *q = format;
+    struct range guest = range_make(offset, length);
+    uint64_t missing = 0;
+
+    if (q->metadata_only)
+        return -EAGAIN;
+    qcow2_clean_if_due(q);
+    pthread_rwlock_rdlock(&q->lock);
+    int rc = map_cached(q, &guest, out, &missing, NULL);
+    pthread_rwlock_unlock(&q->lock);
+    return rc;
+}
+
 int qcow2_map(void *format, uint64_t offset, uint64_t length,
               struct lam_extents *out, struct lam_error *err)
 {

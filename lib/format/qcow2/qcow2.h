@@ -243,6 +243,8 @@ int l2_load(struct qcow2 *q, uint64_t host, bool for_read, struct slice **out,
 
 int qcow2_map(void *format, uint64_t offset, uint64_t length,
               struct lam_extents *out, struct lam_error *err);
+int qcow2_map_cached(void *format, uint64_t offset, uint64_t length,
+                     struct lam_extents *out);
 uint64_t qcow2_long_run(void *format, uint64_t offset, uint64_t length,
                         bool *blank);
 
@@ -304,6 +306,8 @@ int qcow2_write_back_last(struct qcow2 *q, struct lam_error *err);
 
 int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
                       struct format_allocation *a, struct lam_error *err);
+int qcow2_write_in_place(void *format, uint64_t offset, uint64_t length,
+                         struct format_allocation *a);
 int qcow2_write_finish(void *format, struct format_allocation *a,
                        struct lam_error *err);
 void qcow2_write_cancel(void *format, struct format_allocation *a);

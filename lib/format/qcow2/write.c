@@ -435,6 +435,28 @@ int qcow2_write_begin(void *format, uint64_t offset, uint64_t length,
     return 0;
 }
 
+/* The first change of all, and what bitmaps record, may have to be written. */
+int qcow2_write_in_place(void *format, uint64_t offset, uint64_t length,
+                         struct format_allocation *a)
+{
+    struct qcow2 *q = format;
+    struct range guest = range_make(offset, length);
+    struct write_plan p;
+    struct l2_place at;
+
+    if (qcow2_check_writable(q, NULL) < 0 || !atomic_load(&q->changed) ||
+        atomic_load(&q->bitmaps.recording))
+        return -EAGAIN;
+    qcow2_clean_if_due(q);
+    pthread_rwlock_rdlock(&q->lock);
+    int rc = make_plan(q, guest, &at, &p, NULL);
+    pthread_rwlock_unlock(&q->lock);
+    if (rc < 0 || p.kind != WRITE_IN_PLACE)
+        return -EAGAIN;
+    answer(q, guest, &p, a);
+    return 0;
+}
+
 /* ----------------------------------------------------------- finish, cancel */
 
 static struct qcow2_l2_entry new_entry(const struct qcow2 *q,

@@ -162,6 +162,12 @@ static int raw_map_for_read(void *format, uint64_t offset, uint64_t length,
     return append(format, LAM_EXTENT_DATA, offset, length, out, err);
 }
 
+static int raw_map_cached(void *format, uint64_t offset, uint64_t length,
+                          struct lam_extents *out)
+{
+    return append(format, LAM_EXTENT_DATA, offset, length, out, NULL);
+}
+
 static int raw_write_begin(void *format, uint64_t offset, uint64_t length,
                            struct format_allocation *a, struct lam_error *err)
 {
@@ -177,6 +183,12 @@ static int raw_write_begin(void *format, uint64_t offset, uint64_t length,
         .io = r->io,
     };
     return 0;
+}
+
+static int raw_write_in_place(void *format, uint64_t offset, uint64_t length,
+                              struct format_allocation *a)
+{
+    return raw_write_begin(format, offset, length, a, NULL);
 }
 
 static int raw_zero(void *format, uint64_t offset, uint64_t length,
@@ -316,8 +328,10 @@ const struct format_ops format_raw = {
     .zero_unit = raw_zero_unit,
     .map = raw_map,
     .map_for_read = raw_map_for_read,
+    .map_cached = raw_map_cached,
     .long_run = raw_long_run,
     .write_begin = raw_write_begin,
+    .write_in_place = raw_write_in_place,
     .zero = raw_zero,
     .discard = raw_discard,
     .flush = raw_flush,
