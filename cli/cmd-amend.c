@@ -480,6 +480,8 @@ const struct command command_amend = {
         "[-f FMT | --image-opts] [-t CACHE] [--force] [-p] [-q] [--object "
         "OBJECT] -o OPTIONS FILENAME",
     .options = option_rows,
+    .genuine =
+        "help quiet progress object format cache options image-opts force",
     .notes =
         "Each step is made by one write of the image's header: whenever it "
         "is killed, the image is whole, and its disk the same.",

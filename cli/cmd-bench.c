@@ -574,6 +574,10 @@ const struct command command_bench = {
     .about =
         "Send requests at regular offsets and tell how long they took.",
     .options = option_rows,
+    .genuine =
+        "help format image-opts cache count depth offset buffer-size "
+        "step-size aio native write pattern flush-interval no-drain "
+        "force-share",
     .examples =
         "-f qcow2 -d 8 -s 64k disk.qcow2\n"
         "-w -c 10000 -d 1 -S 64k --pattern 165 -f qcow2 disk.qcow2\n",

@@ -250,6 +250,9 @@ const struct command command_bitmap = {
         "Change a persistent dirty bitmap of an image: a record, kept in the "
         "image, of which parts of the disk have been written.",
     .options = option_rows,
+    .genuine =
+        "help object image-opts add remove clear enable disable merge "
+        "granularity source-file source-format",
     .notes =
         "Each action is on disk before the next one begins, and is made by "
         "one write of the image's header.",

@@ -258,6 +258,9 @@ const struct command command_check = {
     .about =
         "Check the metadata of an image, and repair it with -r.",
     .options = option_rows,
+    .genuine =
+        "help quiet format cache repair output object image-opts "
+        "force-share",
     .notes =
         "Backing files are not opened; they may be missing. After repairs "
         "the image is checked again: that result counts.  Where a table "

@@ -125,6 +125,8 @@ const struct command command_commit = {
         "Write what an overlay holds into its backing file, then empty the "
         "overlay.",
     .options = option_rows,
+    .genuine =
+        "help quiet object format image-opts cache drop base progress rate",
     .notes =
         "A backing file that is smaller grows first.  Other overlays of the "
         "file that is written to do not read as before.  Interrupted at any "

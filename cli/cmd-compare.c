@@ -26,8 +26,10 @@ struct compare_args {
 static const struct command_option option_rows[] = {
     { 'f', "a-format", "FMT",
       "format of FILENAME1 (default: look at the file)", 0 },
+    { 'f', "left-format", "FMT", NULL, 0 },
     { 'F', "b-format", "FMT",
       "format of FILENAME2 (default: look at the file)", 0 },
+    { 'F', "right-format", "FMT", NULL, 0 },
     OPTION_IMAGE_OPTS,
     OPTION_OBJECT,
     OPTION_UNTRUSTED,
@@ -196,6 +198,9 @@ const struct command command_compare = {
         "[-f FMT] [-F FMT] [--image-opts] [-T CACHE] [-s] [-p] [-q] [-U] "
         "FILENAME1 FILENAME2",
     .options = option_rows,
+    .genuine =
+        "help quiet object cache image-opts a-format left-format b-format "
+        "right-format force-share strict progress",
     .notes =
         "The shorter image counts as filled up with zeroes, unless -s is "
         "given. A mismatch is told by the offset of its first 512-byte "

@@ -444,6 +444,12 @@ const struct command command_convert = {
         "little space as the target allows.  Exit status 0 means that the "
         "target is on disk.",
     .options = convert_options,
+    .genuine =
+        "help quiet object image-opts source-image-opts source-format "
+        "source-cache snapshot sparse-size output-format options "
+        "output-cache backing backing-format force-share target-image-opts "
+        "salvage target-is-zero bitmaps skip-broken-bitmaps rate parallel "
+        "oob-writes copy-range-offloading",
     .notes =
         "TARGET may be a block device (with -n), a FIFO, /dev/stdout, or - "
         "for standard output (raw only; called as qemu-img, - is a file).  A "

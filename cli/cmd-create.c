@@ -340,6 +340,9 @@ const struct command command_create = {
         "[-f FMT] [-o OPTIONS] [-b BACKING_FILE [-F BACKING_FMT]] [-u] [-q] "
         "FILENAME [SIZE]",
     .options = option_rows,
+    .genuine =
+        "help quiet object format backing backing-format backing-unsafe "
+        "options",
     .notes =
         "FILENAME is replaced if it exists.  SIZE is in bytes, or with a "
         "suffix (k M G T P E, powers of 1024); with -b its default is the "

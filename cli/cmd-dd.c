@@ -259,6 +259,8 @@ const struct command command_dd = {
     .about =
         "Copy a part of INPUT to a new image OUTPUT.",
     .options = option_rows,
+    .genuine =
+        "help object format output-format image-opts force-share",
     .notes =
         "Operands: bs=BYTES      size of a block (default: 512) "
         "count=BLOCKS  copy nothing from this block of INPUT on; unlike the "

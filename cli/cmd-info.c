@@ -239,6 +239,8 @@ const struct command command_info = {
     .synopsis =
         "[-f FMT | --image-opts] [-b] [-U] [--output human|json] FILENAME",
     .options = option_rows,
+    .genuine =
+        "help format output backing-chain object image-opts force-share",
     .notes =
         "Without -b neither a backing file nor a data file is opened; they "
         "may be missing.",

@@ -282,6 +282,10 @@ const struct command command_io = {
         "without it, from standard input, after a prompt.  All are run "
         "whatever fails.",
     .options = option_rows,
+    .genuine =
+        "help version cmd format read-only snapshot nocache copy-on-read "
+        "misalign native-aio aio discard cache trace object image-opts "
+        "force-share",
     .notes =
         "-c help lists the commands.",
     .status =

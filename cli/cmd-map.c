@@ -397,6 +397,9 @@ const struct command command_map = {
         "[-f FMT | --image-opts] [-s OFFSET] [-l LENGTH] [-U] [--output "
         "human|json] FILENAME",
     .options = option_rows,
+    .genuine =
+        "help format output object image-opts force-share start-offset "
+        "max-length",
     .notes =
         "OFFSET and LENGTH are in bytes or with a suffix (k M G T P E).\n\n"
         "Human output lists the ranges that hold data which a program could "

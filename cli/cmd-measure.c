@@ -220,6 +220,9 @@ const struct command command_measure = {
     .about =
         "Calculate the file size that a new image needs.",
     .options = option_rows,
+    .genuine =
+        "help target-format format image-opts options snapshot object "
+        "output size force-share",
     .notes =
         "FILENAME is what would be converted; only its map is read.  The "
         "required size is enough for the data it has, the fully allocated "

@@ -154,6 +154,9 @@ const struct command command_rebase = {
     .about =
         "Give an image another backing file; it reads the same afterwards.",
     .options = option_rows,
+    .genuine =
+        "help quiet progress object image-opts force-share format cache "
+        "compress backing backing-format backing-cache backing-unsafe",
     .notes =
         "Only what differs between the old and the new backing file is "
         "copied into the image, and layers that both have are not even "

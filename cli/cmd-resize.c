@@ -208,6 +208,8 @@ const struct command command_resize = {
         "[-f FMT | --image-opts] [--preallocation MODE] [--shrink] [-q] "
         "FILENAME [+|-]SIZE",
     .options = option_rows,
+    .genuine =
+        "help quiet object format image-opts preallocation shrink",
     .order = "-",
     .notes =
         "SIZE is in bytes, or with a suffix (k M G T P E, powers of 1024).  "

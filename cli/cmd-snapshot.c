@@ -157,6 +157,9 @@ const struct command command_snapshot = {
     .about =
         "List or change the internal snapshots of an image.",
     .options = option_rows,
+    .genuine =
+        "help quiet object format image-opts force-share list apply create "
+        "delete",
     .notes =
         "Each change is on disk when the command ends, and is made by one "
         "write of the image's header: whenever it is killed, the image is as "

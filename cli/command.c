@@ -49,6 +49,43 @@ static int argument_of(const struct command_option *o)
     return o->flags & OPTION_MAYBE ? optional_argument : required_argument;
 }
 
+/* Where @name stands among the words of @list; -1: nowhere. */
+static int place_in(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    int place = 0;
+
+    for (const char *word = list; *word; place++) {
+        size_t n = strcspn(word, " ");
+        if (n == length && !strncmp(word, name, n))
+            return place;
+        word += n + (word[n] == ' ');
+    }
+    return -1;
+}
+
+/* An ambiguous abbreviation is told with all that it may mean, in order. */
+static void sort_names(struct option *names, size_t n, const char *list)
+{
+    for (size_t i = 1; i < n; i++) {
+        struct option moved = names[i];
+        size_t at = i;
+
+        for (; at > 0 && place_in(list, names[at - 1].name) >
+                         place_in(list, moved.name); at--)
+            names[at] = names[at - 1];
+        names[at] = moved;
+    }
+}
+
+/* Does somebody who calls us by a genuine tool's name find the option there? */
+static bool is_genuine(const struct command *command,
+                       const struct command_option *o)
+{
+    return !(o->flags & OPTION_EXTRA) &&
+           (!command->genuine || place_in(command->genuine, o->name) >= 0);
+}
+
 /*
  * Under a genuine tool's name, what that one lacks has to be spelled out, so
  * that it makes no abbreviation of the others ambiguous.
@@ -69,7 +106,7 @@ static void make_tables(const struct cli *cli, const struct command *command,
             if (argument_of(o) == required_argument)
                 *letter++ = ':';
         }
-        if (!o->name || (cli->as_qemu && o->flags & OPTION_EXTRA &&
+        if (!o->name || (cli->as_qemu && !is_genuine(command, o) &&
                          !spelled_out(o->name, argc, argv)))
             continue;
         assert(n < MAX_OPTIONS);
@@ -77,6 +114,8 @@ static void make_tables(const struct cli *cli, const struct command *command,
                                          o->key };
     }
     t->names[n] = (struct option){ NULL, 0, NULL, 0 };
+    if (cli->as_qemu && command->genuine)
+        sort_names(t->names, n, command->genuine);
     *letter = '\0';
 }
 

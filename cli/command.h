@@ -43,6 +43,8 @@ struct command {
     const char *examples;       /* a line each, without the command's name */
     void (*print_more)(const struct cli *cli);  /* behind the options */
     const char *order;          /* "+", "-": for getopt_long(); or NULL */
+    const char *genuine;        /* the long options that the genuine tool has,
+                                   in its order; or NULL: all but EXTRA */
     bool help_on_mistakes;      /* as qemu-io has it, under its name */
 };
 
