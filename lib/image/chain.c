@@ -278,41 +278,57 @@ static int map_for_read(struct lam_image *image, struct range r,
     return map_chain(image, r, LAM_DEPTH_ALL, CHAIN_MAP_FOR_READ, out, err);
 }
 
-static int map_layer_cached(struct lam_image *layer, struct range r,
-                            struct lam_extents *out)
-{
-    return layer->ops->map_cached
-        ? layer->ops->map_cached(layer->format, r.offset, r.length, out)
-        : -EAGAIN;
-}
+/* So many layers that are not merged are asked one after the other; most chains
+ * have two at most, and who has more can wait. */
+enum { CACHED_LEVELS = 4 };
 
-static int map_top_cached(struct lam_image *image, struct range r,
-                          struct lam_extents *out)
+static int map_cached_from(struct lam_image *image, unsigned level,
+                           struct range r, struct lam_extents *out);
+
+/* What layer @level says of @r, inside it, and those below of the rest. */
+static int map_cached_layer(struct lam_image *image, unsigned level,
+                            struct range r, struct lam_extents *out)
 {
     struct lam_extents answer lam_cleanup(lam_extents_deinit) =
         LAM_EXTENTS_INIT;
-    int rc = map_layer_cached(image, r, &answer);
+    struct lam_image *layer = image_layer(image, level);
+    int rc = layer->ops->map_cached
+        ? layer->ops->map_cached(layer->format, r.offset, r.length, &answer)
+        : -EAGAIN;
 
     for (size_t i = 0; i < answer.count && rc == 0; i++) {
-        const struct lam_extent *e = &answer.items[i];
-        rc = e->state == LAM_EXTENT_UNALLOCATED
-            ? merged_map_cached(image_merged(image),
-                                range_make(e->offset, e->length), 1, out)
+        struct lam_extent *e = &answer.items[i];
+        e->depth = (uint16_t)level;
+        rc = e->state == LAM_EXTENT_UNALLOCATED && layer->backing
+            ? map_cached_from(image, level + 1,
+                              range_make(e->offset, e->length), out)
             : extents_append(out, e, NULL);
     }
     return rc;
 }
 
+static int map_cached_from(struct lam_image *image, unsigned level,
+                           struct range r, struct lam_extents *out)
+{
+    if (rest_is_merged(image, level))
+        return merged_map_cached(image_merged(image), r, level, out);
+    if (level == CACHED_LEVELS)
+        return -EAGAIN;
+    struct range inside =
+        range_intersect(r, range_make(0, image_layer(image, level)->size));
+    struct lam_extent beyond = {
+        .offset = r.offset + inside.length, .length = r.length - inside.length,
+        .state = LAM_EXTENT_ZERO,
+    };
+    int rc = inside.length ? map_cached_layer(image, level, inside, out) : 0;
+
+    return rc < 0 || !beyond.length ? rc : extents_append(out, &beyond, NULL);
+}
+
 int chain_map_cached(struct lam_image *image, uint64_t offset, uint64_t length,
                      struct lam_extents *out)
 {
-    const struct range r = range_make(offset, length);
-
-    if (image_depth(image) == 1)
-        return map_layer_cached(image, r, out);
-    if (rest_is_merged(image, 0))
-        return merged_map_cached(image_merged(image), r, 0, out);
-    return rest_is_merged(image, 1) ? map_top_cached(image, r, out) : -EAGAIN;
+    return map_cached_from(image, 0, range_make(offset, length), out);
 }
 
 static int map_whole(struct lam_image *image, struct range r, uint32_t depth,
