@@ -122,6 +122,8 @@ static int open_file(struct io_session *session, struct io_arguments *args)
         cli_error(session->cli, "no memory for a file name");
         return -1;
     }
+    if (args->image_opts && io_spell_out(session->cli, where) < 0)
+        return -1;
     struct io_open_spec spec = args->spec;
     args->spec = (struct io_open_spec)IO_OPEN_SPEC_INIT;
     return io_session_open(session, &spec);

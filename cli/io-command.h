@@ -63,6 +63,10 @@ int io_open_image(struct io_session *session, const struct io_open_spec *spec,
 int io_open_checked(struct io_session *session,
                     const struct io_open_spec *spec);
 
+/* A word that begins a list of options is a switch, too: "X" -> "X=on", with
+ * the genuine warning.  -1: no memory, which has been told. */
+int io_spell_out(const struct cli *cli, char **options);
+
 /* Why it was not opened, be it for the first time or @again. */
 void io_report_open(const struct cli *cli, const struct io_open_spec *spec,
                     bool again, const struct lam_error *err);

@@ -166,6 +166,28 @@ static char *full_name(const struct io_open_spec *spec)
                                : join_options(spec->options, spec->name);
 }
 
+int io_spell_out(const struct cli *cli, char **options)
+{
+    const char *text = *options;
+    size_t first = strcspn(text, "=,");
+    bool off = !strncmp(text, "no", 2);
+    char *full = NULL;
+
+    if (text[first] == '=' || !first)
+        return 0;
+    cli_warning(cli, "short-form boolean option '%.*s' deprecated\n"
+                "Please use %.*s=%s instead", (int)first, text,
+                (int)first - 2 * off, text + 2 * off, off ? "off" : "on");
+    if (asprintf(&full, "%.*s=%s%s", (int)first - 2 * off, text + 2 * off,
+                 off ? "off" : "on", text + first) < 0) {
+        cli_error(cli, "no memory for the options");
+        return -1;
+    }
+    free(*options);
+    *options = full;
+    return 0;
+}
+
 static int open_spec(const struct io_open_spec *spec, struct lam_image **out,
                      struct lam_error *err)
 {

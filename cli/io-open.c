@@ -73,6 +73,8 @@ int io_cmd_open(struct io_session *session, const struct io_command *command,
     if (rc == 0 && rest == 1)
         rc = set_string(&spec.name, argv[optind]);
     if (rc == 0 && spec.options)
+        rc = io_spell_out(session->cli, &spec.options);
+    if (rc == 0 && spec.options)
         rc = simplify_options(session->cli, &spec);
     if (rc < 0) {
         io_open_spec_deinit(&spec);

@@ -44,7 +44,8 @@ static void look_at_item(const struct cli *cli, char *item, bool first)
 
 static void look_at_options(const struct cli *cli, const char *text)
 {
-    char *item = malloc(strlen(text) + 1);
+    /* Who asks for help is not taught. */
+    char *item = keyvals_ask_help(text) ? NULL : malloc(strlen(text) + 1);
 
     for (bool first = true; item && *text; first = false) {
         char *end = item;

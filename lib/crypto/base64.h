@@ -15,4 +15,12 @@
  */
 int base64_decode(const char *text, size_t length, uint8_t *out, size_t *bytes);
 
+/*
+ * The same, as QEMU reads secrets: groups of less than four characters are
+ * dropped, and "=" may stand anywhere.  White space but for line ends, and what
+ * is no character of base64, are -EINVAL.
+ */
+int base64_decode_secret(const char *text, size_t length, uint8_t *out,
+                         size_t *bytes);
+
 #endif

@@ -183,10 +183,10 @@ static int decode(struct bytes *b, struct lam_error *err)
 
     if (!out.data)
         return no_memory(err);
-    if (base64_decode((const char *)b->data, b->length, out.data,
-                      &out.length) < 0) {
+    if (base64_decode_secret((const char *)b->data, b->length, out.data,
+                             &out.length) < 0) {
         bytes_deinit(&out);
-        return lam_fail(err, EINVAL, "Base64 data of the secret is not valid");
+        return lam_fail(err, EINVAL, "Base64 data contains invalid characters");
     }
     out.data[out.length] = '\0';
     bytes_deinit(b);

@@ -100,6 +100,9 @@ int describe_traits(struct node *node, struct traits *t, struct lam_error *err)
 
     for (size_t i = 0; i < LAM_ARRAY_SIZE(switches) && rc == 0; i++)
         rc = node_take_switch(node, switches[i].key, switches[i].value, err);
+    if (rc == 0 && t->force_share == NODE_ON && t->read_only == NODE_OFF)
+        rc = lam_fail(err, EINVAL, "force-share=on can only be used with "
+                      "read-only images");
     if (rc == 0)
         rc = take_discard(node, t, err);
     if (rc == 0)

@@ -322,6 +322,33 @@ static int check_reference(const struct node *node, struct lam_error *err)
                     item->value, item->value);
 }
 
+static bool names_node(const char *key)
+{
+    static const char name[] = "node-name";
+    size_t length = strlen(key), tail = sizeof name - 1;
+
+    return length >= tail && !strcmp(key + length - tail, name) &&
+           (length == tail || key[length - tail - 1] == '.');
+}
+
+/* Names of nodes mean nothing here, but two may not have the same. */
+static int check_node_names(const struct node *node, struct lam_error *err)
+{
+    const struct keylist *list = &node->keys;
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct keyitem *a = &list->items[i];
+        for (size_t k = 0; k < i && names_node(a->key); k++) {
+            const struct keyitem *b = &list->items[k];
+            if (names_node(b->key) && strcmp(a->key, b->key) &&
+                a->value && b->value && !strcmp(a->value, b->value))
+                return lam_fail(err, EINVAL, "Duplicate nodes with node-name="
+                                "'%s'", a->value);
+        }
+    }
+    return 0;
+}
+
 int image_open(const char *name, const struct lam_open_options *options,
                struct lam_image **out, struct lam_error *err)
 {
@@ -333,6 +360,8 @@ int image_open(const char *name, const struct lam_open_options *options,
 
     if (rc == 0)
         rc = check_reference(node, err);
+    if (rc == 0)
+        rc = check_node_names(node, err);
     if (rc == 0)
         rc = image_open_node(&node, NULL, options, &image, err);
     node_free(node);

@@ -228,6 +228,31 @@ static void test_base64(void **state)
     }
 }
 
+/* Known answers of what QEMU's secrets are read by. */
+static void test_base64_secret(void **state)
+{
+    static const struct { const char *text, *bytes; } cases[] = {
+        { "Zm9vYmFy", "foobar" }, { "Zm8=", "fo" }, { "Zm9v\nYmFy\n", "foobar" },
+        { "Zm9vYg", "foo" }, { "Zm9v=", "foo" }, { "Zm9vY", "foo" },
+        { "Zg==Zg==", "ff" }, { "", "" }, { "Z", "" },
+        { "Zm9v YmFy", NULL }, { "Zm9v\r\n", NULL }, { "Zm9*", NULL },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
+        uint8_t out[32];
+        size_t n;
+        int rc = base64_decode_secret(cases[i].text, strlen(cases[i].text), out,
+                                      &n);
+        if (rc != (cases[i].bytes ? 0 : -EINVAL))
+            fail_msg("'%s': %d", cases[i].text, rc);
+        if (!cases[i].bytes)
+            continue;
+        assert_int_equal(n, strlen(cases[i].bytes));
+        assert_memory_equal(out, cases[i].bytes, n);
+    }
+}
+
 /* ------------------------------------------------------------------ keyring */
 
 #define LONG_KEY "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -254,7 +279,7 @@ static const struct {
       "attempt to add duplicate property 'long' to object (type "
       "'container')" },
     { "bad base64", { "d", "*", NULL, true, NULL, NULL },
-      "Base64 data of the secret is not valid" },
+      "Base64 data contains invalid characters" },
     { "no key", { "d", "YQ==", NULL, true, "none", NULL },
       "No secret with id 'none'" },
     { "short key", { "d", "YQ==", NULL, true, "a", NULL },
@@ -349,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_pbkdf2),
         cmocka_unit_test(test_splitter),
         cmocka_unit_test(test_base64),
+        cmocka_unit_test(test_base64_secret),
         cmocka_unit_test(test_keyring),
         cmocka_unit_test(test_passphrase_is_text),
         cmocka_unit_test(test_names),
