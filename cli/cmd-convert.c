@@ -380,6 +380,7 @@ static void set_options(struct convert *c)
         { c->args.target_is_zero, LAM_CONVERT_TARGET_IS_ZERO },
         { c->args.no_sync, LAM_CONVERT_NO_SYNC },
         { c->args.strict_cache, LAM_CONVERT_STRICT_CACHE },
+        { c->args.out_of_order, LAM_CONVERT_OUT_OF_ORDER },
         { c->args.offload, LAM_CONVERT_OFFLOAD },
         { c->args.salvage, LAM_CONVERT_SALVAGE },
     };

@@ -98,7 +98,9 @@ const struct command_option convert_options[] = {
       "show progress, and at the end what was done; with =json as JSON, one "
       "object a line", OPTION_MAYBE | OPTION_EXTRA },
     OPTION_QUIET,
-    { 'W', "oob-writes", NULL, "accepted; writes are never held back", 0 },
+    { 'W', "oob-writes", NULL,
+      "lay out an image's clusters in the order in which writes come; "
+      "otherwise in that of the guest, the same at each run", 0 },
     { 'C', "copy-range-offloading", NULL,
       "let the host copy what it can without us: shared blocks inside one "
       "file system; zeroes in data are not looked for", 0 },
@@ -220,6 +222,7 @@ static bool take_switch(int c, struct convert_args *args)
         { OPT_NO_SYNC, &args->no_sync },
         { OPT_STRICT_CACHE, &args->strict_cache },
         { OPT_EXPLAIN, &args->explain },
+        { 'W', &args->out_of_order },
     };
     for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
         if (switches[i].c != c)
@@ -227,7 +230,7 @@ static bool take_switch(int c, struct convert_args *args)
         *switches[i].to = true;
         return true;
     }
-    return c == 'W';
+    return false;
 }
 
 static int take_value(const struct cli *cli, int c, struct seen *seen)

@@ -35,6 +35,7 @@ struct convert_args {
     unsigned requests;              /* -m, 0: default */
     bool offload;
     bool compress, no_create, target_is_zero, no_sync, strict_cache, bitmaps;
+    bool out_of_order;
     bool skip_broken_bitmaps;
     bool is_dd;                     /* not `convert` at all */
     bool salvage, verify, force;

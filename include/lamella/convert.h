@@ -47,6 +47,11 @@ enum {
                                                sparse_size 0 */
     LAM_CONVERT_SALVAGE = 1 << 8,           /* what cannot be read becomes
                                                zeroes: see @unreadable */
+    LAM_CONVERT_OUT_OF_ORDER = 1 << 9,      /* a target with tables may lay out
+                                               its clusters as writes come;
+                                               otherwise in the order of the
+                                               guest, and the same at each
+                                               run */
 };
 
 /*

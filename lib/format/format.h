@@ -174,10 +174,19 @@ struct format_payload {
     uint64_t start, length;     /* in the buffer */
 };
 
+enum {
+    /* Where a payload really ends is known; otherwise it may end anywhere in
+     * its last sector, and lies in its sectors as in the buffer's. */
+    FORMAT_PAYLOAD_EXACT = 1,
+    /* Only clusters that are unallocated; the others stay as they are. */
+    FORMAT_PAYLOAD_ABSENT = 2,
+};
+
 /*
  * Compressed clusters as they are, so that they can move from one image to
- * another.  What is in a payload is not looked at, but for those that the end
- * of the file cuts.
+ * another, and so that their place can be given out before they are written.
+ * What is in a payload is not looked at, but for those that the end of the file
+ * cuts.
  */
 struct format_payload_ops {
     /* Images whose kinds are the same number, and not 0, understand each
@@ -187,15 +196,28 @@ struct format_payload_ops {
      * behind), from the first byte of the first to the last of the last. */
     int (*read)(void *format, const struct lam_extent *run, size_t count,
                 void *buf, struct lam_error *err);
+    /* Whole clusters of @data, one after another into @buf, which has room for
+     * @length bytes; @items has one for each, and length 0 for what does not
+     * shrink. */
+    int (*deflate)(void *format, uint64_t offset, const uint8_t *data,
+                   uint64_t length, uint8_t *buf, struct format_payload *items,
+                   struct lam_error *err);
     /*
-     * Whole clusters, ascending by guest offset; in @buf they may share bytes.
-     * All in the same order together on the host, where there is room for that.
-     * @exact: where a payload really ends is known; otherwise it may end
-     * anywhere in its last sector, and lies in its sectors as in the buffer's.
+     * Host space for the first of @items and for as many behind it as can be
+     * had at once, *@count in all.  They are whole clusters, ascending by guest
+     * offset; in the buffer they may share bytes, and all that lie there in the
+     * same order come together on the host, where there is room for that.
+     * *@token is for store() or cancel(), and holds the clusters until then.
+     * @flags: FORMAT_PAYLOAD_...
      */
-    int (*write)(void *format, const struct format_payload *items,
-                 size_t count, const uint8_t *buf, bool exact,
+    int (*place)(void *format, const struct format_payload *items,
+                 size_t *count, unsigned flags, void **token,
                  struct lam_error *err);
+    /* From the buffer that the items lie in.  Frees the token whatever the
+     * result; after a failure what was not stored yet is cancelled. */
+    int (*store)(void *format, void *token, const uint8_t *buf,
+                 struct lam_error *err);
+    void (*cancel)(void *format, void *token);
 };
 
 /* For zero(), beside LAM_ZERO_...: only what is unallocated, and what the guest
@@ -309,8 +331,9 @@ struct format_ops {
     bool (*compresses_all)(void *format);
     const struct format_payload_ops *payloads;      /* NULL: none */
 
-    /* Aligned to zero_unit() (the end may be the end of the disk).  NULL if
-     * that is always 0. */
+    /* Aligned to zero_unit() (the end may be the end of the disk); a format
+     * with bitmaps takes any range, records that, and makes whole units zero,
+     * the rest of which reads so already.  NULL if zero_unit() is always 0. */
     int (*zero)(void *format, uint64_t offset, uint64_t length,
                 unsigned flags, struct lam_error *err);
     /* Any alignment; what is not a whole cluster is left alone.  NULL: nothing

@@ -5,6 +5,7 @@
 #include "format/inflight.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/cleanup.h"
@@ -27,8 +28,23 @@ static bool covers(const struct claim *c, uint64_t offset)
     return offset >= c->range.offset && offset < range_end(c->range);
 }
 
+static bool holds_another(const struct inflight *f, const struct claim *c)
+{
+    for (const struct claim *o = f->first; o; o = o->next)
+        if (o != c && pthread_equal(o->owner, pthread_self()))
+            return true;
+    return false;
+}
+
+/* Does @o let the calling thread pass? */
+static bool yields(const struct inflight *f, const struct claim *o)
+{
+    return o->waiting && holds_another(f, o);
+}
+
 static void insert(struct inflight *f, struct claim *c)
 {
+    c->owner = pthread_self();
     c->prev = NULL;
     c->next = f->first;
     if (f->first)
@@ -40,12 +56,13 @@ bool claim_try(struct inflight *f, struct claim *c)
 {
     LAM_LOCKED(&f->lock);
     for (const struct claim *o = f->first; o; o = o->next) {
-        if (!range_overlaps(o->range, c->range))
+        if (!range_overlaps(o->range, c->range) || yields(f, o))
             continue;
         if (covers(o, c->range.offset))
             return false;
         c->range.length = o->range.offset - c->range.offset;
     }
+    c->waiting = false;
     insert(f, c);
     return true;
 }
@@ -53,7 +70,7 @@ bool claim_try(struct inflight *f, struct claim *c)
 static bool is_claimed(const struct inflight *f, uint64_t offset)
 {
     for (const struct claim *o = f->first; o; o = o->next)
-        if (covers(o, offset))
+        if (covers(o, offset) && !yields(f, o))
             return true;
     return false;
 }
@@ -69,9 +86,11 @@ void claim_all(struct inflight *f, struct claim *c)
 {
     LAM_LOCKED(&f->lock);
     c->range = range_make(0, INT64_MAX);
+    c->waiting = true;
     insert(f, c);
     while (f->first != c || c->next)
         pthread_cond_wait(&f->changed, &f->lock);
+    c->waiting = false;
 }
 
 void claim_shorten(struct inflight *f, struct claim *c, uint64_t length)

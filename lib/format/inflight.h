@@ -5,6 +5,9 @@
  * A claim is taken while the mapping that it is based on is locked (shared is
  * enough, since nobody else can change it then), and dropped when the new
  * mapping stands.  Two claims never overlap.
+ *
+ * A thread may hold several, of ascending ranges.  Whoever waits for everything
+ * lets those go on that hold a claim already: it is them that he waits for.
  */
 #ifndef LAM_FORMAT_INFLIGHT_H
 #define LAM_FORMAT_INFLIGHT_H
@@ -16,6 +19,8 @@
 /* A guest range whose mapping one thread is changing. */
 struct claim {
     struct range range;         /* whole clusters */
+    pthread_t owner;
+    bool waiting;               /* for everything: not granted yet */
     struct claim *next, *prev;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * payload.h - compressed clusters from image to image as they are.
+ * payload.h - compressed clusters of an image as they are (to write: batch.h).
  */
 #ifndef LAM_IMAGE_PAYLOAD_H
 #define LAM_IMAGE_PAYLOAD_H
@@ -15,11 +15,5 @@ unsigned image_payload_kind(const struct lam_image *image);
  * @run, and nobody writes to it. */
 int image_read_payloads(struct lam_image *layer, const struct lam_extent *run,
                         size_t count, void *buf, struct lam_error *err);
-
-/* Whole clusters inside the disk, ascending; each ends anywhere in its last
- * sector. */
-int image_write_payloads(struct lam_image *image,
-                         const struct format_payload *items, size_t count,
-                         const uint8_t *buf, struct lam_error *err);
 
 #endif

@@ -86,7 +86,8 @@ static int check_flags(const struct lam_convert_options *options,
     const unsigned known = LAM_CONVERT_COMPRESS | LAM_CONVERT_TARGET_IS_ZERO |
         LAM_CONVERT_NEW_TARGET | LAM_CONVERT_NO_SYNC |
         LAM_CONVERT_STRICT_CACHE | LAM_CONVERT_TARGET_HAS_BACKING |
-        LAM_CONVERT_OFFLOAD | LAM_CONVERT_SALVAGE;
+        LAM_CONVERT_OFFLOAD | LAM_CONVERT_SALVAGE |
+        LAM_CONVERT_OUT_OF_ORDER;
 
     return lam_check_flags(options->flags, known, err);
 }

@@ -19,11 +19,14 @@ struct copy_worker {
     uint8_t *buf;               /* data_max bytes */
     uint8_t *scratch;           /* for proving that zeroes are there */
     uint64_t bytes_read, bytes_written;
+    struct order order;
 };
 
 struct copy {
     const struct copy_options *options;
     struct walk *walk;
+    bool ordered;               /* places are given out in turn */
+    struct turn turn;
     struct copy_worker *workers;
     struct progress progress;
 };
@@ -124,6 +127,24 @@ static uint64_t compressible(const struct copy *copy, uint64_t offset,
     return align_down(length, lam_image_cluster_size(target));
 }
 
+/* To be placed and written with what else there is in the chunk. */
+static int add_data(struct copy *copy, struct copy_worker *w, uint64_t offset,
+                    uint64_t length, struct lam_error *err)
+{
+    const uint8_t *from = w->buf + (offset - w->chunk.offset);
+    uint64_t compressed = compressible(copy, offset, length);
+    struct batch *batch = &w->order.batch;
+    int rc = 0;
+
+    if (compressed)
+        rc = batch_compress(batch, from, compressed, offset, err);
+    if (rc == 0)
+        rc = batch_data(batch, from + compressed, length - compressed,
+                        offset + compressed, err);
+    w->bytes_written += length;
+    return rc;
+}
+
 static int write_data(struct copy *copy, struct copy_worker *w,
                       uint64_t offset, uint64_t length, struct lam_error *err)
 {
@@ -131,6 +152,9 @@ static int write_data(struct copy *copy, struct copy_worker *w,
     const uint8_t *from = w->buf + (offset - w->chunk.offset);
     uint64_t compressed = compressible(copy, offset, length);
     int rc = 0;
+
+    if (copy->ordered)
+        return add_data(copy, w, offset, length, err);
 
     if (compressed)
         rc = lam_image_write(target, from, compressed, offset,
@@ -149,8 +173,11 @@ static int write_zeroes(struct copy *copy, struct copy_worker *w,
                         uint64_t offset, uint64_t length,
                         struct lam_error *err)
 {
-    int rc = zeroing_range(copy->options->zeroing, offset, length, w->scratch,
-                           err);
+    struct zeroing *zeroing = copy->options->zeroing;
+    int rc = copy->ordered
+        ? zeroing_add(zeroing, &w->order.batch, offset, length, err)
+        : zeroing_range(zeroing, offset, length, w->scratch, err);
+
     return lam_error_prefix(err, rc, "error while writing at byte %" PRIu64,
                             offset);
 }
@@ -182,8 +209,8 @@ static uint64_t next_run(const struct copy *copy, const struct copy_worker *w,
     return zero_run(w->buf + at, length - at, o->grain, zero);
 }
 
-static int write_chunk(struct copy *copy, struct copy_worker *w,
-                       struct lam_error *err)
+static int write_runs(struct copy *copy, struct copy_worker *w,
+                      struct lam_error *err)
 {
     uint64_t at = 0, length = w->chunk.length;
     int rc = 0;
@@ -229,7 +256,7 @@ static int pass_chunk(struct copy *copy, struct copy_worker *w,
     if (rc < 0)
         return rc;
     w->bytes_read += w->chunk.length;
-    return passthrough_chunk(copy->options->pass, &w->chunk, w->buf,
+    return passthrough_chunk(copy->options->pass, &w->chunk, w->buf, &w->order,
                              &w->bytes_written, err);
 }
 
@@ -249,7 +276,9 @@ static int copy_pieces(struct copy *copy, struct copy_worker *w,
         w->chunk.offset = at;
         w->chunk.length = end - at;
         if (rc == 0)
-            rc = write_chunk(copy, w, err);
+            rc = write_runs(copy, w, err);
+        if (rc == 0)
+            rc = order_write(&w->order, false, err);
         at = end;
     }
     w->chunk.offset = all.offset;
@@ -263,7 +292,10 @@ static int offload(struct copy *copy, struct copy_worker *w,
     struct lam_error refusal = LAM_ERROR_INIT;
 
     w->bytes_read += w->chunk.length;
-    int rc = offload_chunk(copy->options->offload, &w->chunk, &refusal);
+    int rc = order_wait(&w->order, err);
+    if (rc < 0)
+        return rc;
+    rc = offload_chunk(copy->options->offload, &w->chunk, &refusal);
     if (rc == -ENOTSUP)
         return copy_pieces(copy, w, err);
     if (rc == 0)
@@ -284,7 +316,7 @@ static int copy_chunk(struct copy *copy, struct copy_worker *w,
         return write_zeroes(copy, w, w->chunk.offset, w->chunk.length, err);
     case WALK_DATA:
         rc = read_chunk(copy, w, err);
-        return rc < 0 ? rc : write_chunk(copy, w, err);
+        return rc < 0 ? rc : write_runs(copy, w, err);
     case WALK_PAYLOAD:
         return pass_chunk(copy, w, err);
     case WALK_OFFLOAD:
@@ -327,14 +359,19 @@ static int copy_step(void *job, unsigned worker, struct lam_error *err)
         rc = next_chunk(copy, worker, &w->chunk, err);
     if (rc == 0)
         return 0;
-    if (rc > 0)
+    if (rc > 0) {
+        order_take(&w->order, w->chunk.sequence);
         rc = copy_chunk(copy, w, err);
+        if (rc == 0)
+            rc = order_write(&w->order, true, err);
+    }
     if (rc >= 0)
         rc = hash_chunk(copy, w, err);
     if (rc >= 0) {
         progress_add(&copy->progress, w->chunk.length);
         return 1;
     }
+    rc = order_fail(&w->order, rc, err);
     if (copy->options->digest)
         digest_abort(copy->options->digest, rc, err);
     return rc;
@@ -350,6 +387,9 @@ static int workers_new(struct copy *copy, struct lam_error *err)
         return lam_fail(err, ENOMEM, "no memory for %u workers", n);
     for (unsigned i = 0; i < n; i++) {
         struct copy_worker *w = &copy->workers[i];
+        order_init(&w->order, copy->ordered ? &copy->turn : NULL,
+                   copy->options->target, false);
+        w->order.tells_byte = true;
         w->buf = copy->options->direct ? buffer_new_contiguous(bytes)
                                        : buffer_new(bytes);
         if (!w->buf)
@@ -371,10 +411,23 @@ static void workers_free(struct copy *copy, struct copy_counts *counts)
         counts->bytes_read += w->bytes_read;
         counts->bytes_written += w->bytes_written;
         walk_chunk_deinit(&w->chunk);
+        order_deinit(&w->order);
         free(w->scratch);
         free(w->buf);
     }
     free(copy->workers);
+}
+
+/* Where a target's clusters come to lie nobody sees but in its tables; and one
+ * that is written by the host's means has none. */
+static bool needs_order(const struct copy_options *o)
+{
+    const struct lam_image *target = o->target;
+
+    return !(o->convert->flags & LAM_CONVERT_OUT_OF_ORDER) &&
+           lam_image_cluster_size(target) && !image_compresses_all(target) &&
+           (!o->compress || batch_can_compress(target)) &&
+           zeroing_is_placed(o->zeroing);
 }
 
 int copy_run(struct walk *walk, const struct copy_options *options,
@@ -382,6 +435,8 @@ int copy_run(struct walk *walk, const struct copy_options *options,
 {
     struct copy copy = { .options = options, .walk = walk };
 
+    copy.ordered = needs_order(options);
+    turn_init(&copy.turn);
     progress_init(&copy.progress, walk->total, options->convert->progress,
                   options->convert->progress_opaque);
     copy.progress.done = walk->offset;
@@ -389,6 +444,7 @@ int copy_run(struct walk *walk, const struct copy_options *options,
     if (rc == 0)
         rc = workers_run(options->workers, copy_step, &copy, err);
     workers_free(&copy, counts);
+    turn_deinit(&copy.turn);
     progress_deinit(&copy.progress);
     return rc;
 }

@@ -3,8 +3,9 @@
  * copy.h - moves the guest data of a walk into a target, with several workers.
  *
  * Each worker takes a chunk, reads what is not known to be zero, looks for
- * zeroes in it, and hands data and zero ranges to the target.  Workers never
- * wait for each other's order; memory is one chunk a worker.
+ * zeroes in it, and hands data and zero ranges to the target.  Memory is one
+ * chunk a worker, and another one if it compresses.  Only where each chunk lies
+ * in an image with tables is settled in the order of the chunks (order.h).
  */
 #ifndef LAM_JOB_COPY_H
 #define LAM_JOB_COPY_H
@@ -12,6 +13,7 @@
 #include "job/digest.h"
 #include "job/journal.h"
 #include "job/offload.h"
+#include "job/order.h"
 #include "job/passthrough.h"
 #include "job/progress.h"
 #include "job/rate.h"

@@ -25,8 +25,9 @@ struct item {
     uint64_t target;
 };
 
-struct batch {
+struct pass {
     struct passthrough *p;
+    struct order *order;
     uint8_t *buf;
     uint64_t capacity, used;
     struct item *items;         /* what is to be copied; owned */
@@ -79,7 +80,7 @@ static bool may_be_zero(const struct passthrough *p,
            e->host_length <= 2 * SECTOR + p->cluster_size / 256;
 }
 
-static int is_zero(struct batch *b, const struct item *item, bool *zero,
+static int is_zero(struct pass *b, const struct item *item, bool *zero,
                    struct lam_error *err)
 {
     struct lam_image *layer = item->layer;
@@ -98,7 +99,7 @@ static int is_zero(struct batch *b, const struct item *item, bool *zero,
     return 0;
 }
 
-static int add_item(struct batch *b, const struct item *item,
+static int add_item(struct pass *b, const struct item *item,
                     struct lam_error *err)
 {
     bool zero = false;
@@ -112,13 +113,13 @@ static int add_item(struct batch *b, const struct item *item,
         b->items[b->nb_items++] = *item;
         return 0;
     }
-    rc = zeroing_range(b->p->zeroing, item->target, b->p->cluster_size, NULL,
-                       err);
+    rc = zeroing_add(b->p->zeroing, &b->order->batch, item->target,
+                     b->p->cluster_size, err);
     return lam_error_prefix(err, rc, "error while writing at byte %" PRIu64,
                             item->target);
 }
 
-static int collect(struct batch *b, const struct walk_chunk *chunk,
+static int collect(struct pass *b, const struct walk_chunk *chunk,
                    struct lam_error *err)
 {
     for (size_t s = 0; s < chunk->nb_segments; s++) {
@@ -150,7 +151,7 @@ static uint64_t host_end(const struct lam_extent *e)
 
 /* How many of @items, the first of which begins at @place in the buffer, lie
  * together on the host. */
-static size_t count_run(const struct batch *b, const struct item *items,
+static size_t count_run(const struct pass *b, const struct item *items,
                         size_t max, uint64_t place)
 {
     uint64_t room = b->capacity - place;
@@ -188,12 +189,12 @@ static int read_run(const struct item *items, size_t count, uint8_t *buf,
 }
 
 /* Where a payload that begins at host offset @host goes in the buffer. */
-static uint64_t place_of(const struct batch *b, uint64_t host)
+static uint64_t place_of(const struct pass *b, uint64_t host)
 {
     return b->used + (host - b->used) % SECTOR;
 }
 
-static int load_run(struct batch *b, const struct item *items, size_t max,
+static int load_run(struct pass *b, const struct item *items, size_t max,
                     size_t *count, struct lam_error *err)
 {
     uint64_t host = items[0].extent->host_offset;
@@ -214,26 +215,31 @@ static int load_run(struct batch *b, const struct item *items, size_t max,
     return 0;
 }
 
-static int store(struct batch *b, struct lam_error *err)
+/* What is in the buffer is to be written. */
+static int hand_over(struct pass *b, struct lam_error *err)
 {
-    if (!b->nb_payloads)
-        return 0;
-    int rc = image_write_payloads(b->p->target, b->payloads, b->nb_payloads,
-                                  b->buf, err);
-    if (rc < 0)
-        return lam_error_prefix(err, rc, "error while writing at byte %" PRIu64,
-                                b->payloads[0].guest);
+    size_t count = b->nb_payloads;
+
     b->nb_payloads = 0;
-    b->used = 0;
-    return 0;
+    return count ? batch_payloads(&b->order->batch, b->payloads, count, b->buf,
+                                  err) : 0;
 }
 
-static bool has_room(const struct batch *b, const struct lam_extent *e)
+/* The buffer is full. */
+static int store(struct pass *b, struct lam_error *err)
+{
+    int rc = hand_over(b, err);
+
+    b->used = 0;
+    return rc < 0 ? rc : order_write(b->order, false, err);
+}
+
+static bool has_room(const struct pass *b, const struct lam_extent *e)
 {
     return place_of(b, e->host_offset) + e->host_length <= b->capacity;
 }
 
-static int copy_items(struct batch *b, struct lam_error *err)
+static int copy_items(struct pass *b, struct lam_error *err)
 {
     int rc = 0;
 
@@ -243,10 +249,10 @@ static int copy_items(struct batch *b, struct lam_error *err)
         if (rc == 0)
             rc = load_run(b, &b->items[i], b->nb_items - i, &n, err);
     }
-    return rc < 0 ? rc : store(b, err);
+    return rc < 0 ? rc : hand_over(b, err);
 }
 
-static void batch_deinit(struct batch *b)
+static void pass_deinit(struct pass *b)
 {
     free(b->items);
     free(b->payloads);
@@ -254,11 +260,11 @@ static void batch_deinit(struct batch *b)
 }
 
 int passthrough_chunk(struct passthrough *p, const struct walk_chunk *chunk,
-                      uint8_t *buf, uint64_t *bytes_written,
-                      struct lam_error *err)
+                      uint8_t *buf, struct order *order,
+                      uint64_t *bytes_written, struct lam_error *err)
 {
-    struct batch b lam_cleanup(batch_deinit) = {
-        .p = p, .buf = buf, .capacity = chunk->length,
+    struct pass b lam_cleanup(pass_deinit) = {
+        .p = p, .order = order, .buf = buf, .capacity = chunk->length,
         .items = calloc(chunk->extents.count, sizeof *b.items),
         .payloads = calloc(chunk->extents.count, sizeof *b.payloads),
     };

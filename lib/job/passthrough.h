@@ -9,6 +9,7 @@
 #ifndef LAM_JOB_PASSTHROUGH_H
 #define LAM_JOB_PASSTHROUGH_H
 
+#include "job/order.h"
 #include "job/walk.h"
 #include "job/zeroing.h"
 
@@ -29,9 +30,10 @@ enum walk_kind passthrough_kind(const void *passthrough,
                                 const struct lam_extent *e,
                                 uint64_t target_offset);
 
-/* Copy a chunk of such clusters.  @buf has room for its guest bytes. */
+/* Copy a chunk of such clusters.  @buf has room for its guest bytes, and holds
+ * what is left in @order's batch to be written. */
 int passthrough_chunk(struct passthrough *p, const struct walk_chunk *chunk,
-                      uint8_t *buf, uint64_t *bytes_written,
-                      struct lam_error *err);
+                      uint8_t *buf, struct order *order,
+                      uint64_t *bytes_written, struct lam_error *err);
 
 #endif

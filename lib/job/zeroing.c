@@ -406,6 +406,57 @@ static int zero_in_metadata(struct zeroing *z, uint64_t offset,
     return rc;
 }
 
+static int add_zero_writes(struct zeroing *z, struct batch *batch,
+                           uint64_t offset, uint64_t length,
+                           struct lam_error *err)
+{
+    for (uint64_t done = 0, n; done < length; done += n) {
+        n = min_u64(length - done, ZEROING_PIECE);
+        int rc = batch_data(batch, z->zeroes, n, offset + done, err);
+        if (rc < 0)
+            return rc;
+    }
+    z->bytes_written += length;
+    return 0;
+}
+
+static int add_in_metadata(struct zeroing *z, struct batch *batch,
+                           uint64_t offset, uint64_t length,
+                           struct lam_error *err)
+{
+    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
+    int rc = image_map(z->target, offset, length, LAM_DEPTH_ALL, 0, &map, err);
+
+    for (size_t i = 0; i < map.count && rc == 0; i++) {
+        const struct lam_extent *e = &map.items[i];
+        if (target_reads_zero(e)) {
+            z->bytes_skipped += e->length;
+            continue;
+        }
+        rc = batch_zero(batch, e->length, e->offset, LAM_ZERO_UNMAP, err);
+        z->bytes_zeroed += e->length;
+    }
+    return rc;
+}
+
+bool zeroing_is_placed(const struct zeroing *z)
+{
+    return z->method == LAM_ZERO_BY_SKIP || z->method == LAM_ZERO_BY_METADATA ||
+           z->method == LAM_ZERO_BY_WRITE;
+}
+
+int zeroing_add(struct zeroing *z, struct batch *batch, uint64_t offset,
+                uint64_t length, struct lam_error *err)
+{
+    assert(zeroing_is_placed(z));
+    if (z->method == LAM_ZERO_BY_WRITE)
+        return add_zero_writes(z, batch, offset, length, err);
+    if (!zeroing_is_free(z))
+        return add_in_metadata(z, batch, offset, length, err);
+    z->bytes_skipped += length;
+    return 0;
+}
+
 /* Part of the range may lie past what was cleared: less than CLEAR_UNIT. */
 static int zero_past_clear(struct zeroing *z, uint64_t offset, uint64_t length,
                            struct lam_error *err)

@@ -6,6 +6,7 @@
 #ifndef LAM_JOB_ZEROING_H
 #define LAM_JOB_ZEROING_H
 
+#include "image/batch.h"
 #include "image/image.h"
 #include "job/plan.h"
 
@@ -50,6 +51,15 @@ bool zeroing_is_free(const struct zeroing *z);
 /* Make the range read as zero.  @scratch: ZEROING_PIECE aligned bytes. */
 int zeroing_range(struct zeroing *z, uint64_t offset, uint64_t length,
                   void *scratch, struct lam_error *err);
+
+/* True if zeroes cost changes of the target's tables, or writes, only: then
+ * zeroing_add() does for zeroing_range(). */
+bool zeroing_is_placed(const struct zeroing *z);
+
+/* What zeroing_range() would do, to be done with @batch.  Nobody else changes
+ * the range meanwhile. */
+int zeroing_add(struct zeroing *z, struct batch *batch, uint64_t offset,
+                uint64_t length, struct lam_error *err);
 
 /* The same for a range that was freed: believe what it reads as, not what it
  * should. */

@@ -281,6 +281,7 @@ const struct format_ops format_qcow = {
     .read_compressed = qcow_read_compressed,
     .read_compressed_part = qcow_read_compressed_part,
     .write_compressed = qcow_write_compressed,
+    .payloads = &qcow_payloads,
     .crypt = tables_crypt,
     .info = qcow_info,
     .create = qcow_create,

@@ -38,6 +38,7 @@ int qcow_read_compressed_part(void *format, const struct lam_extent *extent,
                               void *buf, struct lam_error *err);
 int qcow_write_compressed(void *format, uint64_t offset, const uint8_t *data,
                           uint64_t length, struct lam_error *err);
+extern const struct format_payload_ops qcow_payloads;
 int qcow_create(struct lam_io *io, struct lam_io *data,
                 const struct lam_create_options *options,
                 struct lam_error *err);

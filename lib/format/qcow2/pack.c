@@ -3,21 +3,35 @@
  * pack.c - payloads of compressed clusters into the file, many in one write.
  *
  * They are taken in groups that one L2 slice maps.  The group's guest clusters
- * are claimed; host space is found for as many payloads as fit together; these
- * are written, and then linked under one lock.
+ * are claimed, and host space is found, for as many payloads as fit together at
+ * a time.  Whenever the caller likes, these are written, and then linked under
+ * one lock.
  */
 #include "format/qcow2/qcow2.h"
+
+#include <string.h>
 
 #include "format/inflight.h"
 #include "format/qcow2/alloc.h"
 #include "format/qcow2/release.h"
 #include "format/qcow2/table.h"
 
+/* Payloads that lie together on the host. */
+struct part {
+    size_t first, count;        /* of the pack's items */
+    uint64_t host;              /* of the first one */
+    struct release_batch *old;  /* what their entries held; or NULL; owned */
+};
+
+/* A group, from place to store or cancel. */
 struct pack {
-    struct qcow2 *q;
-    const uint8_t *buf;
     bool exact, absent;         /* absent: only where there is nothing */
+    struct claim claim;
     struct slice *slice;        /* pinned */
+    struct part *parts;         /* owned; room for one an item */
+    size_t nb_parts, nb_stored;
+    size_t count;
+    struct format_payload items[];
 };
 
 static uint64_t entry_index(const struct qcow2 *q, uint64_t guest)
@@ -26,15 +40,16 @@ static uint64_t entry_index(const struct qcow2 *q, uint64_t guest)
 }
 
 /* The old entries are fit to be released; *@held: how many hold something. */
-static int check_old(struct pack *p, const struct format_payload *items,
-                     size_t count, size_t *held, struct lam_error *err)
+static int check_old(struct qcow2 *q, const struct pack *p,
+                     const struct part *part, size_t *held,
+                     struct lam_error *err)
 {
-    struct qcow2 *q = p->q;
+    const struct format_payload *items = p->items + part->first;
     int rc = 0;
 
     *held = 0;
     pthread_rwlock_rdlock(&q->lock);
-    for (size_t i = 0; i < count && rc == 0; i++) {
+    for (size_t i = 0; i < part->count && rc == 0; i++) {
         struct qcow2_l2_entry e = l2_get(&q->g, p->slice->data,
                                          entry_index(q, items[i].guest));
         *held += e.word != 0;
@@ -44,139 +59,126 @@ static int check_old(struct pack *p, const struct format_payload *items,
     return rc;
 }
 
-static void give_back(struct qcow2 *q, const struct format_payload *items,
-                      size_t count, uint64_t host)
+static void give_back(struct qcow2 *q, const struct pack *p,
+                      struct part *part)
 {
+    const struct format_payload *items = p->items + part->first;
+
     LAM_LOCKED(&q->alloc_lock);
-    for (size_t i = 0; i < count; i++)
-        alloc_drop(q, host + (items[i].start - items[0].start),
+    for (size_t i = 0; i < part->count; i++)
+        alloc_drop(q, part->host + (items[i].start - items[0].start),
                    items[i].length, NULL, NULL);
 }
 
-/* Host space for the first of @items and for *@count in all that lie behind
- * it as they do in the buffer. */
-static int reserve(struct pack *p, const struct format_payload *items,
-                   size_t *count, uint64_t *host, struct lam_error *err)
+/* Host space for the first item of @part and for all that lie behind it as they
+ * do in the buffer: part->count is cut to them. */
+static int reserve(struct qcow2 *q, const struct pack *p, struct part *part,
+                   struct lam_error *err)
 {
-    struct qcow2 *q = p->q;
-    size_t n = 1, max = *count;
+    const struct format_payload *items = p->items + part->first;
+    size_t n = 1;
 
     LAM_LOCKED(&q->alloc_lock);
     release_reap(q);
     int rc = alloc_bytes(q, items[0].length, p->exact
                          ? ALLOC_ANYWHERE : items[0].start % QCOW2_SECTOR,
-                         host, err);
+                         &part->host, err);
     if (rc < 0)
         return rc;
-    while (n < max && alloc_extend(q, *host + (items[n].start -
-                                               items[0].start),
-                                   items[n].length))
+    while (n < part->count &&
+           alloc_extend(q, part->host + (items[n].start - items[0].start),
+                        items[n].length))
         n++;
-    *count = n;
+    part->count = n;
     return 0;
 }
 
-static void link_items(struct pack *p, const struct format_payload *items,
-                       size_t count, uint64_t host, struct release_batch *old)
+static void link_part(struct qcow2 *q, const struct pack *p, struct part *part)
 {
-    struct qcow2 *q = p->q;
+    const struct format_payload *items = p->items + part->first;
 
     pthread_rwlock_wrlock(&q->lock);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < part->count; i++) {
         size_t byte = l2_slice_byte(q, items[i].guest);
         uint64_t index = entry_index(q, items[i].guest);
         struct qcow2_l2_entry e = l2_get(&q->g, p->slice->data, index);
         struct qcow2_l2_entry new = {
-            .word = compressed_entry(&q->g, host + (items[i].start -
-                                                    items[0].start),
+            .word = compressed_entry(&q->g, part->host + (items[i].start -
+                                                          items[0].start),
                                      items[i].length),
         };
 
         if (e.word)
-            release_add_entry(q, old, e, false);
+            release_add_entry(q, part->old, e, false);
         l2_put(&q->g, p->slice->data, index, new);
         cache_mark_dirty(&q->l2, p->slice, byte, byte + q->g.l2_entry_size);
     }
-    if (old)
-        release_pend(q, old);
+    if (part->old)
+        release_pend(q, lam_take(&part->old));
     pthread_rwlock_unlock(&q->lock);
 }
 
-/* As many of @items as find room together: *@count. */
-static int store_together(struct pack *p, const struct format_payload *items,
-                          size_t *count, struct lam_error *err)
+/* ------------------------------------------------------------------ place */
+
+/* As many items from @first on as find room together, up to *@count. */
+static int place_part(struct qcow2 *q, struct pack *p, size_t first,
+                      size_t *count, struct lam_error *err)
 {
-    struct qcow2 *q = p->q;
+    struct part part = { .first = first, .count = *count };
     lam_autofree struct release_batch *old = NULL;
-    uint64_t host, length = 0;
     size_t held;
 
-    int rc = check_old(p, items, *count, &held, err);
+    int rc = check_old(q, p, &part, &held, err);
     if (rc < 0)
         return rc;
     if (held && !(old = release_new(held)))
         return lam_fail(err, ENOMEM, "no memory for %zu old clusters", held);
-    rc = reserve(p, items, count, &host, err);
+    rc = reserve(q, p, &part, err);
     if (rc < 0)
         return rc;
-    for (size_t i = 0; i < *count; i++)
-        length = max_u64(length, items[i].start - items[0].start +
-                                 items[i].length);
-    atomic_store(&q->wrote_payload, true);
-    lam_io_event(q->io, IO_EVENT_L2_UPDATE_COMPRESSED);
-    lam_io_event(q->io, IO_EVENT_WRITE_COMPRESSED);
-    rc = lam_io_write(q->io, p->buf + items[0].start, length, host, err);
-    if (rc < 0)
-        give_back(q, items, *count, host);
-    else
-        link_items(p, items, *count, host, lam_take(&old));
-    return rc;
+    part.old = lam_take(&old);
+    p->parts[p->nb_parts++] = part;
+    *count = part.count;
+    return 0;
 }
 
-/* How many of @items, from the first on, are alike: are for us to store, or
- * have something in their place already, which stays. */
-static size_t count_alike(const struct pack *p,
-                          const struct format_payload *items, size_t count,
+/* How many items, from @first on, are alike: are for us to store, or have
+ * something in their place already, which stays. */
+static size_t count_alike(struct qcow2 *q, const struct pack *p, size_t first,
                           bool *ours)
 {
-    struct qcow2 *q = p->q;
-    size_t n = 0;
+    size_t n = first;
 
     *ours = true;
     if (!p->absent)
-        return count;
+        return p->count - first;
     pthread_rwlock_rdlock(&q->lock);
-    for (; n < count; n++) {
+    for (; n < p->count; n++) {
         struct qcow2_l2_entry e = l2_get(&q->g, p->slice->data,
-                                         entry_index(q, items[n].guest));
+                                         entry_index(q, p->items[n].guest));
         bool absent = !e.word && !e.bitmap;
-        if (n == 0)
+        if (n == first)
             *ours = absent;
         if (absent != *ours)
             break;
     }
     pthread_rwlock_unlock(&q->lock);
-    return n;
+    return n - first;
 }
 
-/* @items lie in one slice and are claimed. */
-static int store_claimed(struct pack *p, const struct format_payload *items,
-                         size_t count, struct lam_error *err)
+/* The items lie in one slice and are claimed. */
+static int place_claimed(struct qcow2 *q, struct pack *p,
+                         struct lam_error *err)
 {
-    int rc = l2_open_for_change(p->q, items[0].guest, &p->slice, err);
+    int rc = l2_open_for_change(q, p->items[0].guest, &p->slice, err);
 
-    if (rc < 0)
-        return rc;
-    while (count > 0 && rc == 0) {
+    for (size_t at = 0, n; rc == 0 && at < p->count; at += n) {
         bool ours;
-        size_t n = count_alike(p, items, count, &ours);
 
+        n = count_alike(q, p, at, &ours);
         if (ours)
-            rc = store_together(p, items, &n, err);
-        items += n;
-        count -= n;
+            rc = place_part(q, p, at, &n, err);
     }
-    slice_unpin(p->slice);
     return rc;
 }
 
@@ -201,62 +203,136 @@ static size_t count_in_range(struct range r,
     return n;
 }
 
-/* The first of @items, and those that can be done with it: *@count. */
-static int store_group(struct pack *p, const struct format_payload *items,
-                       size_t *count, struct lam_error *err)
+static void pack_free(struct qcow2 *q, struct pack *p)
 {
-    struct qcow2 *q = p->q;
-    size_t n = count_in_slice(q, items, *count);
-    uint64_t first = items[0].guest;
-    struct claim claim = {
-        .range = range_make(first, items[n - 1].guest - first +
-                                   q->g.cluster_size),
-    };
+    for (size_t i = p->nb_stored; i < p->nb_parts; i++) {
+        give_back(q, p, &p->parts[i]);
+        free(p->parts[i].old);
+    }
+    if (p->slice)
+        slice_unpin(p->slice);
+    claim_drop(&q->inflight, &p->claim);
+    free(p->parts);
+    free(p);
+}
 
-    while (!claim_try(&q->inflight, &claim))
+static struct pack *pack_new(const struct format_payload *items, size_t count,
+                             unsigned flags)
+{
+    struct pack *p = malloc(sizeof *p + count * sizeof *items);
+    struct part *parts = calloc(count, sizeof *parts);
+
+    if (!p || !parts) {
+        free(p);
+        free(parts);
+        return NULL;
+    }
+    *p = (struct pack){
+        .exact = flags & FORMAT_PAYLOAD_EXACT,
+        .absent = flags & FORMAT_PAYLOAD_ABSENT,
+        .parts = parts,
+        .count = count,
+    };
+    memcpy(p->items, items, count * sizeof *items);
+    return p;
+}
+
+static void claim_items(struct qcow2 *q, struct pack *p)
+{
+    uint64_t first = p->items[0].guest;
+    uint64_t end = p->items[p->count - 1].guest + q->g.cluster_size;
+
+    p->claim.range = range_make(first, end - first);
+    while (!claim_try(&q->inflight, &p->claim))
         claim_wait(&q->inflight, first);
-    n = count_in_range(claim.range, items, n);
-    int rc = 0;
-    for (size_t i = 0; i < n && rc == 0; i++)
+    p->count = count_in_range(p->claim.range, p->items, p->count);
+}
+
+int qcow2_place_payloads(void *format, const struct format_payload *items,
+                         size_t *count, unsigned flags, void **token,
+                         struct lam_error *err)
+{
+    struct qcow2 *q = format;
+    int rc = qcow2_before_change(q, err);
+
+    assert(!q->data_file && is_aligned(items[0].guest, q->g.cluster_size));
+    if (rc < 0)
+        return rc;
+    struct pack *p = pack_new(items, count_in_slice(q, items, *count), flags);
+    if (!p)
+        return lam_fail(err, ENOMEM, "no memory for %zu compressed clusters",
+                        *count);
+    claim_items(q, p);
+    for (size_t i = 0; i < p->count && rc == 0; i++)
         rc = bitmaps_mark(q, items[i].guest, q->g.cluster_size, err);
     if (rc == 0)
-        rc = store_claimed(p, items, n, err);
-    claim_drop(&q->inflight, &claim);
-    *count = n;
+        rc = place_claimed(q, p, err);
+    if (rc < 0) {
+        pack_free(q, p);
+        return rc;
+    }
+    *count = p->count;
+    *token = p;
+    return 0;
+}
+
+/* ------------------------------------------------------------------ store */
+
+static int store_part(struct qcow2 *q, const struct pack *p,
+                      struct part *part, const uint8_t *buf,
+                      struct lam_error *err)
+{
+    const struct format_payload *items = p->items + part->first;
+    uint64_t length = 0;
+
+    for (size_t i = 0; i < part->count; i++)
+        length = max_u64(length, items[i].start - items[0].start +
+                                 items[i].length);
+    atomic_store(&q->wrote_payload, true);
+    lam_io_event(q->io, IO_EVENT_L2_UPDATE_COMPRESSED);
+    lam_io_event(q->io, IO_EVENT_WRITE_COMPRESSED);
+    int rc = lam_io_write(q->io, buf + items[0].start, length, part->host,
+                          err);
+    if (rc == 0)
+        link_part(q, p, part);
     return rc;
 }
 
-static int store_all(struct pack *p, const struct format_payload *items,
-                     size_t count, struct lam_error *err)
+int qcow2_store_payloads(void *format, void *token, const uint8_t *buf,
+                         struct lam_error *err)
 {
-    int rc = qcow2_before_change(p->q, err);
+    struct qcow2 *q = format;
+    struct pack *p = token;
+    int rc = qcow2_check_writable(q, err);
 
-    assert(!p->q->data_file);
+    while (rc == 0 && p->nb_stored < p->nb_parts) {
+        rc = store_part(q, p, &p->parts[p->nb_stored], buf, err);
+        p->nb_stored += rc == 0;
+    }
+    pack_free(q, p);
+    return rc;
+}
+
+void qcow2_cancel_payloads(void *format, void *token)
+{
+    pack_free(format, token);
+}
+
+int qcow2_write_payloads(struct qcow2 *q, const struct format_payload *items,
+                         size_t count, const uint8_t *buf, unsigned flags,
+                         struct lam_error *err)
+{
+    int rc = 0;
+
     while (count > 0 && rc == 0) {
         size_t n = count;
+        void *token;
 
-        assert(is_aligned(items[0].guest, p->q->g.cluster_size));
-        rc = store_group(p, items, &n, err);
+        rc = qcow2_place_payloads(q, items, &n, flags, &token, err);
+        if (rc == 0)
+            rc = qcow2_store_payloads(q, token, buf, err);
         items += n;
         count -= n;
     }
     return rc;
-}
-
-int qcow2_write_payloads(void *format, const struct format_payload *items,
-                         size_t count, const uint8_t *buf, bool exact,
-                         struct lam_error *err)
-{
-    struct pack p = { .q = format, .buf = buf, .exact = exact };
-
-    return store_all(&p, items, count, err);
-}
-
-int qcow2_populate_payloads(struct qcow2 *q, const struct format_payload *items,
-                            size_t count, const uint8_t *buf,
-                            struct lam_error *err)
-{
-    struct pack p = { .q = q, .buf = buf, .exact = true, .absent = true };
-
-    return store_all(&p, items, count, err);
 }

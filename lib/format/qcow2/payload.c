@@ -173,52 +173,49 @@ static int write_plain(struct qcow2 *q, uint64_t offset, const void *data,
  * Deflated one after another into a buffer, so that what is near to the guest
  * is near on the host and goes out in one write.
  */
-struct deflated {
-    uint8_t *bytes;             /* owned */
-    uint64_t used;
-    struct format_payload *items;   /* owned */
-    size_t count;
-};
-
-static void deflated_deinit(struct deflated *d)
+static int deflate_clusters(void *format, uint64_t offset, const uint8_t *data,
+                            uint64_t length, uint8_t *buf,
+                            struct format_payload *items,
+                            struct lam_error *err)
 {
-    free(d->bytes);
-    free(d->items);
-}
-
-static int deflated_init(struct deflated *d, uint64_t clusters,
-                         uint64_t cluster_size, struct lam_error *err)
-{
-    d->bytes = malloc(clusters * cluster_size);
-    d->items = calloc(clusters, sizeof *d->items);
-    return d->bytes && d->items
-        ? 0 : lam_fail(err, ENOMEM, "no memory for %" PRIu64 " compressed "
-                       "clusters", clusters);
-}
-
-/* @plain: those that do not shrink are stored at once. */
-static int deflate_clusters(struct qcow2 *q, uint64_t offset,
-                            const uint8_t *data, uint64_t length, bool plain,
-                            struct deflated *d, struct lam_error *err)
-{
+    struct qcow2 *q = format;
     const uint64_t size = q->g.cluster_size;
     struct codec *codec = NULL;
+    uint64_t used = 0;
     int rc = codec_take(q, &codec, err);
 
-    for (uint64_t done = 0; done < length && rc == 0; done += size) {
-        uint64_t n = codec_deflate(codec, data + done, size,
-                                   d->bytes + d->used, size - 1);
-        if (!n) {
-            rc = plain ? write_plain(q, offset + done, data + done, err) : 0;
-            continue;
-        }
-        d->items[d->count++] = (struct format_payload){
-            .guest = offset + done, .start = d->used, .length = n,
+    assert(is_aligned(offset | length, size));
+    if (rc < 0)
+        return rc;
+    for (uint64_t done = 0; done < length; done += size, items++) {
+        *items = (struct format_payload){
+            .guest = offset + done,
+            .start = used,
+            .length = codec_deflate(codec, data + done, size, buf + used,
+                                    size - 1),
         };
-        d->used += n;
+        used += items->length;
     }
-    if (codec)
-        codec_give_back(q, codec);
+    codec_give_back(q, codec);
+    return 0;
+}
+
+/* What does not shrink is stored at once (@plain), or left out. */
+static int sort_out(struct qcow2 *q, struct format_payload *items,
+                    size_t *count, uint64_t offset, const uint8_t *data,
+                    bool plain, struct lam_error *err)
+{
+    size_t n = 0;
+    int rc = 0;
+
+    for (size_t i = 0; i < *count && rc == 0; i++) {
+        if (items[i].length)
+            items[n++] = items[i];
+        else if (plain)
+            rc = write_plain(q, items[i].guest,
+                             data + (items[i].guest - offset), err);
+    }
+    *count = n;
     return rc;
 }
 
@@ -226,24 +223,26 @@ static int deflate_and_store(struct qcow2 *q, uint64_t offset,
                              const uint8_t *data, uint64_t length, bool absent,
                              struct lam_error *err)
 {
-    struct deflated d lam_cleanup(deflated_deinit) = { 0 };
-
-    assert(is_aligned(offset | length, q->g.cluster_size));
+    size_t count = length >> q->g.cluster_bits;
     int rc = qcow2_before_change(q, err);
+
     if (rc < 0)
         return rc;
     if (q->data_file)
         return lam_fail(err, ENOTSUP, "an image with an external data file "
                         "holds no compressed clusters");
-    rc = deflated_init(&d, length >> q->g.cluster_bits, q->g.cluster_size,
-                       err);
+    lam_autofree uint8_t *bytes = malloc(length);
+    lam_autofree struct format_payload *items = calloc(count, sizeof *items);
+    if (!bytes || !items)
+        return lam_fail(err, ENOMEM, "no memory for %zu compressed clusters",
+                        count);
+    rc = deflate_clusters(q, offset, data, length, bytes, items, err);
     if (rc == 0)
-        rc = deflate_clusters(q, offset, data, length, !absent, &d, err);
-    if (rc < 0)
-        return rc;
-    return absent
-        ? qcow2_populate_payloads(q, d.items, d.count, d.bytes, err)
-        : qcow2_write_payloads(q, d.items, d.count, d.bytes, true, err);
+        rc = sort_out(q, items, &count, offset, data, !absent, err);
+    return rc < 0 ? rc : qcow2_write_payloads(q, items, count, bytes,
+                                              FORMAT_PAYLOAD_EXACT |
+                                              (absent ? FORMAT_PAYLOAD_ABSENT
+                                                      : 0), err);
 }
 
 int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
@@ -316,5 +315,8 @@ static int read_payloads(void *format, const struct lam_extent *run,
 const struct format_payload_ops qcow2_payloads = {
     .kind = payload_kind,
     .read = read_payloads,
-    .write = qcow2_write_payloads,
+    .deflate = deflate_clusters,
+    .place = qcow2_place_payloads,
+    .store = qcow2_store_payloads,
+    .cancel = qcow2_cancel_payloads,
 };

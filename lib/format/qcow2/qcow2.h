@@ -263,6 +263,11 @@ int qcow2_read_beginning(struct qcow2 *q, const struct lam_extent *extent,
                          struct lam_error *err);
 int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
                            uint64_t length, struct lam_error *err);
+/* Only where the cluster is unallocated; the others stay as they are, and so
+ * does what does not shrink. */
+int qcow2_populate_compressed(void *format, uint64_t offset,
+                              const uint8_t *data, uint64_t length,
+                              struct lam_error *err);
 void codec_pool_deinit(struct codec_pool *pool);
 /* Those of now are not good for what is compressed from now on. */
 void codec_pool_empty(struct codec_pool *pool);
@@ -271,18 +276,17 @@ extern const struct format_payload_ops qcow2_payloads;
 /* ---------------------------------------------------------------- pack.c */
 
 /* See struct format_payload_ops. */
-int qcow2_write_payloads(void *format, const struct format_payload *items,
-                         size_t count, const uint8_t *buf, bool exact,
+int qcow2_place_payloads(void *format, const struct format_payload *items,
+                         size_t *count, unsigned flags, void **token,
                          struct lam_error *err);
+int qcow2_store_payloads(void *format, void *token, const uint8_t *buf,
+                         struct lam_error *err);
+void qcow2_cancel_payloads(void *format, void *token);
 
-/* Both only where the cluster is unallocated, and leave the others as they are;
- * so they do with what does not shrink. */
-int qcow2_populate_compressed(void *format, uint64_t offset,
-                              const uint8_t *data, uint64_t length,
-                              struct lam_error *err);
-int qcow2_populate_payloads(struct qcow2 *q, const struct format_payload *items,
-                            size_t count, const uint8_t *buf,
-                            struct lam_error *err);
+/* Both at once, and all of them. */
+int qcow2_write_payloads(struct qcow2 *q, const struct format_payload *items,
+                         size_t count, const uint8_t *buf, unsigned flags,
+                         struct lam_error *err);
 
 /* --------------------------------------------------------------- flush.c */
 
