@@ -268,14 +268,26 @@ bool file_direct_alignment(int fd, uint32_t *memory, uint32_t *request)
     return false;
 }
 
+/* Under ext4's number there are file systems that cannot, too: who is told no
+ * later on learns from that. */
+static bool is_known_to_punch(const struct file *file)
+{
+    struct statfs fs;
+
+    return fstatfs(file->fd, &fs) == 0 &&
+           (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC ||
+            fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC);
+}
+
 /*
- * A hole well behind the end changes nothing but the file's time stamps, so
- * ask only on behalf of somebody who means to punch.  Others hope for the best
- * and learn.
+ * A hole well behind the end changes nothing but the file's time stamps; but by
+ * them others see that a file has changed, and a refused command changes
+ * nothing.  So ask only where it is not known, and on behalf of somebody who
+ * means to punch.  Others hope for the best and learn.
  */
 static bool punch_works(struct file *file, uint64_t size)
 {
-    if (!file->io.unmap)
+    if (!file->io.unmap || is_known_to_punch(file))
         return true;
     uint64_t behind = align_down(min_u64(size, INT64_MAX / 2), LAM_MIB) +
                       LAM_GIB;

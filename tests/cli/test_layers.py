@@ -120,7 +120,10 @@ def test_commit_names_what_becomes_invalid(our_lamella, our_img, reference,
 
 
 def snapshot_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """What is in the files, and when they were written to: chain tells of
+    changes by that."""
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize('args,message', [
