@@ -180,7 +180,8 @@ int bulk_write_l1(struct bulk *b, const uint64_t *l1, size_t entries,
     int rc = shadow_alloc(&b->refs, bytes >> b->q->g.cluster_bits, true, host,
                           &got, err);
     if (rc == 0)
-        rc = lam_io_write(b->q->io, buf, bytes, *host, err);
+        rc = lam_io_write(b->q->io, buf, bulk_table_bytes(entries * 8, bytes),
+                          *host, err);
     return lam_error_prefix(err, rc, "Could not write L1 table");
 }
 

@@ -49,6 +49,13 @@ void bulk_end(struct bulk *b);
 
 /* --------------------------------------------------------- bulk-tables.c */
 
+/* How much of a table of @length bytes is written to the @room it has: what is
+ * behind it in its last cluster takes no space on the host. */
+static inline uint64_t bulk_table_bytes(uint64_t length, uint64_t room)
+{
+    return min_u64(align_up(length, 4 * LAM_KIB), room);
+}
+
 /* L1 table as stored, native. */
 int bulk_load_l1(struct bulk *b, uint64_t offset, size_t entries,
                  uint64_t **out, struct lam_error *err);

@@ -415,7 +415,7 @@ static bool is_told(struct discard *d, uint64_t cluster)
 {
     const struct qcow2 *q = d->s->q;
 
-    return is_quiet(d, cluster) ? q->pass_other : q->pass_snapshot;
+    return q->pass_snapshot || (is_quiet(d, cluster) && q->pass_other);
 }
 
 static void discard_run(struct discard *d)

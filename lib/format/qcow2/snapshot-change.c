@@ -52,7 +52,8 @@ static int write_table(struct bulk *b, const uint8_t *table, size_t length,
     int rc = shadow_alloc(&b->refs, div_up(length, cs), true,
                           &b->snapshots_offset, &got, err);
     if (rc == 0)
-        rc = lam_io_write(b->q->io, padded, align_up(length, cs),
+        rc = lam_io_write(b->q->io, padded,
+                          bulk_table_bytes(length, align_up(length, cs)),
                           b->snapshots_offset, err);
     return lam_error_prefix(err, rc, "Could not write snapshot table");
 }

@@ -210,7 +210,7 @@ static void note_old(const struct qcow2 *q, enum zero_kind kind,
         return;
     if ((e.word & QCOW2_COMPRESSED) ||
         (!q->data_file && entry_offset(e.word) && !entry_offset(new.word)))
-        release_add_entry(q, old, e, told);
+        release_add_entry(q, old, e, told || q->pass_request);
     else if (told && kind != ZERO_FORGET && trim_is_due(q, e, new))
         trim_add(q, old, guest, e);
 }
