@@ -2,37 +2,17 @@
 /*
  * cmd-bench.c - `bench`: how long many requests of one kind take.
  *
- * Threads draw the next request's offset one after another.  What is timed is
- * the requests, not opening and closing.
- *
- * With O_DIRECT there are as many threads as requests may be under way.  What
- * the page cache takes or has is done when the call returns: more threads than
- * find work to do side by side only wait for each other, so there are few at
- * first, and one more, up to the depth, whenever one of them had to wait for
- * the disk or computes itself.
+ * What is timed is the requests, not opening and closing.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/time.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "source-option.h"
-
-struct bench_args {
-    struct source_options source;
-    const char *filename;
-    enum lam_cache_mode cache;
-    uint64_t count, depth, size, step, offset, interval;
-    uint8_t pattern;
-    bool write, no_drain, quiet, native;
-};
+#include "bench.h"
 
 enum { OPT_PATTERN = OPT_OWN, OPT_INTERVAL, OPT_NO_DRAIN };
 
@@ -53,7 +33,9 @@ static const struct command_option option_rows[] = {
     { OPT_NO_DRAIN, "no-drain", NULL, "the others go on during a flush", 0 },
     SOURCE_OPTIONS,
     OPTION_CACHE('t'),
-    { 'i', "aio", "AIO", "threads, native or io_uring: accepted", 0 },
+    { 'i', "aio", "AIO",
+      "threads, io_uring, or native, which is accepted; the default is what "
+      "takes least", 0 },
     { 'n', "native", NULL, "accepted", 0 },
     OPTION_QUIET,
     OPTION_SHARE,
@@ -116,10 +98,18 @@ static int take_cache(const struct cli *cli, struct bench_args *args)
 
 static int take_aio(const struct cli *cli, struct bench_args *args)
 {
-    args->native = !strcmp(optarg, "native");
-    if (!strcmp(optarg, "threads") || args->native ||
-        !strcmp(optarg, "io_uring"))
-        return -1;
+    static const struct { const char *name; enum bench_aio aio; } names[] = {
+        { "threads", BENCH_AIO_THREADS },
+        { "native", BENCH_AIO_NATIVE },
+        { "io_uring", BENCH_AIO_URING },
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(optarg, names[i].name)) {
+            args->aio = names[i].aio;
+            args->native = args->aio == BENCH_AIO_NATIVE;
+            return -1;
+        }
     cli_error(cli, "Invalid aio option: %s", optarg);
     return 1;
 }
@@ -204,27 +194,9 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
     return status >= 0 ? status : check_args(cli, args);
 }
 
-/* ------------------------------------------------------------- the requests */
+/* ------------------------------------------------------------------ the run */
 
-struct bench {
-    const struct bench_args *args;
-    struct lam_image *image;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    uint64_t left;              /* requests not begun */
-    uint64_t running;
-    uint64_t flushed;           /* what was left at the last flush */
-    uint64_t offset;            /* of the next one */
-    uint64_t image_size;
-    bool flushing;
-    void *pattern;              /* what all write; NULL: they read */
-    pthread_t *threads;
-    uint64_t started, cores, most;  /* threads */
-    int rc;
-    struct lam_error err;       /* of the first that failed */
-};
-
-static void note(struct bench *b, int rc, const struct lam_error *err)
+void bench_note(struct bench *b, int rc, const struct lam_error *err)
 {
     if (rc < 0 && b->rc == 0) {
         b->rc = rc;
@@ -232,148 +204,13 @@ static void note(struct bench *b, int rc, const struct lam_error *err)
     }
 }
 
-/* Under the lock, which is let go meanwhile. */
-static void flush(struct bench *b)
-{
-    struct lam_error err = LAM_ERROR_INIT;
-
-    b->flushed = b->left;
-    b->flushing = true;
-    pthread_mutex_unlock(&b->lock);
-    int rc = lam_image_flush(b->image, &err);
-    pthread_mutex_lock(&b->lock);
-    b->flushing = false;
-    note(b, rc, &err);
-    pthread_cond_broadcast(&b->changed);
-}
-
-static void wait_turn(struct bench *b)
-{
-    const struct bench_args *args = b->args;
-    bool drain = !args->no_drain;
-
-    while (args->interval && b->left && b->rc == 0) {
-        if (b->flushing && drain)
-            pthread_cond_wait(&b->changed, &b->lock);
-        else if (b->left % args->interval || b->left == b->flushed)
-            return;
-        else if (b->running && drain)
-            pthread_cond_wait(&b->changed, &b->lock);
-        else
-            flush(b);
-    }
-}
-
-/* From the end on it begins anew; a request that would cross the end is taken
- * to the beginning. */
-static uint64_t wrapped(const struct bench *b, uint64_t offset)
+uint64_t bench_wrapped(const struct bench *b, uint64_t offset)
 {
     offset %= b->image_size;
     return offset > b->image_size - b->args->size ? 0 : offset;
 }
 
-/* False: there is none left. */
-static bool begin(struct bench *b, uint64_t *offset)
-{
-    pthread_mutex_lock(&b->lock);
-    wait_turn(b);
-    bool more = b->left && b->rc == 0;
-    if (more) {
-        b->left--;
-        b->running++;
-        *offset = b->offset;
-        b->offset = wrapped(b, b->offset + b->args->step);
-    }
-    pthread_mutex_unlock(&b->lock);
-    return more;
-}
-
-static void end(struct bench *b, int rc, const struct lam_error *err)
-{
-    pthread_mutex_lock(&b->lock);
-    b->running--;
-    note(b, rc, err);
-    if (b->args->interval)
-        pthread_cond_broadcast(&b->changed);
-    pthread_mutex_unlock(&b->lock);
-}
-
-/* ------------------------------------------------------------- the threads */
-
-enum { LOOK_AROUND = 16 };
-
-static void *run_thread(void *opaque);
-
-static uint64_t threads_started(struct bench *b)
-{
-    pthread_mutex_lock(&b->lock);
-    uint64_t n = b->started;
-    pthread_mutex_unlock(&b->lock);
-    return n;
-}
-
-/* Under the lock.  If there can be no more, there are fewer. */
-static void start_thread(struct bench *b)
-{
-    if (b->started < b->most &&
-        pthread_create(&b->threads[b->started], NULL, run_thread, b) == 0)
-        b->started++;
-}
-
-/* The thread's times come from samples of some milliseconds: before there are
- * a few of them they say nothing. */
-static bool computes(const struct rusage *total)
-{
-    const struct timeval enough = { 0, 50000 };
-
-    return timercmp(&total->ru_utime, &enough, >) &&
-           timercmp(&total->ru_utime, &total->ru_stime, >);
-}
-
-/*
- * Every so many requests of a thread: is there work for another one?  Writers
- * wait for each other as well, so only what came from the disk tells there.
- */
-static void look_around(struct bench *b, struct rusage *last)
-{
-    struct rusage now;
-
-    if (threads_started(b) == b->most || getrusage(RUSAGE_THREAD, &now) < 0)
-        return;
-    long waits = b->args->write ? now.ru_inblock - last->ru_inblock
-                                : now.ru_nvcsw - last->ru_nvcsw;
-    pthread_mutex_lock(&b->lock);
-    if (waits >= LOOK_AROUND / 4 ||
-        (b->started + 1 < b->cores && computes(&now)))
-        start_thread(b);
-    pthread_mutex_unlock(&b->lock);
-    *last = now;
-}
-
-static void run_requests(struct bench *b, void *buf)
-{
-    const struct bench_args *args = b->args;
-    struct lam_error err = LAM_ERROR_INIT;
-    struct rusage last = { 0 };
-    uint64_t offset, n = 0;
-
-    getrusage(RUSAGE_THREAD, &last);
-    while (begin(b, &offset)) {
-        int rc = args->write
-               ? lam_image_write(b->image, buf, args->size, offset, 0, &err)
-               : lam_image_read(b->image, buf, args->size, offset, &err);
-        end(b, rc, &err);
-        if (++n % LOOK_AROUND == 0)
-            look_around(b, &last);
-    }
-}
-
-/*
- * Whole pages of the large kind where there are any: a request that lies in one
- * piece is one to the disk as well.  For a reader that would be as many of them
- * as threads.
- */
-static void *make_buffer(uint64_t size, bool large)
+void *bench_buffer(uint64_t size, bool large)
 {
     const size_t page = 2 << 20;
     void *buf = NULL;
@@ -387,32 +224,10 @@ static void *make_buffer(uint64_t size, bool large)
     return buf;
 }
 
-static void note_no_memory(struct bench *b)
+bool bench_is_direct(const struct bench_args *args)
 {
-    struct lam_error err = LAM_ERROR_INIT;
-
-    pthread_mutex_lock(&b->lock);
-    note(b, option_fail(&err, ENOMEM, "no memory for a buffer"), &err);
-    pthread_mutex_unlock(&b->lock);
-}
-
-static void *run_thread(void *opaque)
-{
-    struct bench *b = opaque;
-
-    if (b->pattern) {
-        run_requests(b, b->pattern);
-        return NULL;
-    }
-    void *buf = make_buffer(b->args->size, false);
-    if (buf) {
-        memset(buf, 0, b->args->size);
-        run_requests(b, buf);
-        free(buf);
-    } else {
-        note_no_memory(b);
-    }
-    return NULL;
+    return args->cache == LAM_CACHE_NONE ||
+           args->cache == LAM_CACHE_DIRECTSYNC;
 }
 
 static int make_pattern(struct bench *b)
@@ -421,41 +236,30 @@ static int make_pattern(struct bench *b)
 
     if (!args->write)
         return 0;
-    b->pattern = make_buffer(args->size, true);
-    if (!b->pattern) {
-        note_no_memory(b);
-        return b->rc;
-    }
+    b->pattern = bench_buffer(args->size, true);
+    if (!b->pattern)
+        return b->rc = option_fail(&b->err, ENOMEM, "no memory for a buffer");
     memset(b->pattern, args->pattern, args->size);
     return 0;
 }
 
-/* This thread is one of them. */
-static int run_threads(struct bench *b)
+/* Threads that send requests themselves are not worse than a queue but where
+ * nearly all of them go to the ring. */
+static bool wants_queue(const struct bench_args *args)
 {
-    const struct bench_args *args = b->args;
-    bool direct = args->cache == LAM_CACHE_NONE ||
-                  args->cache == LAM_CACHE_DIRECTSYNC;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t most = args->depth < args->count ? args->depth : args->count;
+    if (args->aio == BENCH_AIO_THREADS)
+        return false;
+    return args->aio == BENCH_AIO_URING ||
+           (bench_is_direct(args) && !args->write);
+}
 
+static int run_requests(struct bench *b)
+{
     if (make_pattern(b) < 0)
         return b->rc;
-    b->cores = cores > 0 ? (uint64_t)cores : 1;
-    b->threads = calloc(most, sizeof *b->threads);
-    b->most = b->threads ? most - 1 : 0;
-    uint64_t first = direct ? most : args->write ? 1 : b->cores;
-    pthread_mutex_lock(&b->lock);
-    for (uint64_t i = 1; i < first && i < most; i++)
-        start_thread(b);
-    pthread_mutex_unlock(&b->lock);
-    run_thread(b);
-    /* Whoever starts another one is still running. */
-    for (uint64_t i = 0; i < threads_started(b); i++)
-        pthread_join(b->threads[i], NULL);
-    free(b->threads);
+    int rc = wants_queue(b->args) ? bench_run_queue(b) : bench_run_threads(b);
     free(b->pattern);
-    return b->rc;
+    return rc;
 }
 
 static void announce(const struct bench_args *args)
@@ -474,7 +278,7 @@ static int bench(const struct cli *cli, const struct bench_args *args,
 {
     uint64_t size = lam_image_size(image);
     struct bench b = {
-        .args = args, .image = image, .left = args->count,
+        .args = args, .cli = cli, .image = image, .left = args->count,
         .flushed = args->count, .offset = args->offset,
         .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER,
         .err = LAM_ERROR_INIT,
@@ -490,7 +294,7 @@ static int bench(const struct cli *cli, const struct bench_args *args,
         return 1;
     }
     clock_gettime(CLOCK_MONOTONIC, &from);
-    if (run_threads(&b) < 0) {
+    if (run_requests(&b) < 0) {
         cli_report(cli, &b.err);
         return 1;
     }
@@ -500,11 +304,6 @@ static int bench(const struct cli *cli, const struct bench_args *args,
                (double)(to.tv_sec - from.tv_sec) +
                (double)(to.tv_nsec - from.tv_nsec) / 1e9);
     return 0;
-}
-
-static bool is_direct(enum lam_cache_mode cache)
-{
-    return cache == LAM_CACHE_NONE || cache == LAM_CACHE_DIRECTSYNC;
 }
 
 static int open_image(const struct cli *cli, const struct bench_args *args,
@@ -527,7 +326,7 @@ static int open_image(const struct cli *cli, const struct bench_args *args,
               (args->source.force_share ? LAM_OPEN_FORCE_SHARE : 0) |
               (args->source.image_opts ? LAM_OPEN_IMAGE_OPTS : 0);
     int rc = lam_image_open(args->filename, &o, image, &err);
-    if (rc == 0 && args->native && !is_direct(args->cache)) {
+    if (rc == 0 && args->native && !bench_is_direct(args)) {
         lam_image_close(*image, NULL);
         rc = option_fail(&err, EINVAL, "Could not open '%s': aio=native was "
                          "specified, but it requires cache.direct=on, which "

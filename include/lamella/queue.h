@@ -37,6 +37,7 @@ struct lam_result {
 
 enum {
     LAM_QUEUE_THREADS = 1 << 0, /* no io_uring, even where there is one */
+    LAM_QUEUE_RING = 1 << 1,    /* no queue where there is no io_uring */
 };
 
 struct lam_queue_options {
@@ -65,7 +66,9 @@ struct lam_queue_options {
  * io_uring, are run by threads, which are started as they are needed and stay.
  * Nothing else tells the two apart.
  *
- * -EINVAL: a depth or flags that are not known; -ENOMEM, -EMFILE.
+ * -EINVAL: a depth beyond the limit, flags that are not known or exclude each
+ * other; -ENOMEM.  With LAM_QUEUE_RING, whatever the kernel says who has no
+ * io_uring for us: -ENOSYS, -EPERM, -EMFILE and so on.
  */
 LAM_API int lam_queue_new(struct lam_image *image,
                           const struct lam_queue_options *options,

@@ -165,8 +165,11 @@ int lam_queue_fd(struct lam_queue *q)
 static int check_options(const struct lam_queue_options *o,
                          struct lam_error *err)
 {
-    int rc = lam_check_flags(o->flags, LAM_QUEUE_THREADS, err);
+    const unsigned both = LAM_QUEUE_THREADS | LAM_QUEUE_RING;
+    int rc = lam_check_flags(o->flags, both, err);
 
+    if (rc == 0 && o->flags == both)
+        rc = lam_fail(err, EINVAL, "a queue by threads alone has no io_uring");
     if (rc == 0 && o->depth > LAM_QUEUE_DEPTH_MAX)
         rc = lam_fail(err, EINVAL, "a queue of %u requests is beyond the limit "
                       "of %d", o->depth, LAM_QUEUE_DEPTH_MAX);
@@ -189,6 +192,48 @@ static void init_locks(struct lam_queue *q)
     pthread_condattr_destroy(&attr);
 }
 
+static int allocate(struct lam_queue *q, unsigned depth,
+                    struct lam_error *err)
+{
+    q->workers = calloc(q->most_workers, sizeof *q->workers);
+    q->requests = calloc(depth, sizeof *q->requests);
+    if (!q->workers || !q->requests)
+        return lam_fail(err, ENOMEM, "no memory for a queue of %u requests",
+                        depth);
+    requests_init(&q->free);
+    requests_init(&q->waiting);
+    requests_init(&q->ended);
+    for (unsigned i = 0; i < depth; i++)
+        requests_put(&q->free, &q->requests[i]);
+    return 0;
+}
+
+/* Whatever the reason why there is none, threads do as well, unless somebody
+ * wants to know. */
+static int make_ring(struct lam_queue *q, unsigned depth, unsigned flags,
+                     struct lam_error *err)
+{
+    int rc = flags & LAM_QUEUE_THREADS ? 0 : uring_new(depth, &q->ring);
+
+    if (rc < 0 && flags & LAM_QUEUE_RING)
+        return lam_fail_errno(err, -rc, "failed to init linux io_uring ring");
+    return 0;
+}
+
+static void free_queue(struct lam_queue *q)
+{
+    uring_free(q->ring);
+    if (q->event >= 0)
+        close(q->event);
+    pthread_cond_destroy(&q->watch);
+    pthread_cond_destroy(&q->done);
+    pthread_cond_destroy(&q->work);
+    pthread_mutex_destroy(&q->lock);
+    free(q->workers);
+    free(q->requests);
+    free(q);
+}
+
 int lam_queue_new(struct lam_image *image,
                   const struct lam_queue_options *options,
                   struct lam_queue **out, struct lam_error *err)
@@ -200,32 +245,22 @@ int lam_queue_new(struct lam_image *image,
 
     if (rc < 0)
         return rc;
-    lam_autofree struct lam_queue *q = calloc(1, sizeof *q);
+    struct lam_queue *q = calloc(1, sizeof *q);
     if (!q)
         return lam_fail(err, ENOMEM, "no memory for a queue");
     q->image = image;
     q->event = -1;
     q->most_workers = o->workers ? o->workers
                                  : (unsigned)min_u64(depth, MAX_WORKERS);
-    q->workers = calloc(q->most_workers, sizeof *q->workers);
-    q->requests = calloc(depth, sizeof *q->requests);
-    if (!q->workers || !q->requests) {
-        free(q->workers);
-        free(q->requests);
-        return lam_fail(err, ENOMEM, "no memory for a queue of %u requests",
-                        depth);
-    }
     init_locks(q);
-    requests_init(&q->free);
-    requests_init(&q->waiting);
-    requests_init(&q->ended);
-    for (unsigned i = 0; i < depth; i++)
-        requests_put(&q->free, &q->requests[i]);
-    /* Whatever the reason why there is none, threads do as well. */
-    if (!(o->flags & LAM_QUEUE_THREADS))
-        uring_new(depth, &q->ring);
-    *out = lam_take(&q);
-    return 0;
+    rc = allocate(q, depth, err);
+    if (rc == 0)
+        rc = make_ring(q, depth, o->flags, err);
+    if (rc < 0)
+        free_queue(q);
+    else
+        *out = q;
+    return rc;
 }
 
 static void drain(struct lam_queue *q)
@@ -242,16 +277,7 @@ void lam_queue_free(struct lam_queue *q)
         return;
     drain(q);
     queue_stop_threads(q);
-    uring_free(q->ring);
-    if (q->event >= 0)
-        close(q->event);
-    pthread_cond_destroy(&q->watch);
-    pthread_cond_destroy(&q->done);
-    pthread_cond_destroy(&q->work);
-    pthread_mutex_destroy(&q->lock);
-    free(q->workers);
-    free(q->requests);
-    free(q);
+    free_queue(q);
 }
 
 void queue_statistics(struct lam_queue *q, struct queue_statistics *out)
