@@ -77,7 +77,8 @@ static int rest_is_zero(struct lam_image *image, struct range unit,
 }
 
 /* @r lies inside one unit and does not cover it.  Nobody else may write into
- * the rest of the unit between the look and the deed. */
+ * the rest of the unit between the look and the deed.  Bitmaps record what was
+ * asked for. */
 static int zero_part(struct lam_image *image, struct range r, uint64_t unit,
                      unsigned flags, struct lam_error *err)
 {
@@ -90,7 +91,8 @@ static int zero_part(struct lam_image *image, struct range r, uint64_t unit,
     image_lock_units(image);
     int rc = rest_is_zero(image, whole, r, &zero, err);
     if (rc == 0)
-        rc = zero ? zero_units(image, whole, true, flags, err)
+        rc = zero ? zero_units(image, image->ops->bitmaps ? r : whole, true,
+                               flags, err)
                   : write_zeroes(image, r, flags, err);
     pthread_rwlock_unlock(&image->whole_units);
     return rc;

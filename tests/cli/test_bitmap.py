@@ -250,7 +250,9 @@ def test_recording(texts, our_img, lamella, tmp_path, seed):
             offset = rng.randrange(40 * MiB - 2 * MiB) & -512
             length = rng.randrange(1, 512) * 512
             writes.append('write %d %d' % (offset, length))
-            writes.append('write -z %d 2M' % (rng.randrange(19) * 2 * MiB))
+            writes.append('%s %d %d' % (rng.choice(
+                ['write -z', 'write -zu', 'discard']), offset + 3 * length,
+                rng.randrange(1, 512) * 512))
         for k, image in enumerate(images):
             tools = (texts, lamella, (lamella, texts)[turn % 2])[k]
             if turn == 0:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * model-bitmap.c - the model's bitmaps: what has been written is dirty, and
- * nothing else, but for what zeroing may have widened.
+ * nothing else, but for what a change of the size has widened.
  */
 #include "model.h"
 

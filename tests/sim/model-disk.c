@@ -282,13 +282,8 @@ static void change(struct model *m)
         return;
     struct range done = m->op == MODEL_DISCARD ? discarded(m, r) : r;
     memcpy(m->expect + done.offset, m->buf, done.length);
-    if (m->op != MODEL_DISCARD) {
-        struct range wide = range_widen(r, model_shape(m)->kind.cluster_size);
-
-        if (zeroes || m->detect)
-            model_mark(m, wide.offset, wide.length, BIT_MAYBE);
-    }
-    model_mark(m, done.offset, done.length, BIT_DIRTY);
+    if (m->op != MODEL_DISCARD || m->unmap)
+        model_mark(m, r.offset, r.length, BIT_DIRTY);
     verify_range(m, r, "afterwards");
 }
 

@@ -290,9 +290,13 @@ static int inflate_and_zero(struct qcow2 *q, struct range r,
 
     if (!data)
         return lam_fail(err, ENOMEM, "no memory for a cluster");
-    int rc = qcow2_write_begin(q, cluster, q->g.cluster_size, &a, err);
+    int rc = qcow2_write_begin(q, r.offset, r.length, &a, err);
     if (rc < 0)
         return rc;
+    struct format_allocation whole = a;     /* a copy-on-write around @r */
+    whole.offset = cluster;
+    whole.length = q->g.cluster_size;
+    whole.host_offset -= r.offset - cluster;
     /* Claimed: what is compressed now stays until finish. */
     rc = qcow2_map(q, cluster, q->g.cluster_size, &extents, err);
     bool wanted = rc == 0 && extents.items[0].state == LAM_EXTENT_COMPRESSED;
@@ -300,7 +304,7 @@ static int inflate_and_zero(struct qcow2 *q, struct range r,
         rc = qcow2_read_compressed(q, &extents.items[0], data, err);
     if (wanted && rc == 0) {
         memset(data + (r.offset - cluster), 0, r.length);
-        rc = qcow2_write_data(q, &a, data, err);
+        rc = qcow2_write_data(q, &whole, data, err);
     }
     lam_extents_deinit(&extents);
     if (wanted && rc == 0)
@@ -327,15 +331,19 @@ static int refuse_zero(enum zero_kind kind, struct lam_error *err)
                     "clusters");
 }
 
+/* @asked: what bitmaps record of it. */
 static int zero_part(struct qcow2 *q, enum zero_kind kind, struct range r,
-                     struct lam_error *err)
+                     struct range asked, struct lam_error *err)
 {
     if (has_no_zero(q, kind))
         return refuse_zero(kind, err);
     /* A table that is being replaced must not be reused under our hands.
      * Whoever waits for all requests to end has all claims first. */
     uint64_t token = epoch_enter(&q->epoch);
-    int rc = kind >= ZERO_ABSENT ? 0 : bitmaps_mark(q, r.offset, r.length, err);
+    int rc = 0;
+    asked = range_intersect(r, asked);
+    if (kind < ZERO_ABSENT)
+        rc = bitmaps_mark(q, asked.offset, asked.length, err);
     if (rc == 0)
         rc = zero_claimed(q, kind, r, err);
     epoch_leave(&q->epoch, token);
@@ -344,7 +352,7 @@ static int zero_part(struct qcow2 *q, enum zero_kind kind, struct range r,
 
 /* A prefix of @r, as far as one claim and one slice reach. */
 static int zero_some(struct qcow2 *q, enum zero_kind kind, struct range *r,
-                     struct lam_error *err)
+                     struct range asked, struct lam_error *err)
 {
     uint64_t cover = l2_slice_cover(q);
     uint64_t length = min_u64(r->length, cover - (r->offset & (cover - 1)));
@@ -357,7 +365,7 @@ static int zero_some(struct qcow2 *q, enum zero_kind kind, struct range *r,
     }
     length = min_u64(length, range_end(claim.range) - r->offset);
     struct range part = range_make(r->offset, length);
-    int rc = zero_part(q, kind, part, err);
+    int rc = zero_part(q, kind, part, asked, err);
     claim_drop(&q->inflight, &claim);
     if (rc == LOOK_INFLATE)
         return inflate_and_zero(q, part, err);
@@ -368,12 +376,12 @@ static int zero_some(struct qcow2 *q, enum zero_kind kind, struct range *r,
 }
 
 static int zero_range(struct qcow2 *q, enum zero_kind kind, struct range r,
-                      struct lam_error *err)
+                      struct range asked, struct lam_error *err)
 {
     int rc = 0;
 
     while (rc == 0 && r.length > 0)
-        rc = zero_some(q, kind, &r, err);
+        rc = zero_some(q, kind, &r, asked, err);
     if (rc == 0 && release_is_crowded(q))
         rc = qcow2_write_back(q, true, err);
     return rc;
@@ -381,15 +389,15 @@ static int zero_range(struct qcow2 *q, enum zero_kind kind, struct range r,
 
 /* Cut clusters (extended L2) by themselves: only they may need inflating. */
 static int zero_split(struct qcow2 *q, enum zero_kind kind, struct range r,
-                      struct lam_error *err)
+                      struct range asked, struct lam_error *err)
 {
     struct range_split s = range_split(r, q->g.cluster_size);
-    int rc = zero_range(q, kind, s.head, err);
+    int rc = zero_range(q, kind, s.head, asked, err);
 
     if (rc == 0)
-        rc = zero_range(q, kind, s.body, err);
+        rc = zero_range(q, kind, s.body, asked, err);
     if (rc == 0)
-        rc = zero_range(q, kind, s.tail, err);
+        rc = zero_range(q, kind, s.tail, asked, err);
     return rc;
 }
 
@@ -408,10 +416,8 @@ int qcow2_zero(void *format, uint64_t offset, uint64_t length, unsigned flags,
     if (has_no_zero(q, kind))
         return refuse_zero(kind, err);
     /* What a cut last cluster lacks counts as zero. */
-    assert(is_aligned(offset, unit) &&
-           (is_aligned(length, unit) || offset + length == q->size));
-    return zero_split(q, kind, range_make(offset, align_up(length, unit)),
-                      err);
+    struct range asked = range_make(offset, length);
+    return zero_split(q, kind, range_widen(asked, unit), asked, err);
 }
 
 int qcow2_discard(void *format, uint64_t offset, uint64_t length,
@@ -425,17 +431,22 @@ int qcow2_discard(void *format, uint64_t offset, uint64_t length,
         return rc;
     if (has_no_zero(q, ZERO_DISCARD))
         return 0;
+    /* Also of what is left alone, as the genuine tools do. */
+    struct range asked = range_make(offset, length);
+    rc = bitmaps_mark(q, offset, length, err);
     uint64_t end = offset + length;
     end = end == q->size ? align_up(end, cs) : align_down(end, cs);
     offset = align_up(offset, cs);
-    if (offset >= end)
-        return 0;
-    return zero_range(q, ZERO_DISCARD, range_make(offset, end - offset), err);
+    if (rc < 0 || offset >= end)
+        return rc;
+    return zero_range(q, ZERO_DISCARD, range_make(offset, end - offset), asked,
+                      err);
 }
 
 int qcow2_forget(struct qcow2 *q, uint64_t offset, uint64_t length,
                  struct lam_error *err)
 {
     assert(is_aligned(offset | length, q->g.cluster_size));
-    return zero_range(q, ZERO_FORGET, range_make(offset, length), err);
+    struct range r = range_make(offset, length);
+    return zero_range(q, ZERO_FORGET, r, r, err);
 }
