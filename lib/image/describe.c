@@ -180,6 +180,7 @@ static int take_caches(struct node *node, struct format_open *o,
                        struct lam_error *err)
 {
     struct cache_sizes s = { UINT64_MAX, UINT64_MAX, UINT64_MAX };
+    uint64_t entry = UINT64_MAX;
     int rc = node_take_bytes(node, "cache-size", &s.total, err);
 
     if (rc == 0)
@@ -187,8 +188,9 @@ static int take_caches(struct node *node, struct format_open *o,
     if (rc == 0)
         rc = node_take_bytes(node, "refcount-cache-size", &s.refcount, err);
     if (rc == 0)
-        rc = node_take_bytes(node, "l2-cache-entry-size", &o->l2_entry_size,
-                             err);
+        rc = node_take_bytes(node, "l2-cache-entry-size", &entry, err);
+    if (entry != UINT64_MAX)    /* 0 is as wrong as 1 */
+        o->l2_entry_size = max_u64(entry, 1);
     if (rc == 0)
         rc = take_clean_interval(node, o, err);
     if (rc == 0)
