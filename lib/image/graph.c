@@ -12,6 +12,9 @@
  * the file and for the processors.  So a change first narrows the gate: few are
  * let in at a time, which keeps the host busy, until only so few are inside.
  * Then it closes, and waits for these alone.
+ *
+ * A flush takes as long as the disk does.  Where a change has to wait for those
+ * under way it does so before, while all but new flushes come and go.
  */
 #include "image/graph.h"
 
@@ -34,6 +37,7 @@ struct slot {
 struct graph {
     struct slot slots[SLOTS];
     atomic_uint flushes;        /* that have left, and are not done */
+    atomic_bool no_flushes;     /* new ones wait; changes under the lock */
     atomic_int gate;            /* enum gate; changes under the lock */
     uint64_t changes;
     uint64_t closed_at, closed; /* nanoseconds: when, and how long in the end */
@@ -41,6 +45,7 @@ struct graph {
     pthread_mutex_t lock;
     pthread_cond_t ended;       /* what a change waits for */
     pthread_cond_t resumed;     /* the gate has room for another one */
+    pthread_cond_t flushable;   /* no_flushes ends */
 };
 
 int graph_new(struct graph **out, struct lam_error *err)
@@ -58,6 +63,7 @@ int graph_new(struct graph **out, struct lam_error *err)
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->ended, NULL);
     pthread_cond_init(&g->resumed, NULL);
+    pthread_cond_init(&g->flushable, NULL);
     *out = g;
     return 0;
 }
@@ -66,6 +72,7 @@ void graph_free(struct graph *g)
 {
     if (!g)
         return;
+    pthread_cond_destroy(&g->flushable);
     pthread_cond_destroy(&g->resumed);
     pthread_cond_destroy(&g->ended);
     pthread_mutex_destroy(&g->lock);
@@ -156,6 +163,15 @@ void graph_flush_begin(struct graph *g)
     atomic_fetch_add(&g->flushes, 1);
 }
 
+void graph_flush_wait(struct graph *g)
+{
+    if (!atomic_load(&g->no_flushes))
+        return;
+    LAM_LOCKED(&g->lock);
+    while (atomic_load(&g->no_flushes))
+        pthread_cond_wait(&g->flushable, &g->lock);
+}
+
 /* The lock is what whoever waits looks at the count under. */
 void graph_flush_end(struct graph *g)
 {
@@ -227,8 +243,10 @@ void image_graph_begin_change(struct lam_image *top)
 
     assert(top->level == 0);
     LAM_LOCKED(&g->lock);
-    close_gate(g);
+    atomic_store(&g->no_flushes, true);
     wait_flushes(g);
+    close_gate(g);
+    wait_flushes(g);            /* that were on their way in */
 }
 
 void image_graph_begin_insert(struct lam_image *top)
@@ -255,7 +273,9 @@ void image_graph_end_change(struct lam_image *top)
     g->changes++;
     merged_reset(g->merged, top, 0);
     atomic_store(&g->gate, GATE_OPEN);
+    atomic_store(&g->no_flushes, false);
     pthread_cond_broadcast(&g->resumed);
+    pthread_cond_broadcast(&g->flushable);
     g->closed = now() - g->closed_at;
 }
 

@@ -9,7 +9,8 @@
  *
  * A flush is inside while it finds out what to flush, and counted by itself
  * while it waits for the disk (graph_flush_begin()): a layer that is put on top
- * meanwhile does not disturb it, and need not wait.  All other changes do.
+ * meanwhile does not disturb it, and need not wait.  All other changes wait for
+ * it first, while requests come and go, and hold new flushes off.
  *
  *  1. No thread waits to enter the gate of a chain twice: what runs inside
  *     calls the functions without lam_ in front (image.h, write.h).
@@ -39,6 +40,9 @@ void graph_leave(struct graph *graph, unsigned token);
 /* The same without waiting: false while the chain changes.  Who enters like
  * this may leave on another thread, and enters as often as he likes. */
 bool graph_try_enter(struct graph *graph, unsigned *token);
+
+/* Before a flush enters: until no change waits for the flushes to end. */
+void graph_flush_wait(struct graph *graph);
 
 /* A flush that outlasts its being inside, where it begins.  It uses nothing of
  * struct lam_image any more, but what the format has of its own. */

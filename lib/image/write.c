@@ -388,6 +388,7 @@ int lam_image_flush(struct lam_image *image, struct lam_error *err)
     void *format;
     int rc;
 
+    graph_flush_wait(image->graph);
     {
         IMAGE_INSIDE(image);
         rc = flush_begin(image, &format, err);
