@@ -368,6 +368,10 @@ struct format_ops {
      * NULL: the format knows no backing files. */
     int (*set_backing)(void *format, const char *name,
                        const char *backing_format, struct lam_error *err);
+    /* After set_backing(): links() says so, too.  While no request is under
+     * way; and where this is NULL, set_backing() is called like that and does
+     * it itself. */
+    void (*take_backing)(void *format);
     /* From now on zeroes are stored as if there were a backing file, or (false)
      * as the header has it: the image is about to get its first.  While no
      * request is under way.  NULL as set_backing(). */

@@ -134,6 +134,34 @@ int image_empty(struct lam_image *image, struct lam_error *err)
     return lam_error_prefix(err, rc, "'%s'", image->name);
 }
 
+/* Whoever asks what the header says holds the gate. */
+static int set_backing_between(struct lam_image *image, const char *name,
+                               const char *format, struct lam_error *err)
+{
+    int rc = image->ops->set_backing(image->format, name, format, err);
+
+    if (rc < 0)
+        return rc;
+    image_graph_begin_change(image->layers[0]);
+    image->ops->take_backing(image->format);
+    image_graph_end_change(image->layers[0]);
+    return 0;
+}
+
+/* This is I/O while the gate is closed, but little is left of it. */
+static int set_backing_alone(struct lam_image *image, const char *name,
+                             const char *format, struct lam_error *err)
+{
+    int rc = image->ops->flush(image->format, err);
+
+    if (rc < 0)
+        return rc;
+    image_graph_begin_change(image->layers[0]);
+    rc = image->ops->set_backing(image->format, name, format, err);
+    image_graph_end_change(image->layers[0]);
+    return rc;
+}
+
 int image_record_backing(struct lam_image *image, const char *name,
                          const char *format, struct lam_error *err)
 {
@@ -144,15 +172,9 @@ int image_record_backing(struct lam_image *image, const char *name,
     if (!image->ops->set_backing)
         return lam_fail(err, ENOTSUP, "format '%s' has no backing file",
                         image->ops->name);
-    /* Whoever asks what the header says holds the gate; this is I/O while it is
-     * closed, but little is left of it. */
-    rc = image->ops->flush(image->format, err);
-    if (rc < 0)
-        return rc;
-    image_graph_begin_change(image->layers[0]);
-    rc = image->ops->set_backing(image->format, name, format, err);
-    image_graph_end_change(image->layers[0]);
-    return rc;
+    return image->ops->take_backing
+        ? set_backing_between(image, name, format, err)
+        : set_backing_alone(image, name, format, err);
 }
 
 void image_expect_backing(struct lam_image *image, bool expected)

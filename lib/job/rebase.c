@@ -228,6 +228,19 @@ static int rebase_safely(struct lam_image *image,
     return rc;
 }
 
+/* What is discarded from now on is stored as zero, as it is above a backing
+ * file. */
+static int rebase_blindly(struct lam_image *image,
+                          const struct lam_rebase_options *o,
+                          struct lam_error *err)
+{
+    image_expect_backing(image, o->backing_file != NULL);
+    int rc = record(image, o->backing_file, o->backing_format, err);
+    if (rc < 0)
+        image_expect_backing(image, false);
+    return rc;
+}
+
 int lam_image_rebase(struct lam_image *image,
                      const struct lam_rebase_options *options,
                      struct lam_error *err)
@@ -240,8 +253,7 @@ int lam_image_rebase(struct lam_image *image,
         rc = check_names(image, options->backing_file,
                          options->backing_format, err);
     if (rc == 0 && options->unsafe)
-        rc = record(image, options->backing_file,
-                    options->backing_format, err);
+        rc = rebase_blindly(image, options, err);
     else if (rc == 0)
         rc = rebase_safely(image, options, err);
     image_graph_unlock(image);

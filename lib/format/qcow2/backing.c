@@ -3,15 +3,15 @@
  * backing.c - the name of the backing file in the header.
  *
  * Everything that was copied for the sake of the new chain is on disk before
- * the header names it: one barrier, then the header, in which one sector
- * decides (header-rewrite.c).
+ * the header names it: a flush, then the header, in which one sector decides
+ * (header-rewrite.c).  What is in memory follows while no request is under way.
  */
 #include "format/qcow2/backing.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#include "format/qcow2/bulk.h"
+#include "format/qcow2/qcow2.h"
 
 enum { MAX_NAME = 1023 };       /* format document 2.5 */
 
@@ -45,54 +45,53 @@ void qcow2_expect_backing(void *format, bool expected)
     note_backing(q, expected || q->header.backing_file);
 }
 
-/* Takes the new strings over, or leaves them. */
-static int change_header(struct qcow2 *q, char **name, char **format,
-                         struct lam_error *err)
+static void forget_next(struct qcow2 *q)
 {
-    struct qcow2_header *h = &q->header;
-    char *old_name = h->backing_file, *old_format = h->backing_format;
+    free(q->next_backing);
+    free(q->next_format);
+    q->next_backing = q->next_format = NULL;
+}
 
-    h->backing_file = *name;
-    h->backing_format = *format;
-    int rc = qcow2_rewrite_header(q, err);
-    if (rc < 0) {
-        h->backing_file = old_name;
-        h->backing_format = old_format;
+static int set_next(struct qcow2 *q, const char *name, const char *format,
+                    struct lam_error *err)
+{
+    int rc = check_name(q, name, err);
+
+    if (rc < 0 || !name)
         return rc;
-    }
-    *name = old_name;
-    *format = old_format;
-    note_backing(q, h->backing_file != NULL);
-    return 0;
+    q->next_backing = strdup(name);
+    q->next_format = format ? strdup(format) : NULL;
+    return q->next_backing && (q->next_format || !format)
+        ? 0 : lam_fail(err, ENOMEM, "no memory for the name of a file");
 }
 
-static int barrier(struct bulk *b, struct lam_error *err)
-{
-    struct qcow2 *q = b->q;
-    int rc = q->data_file ? lam_io_flush(q->data_io, err) : 0;
-
-    return rc < 0 ? rc : bulk_barrier(b, err);
-}
-
+/* Guests write on.  What they have not flushed may be on disk or not in either
+ * chain; what the new one needs is there. */
 int qcow2_set_backing(void *format, const char *name,
                       const char *backing_format, struct lam_error *err)
 {
     struct qcow2 *q = format;
-    lam_autofree char *new_name = name ? strdup(name) : NULL;
-    lam_autofree char *new_format = name && backing_format
-                                  ? strdup(backing_format) : NULL;
-    struct bulk b;
+    int rc = set_next(q, name, backing_format, err);
 
-    if ((name && !new_name) || (name && backing_format && !new_format))
-        return lam_fail(err, ENOMEM, "no memory for the name of a file");
-    int rc = check_name(q, name, err);
+    if (rc == 0)
+        rc = qcow2_before_change(q, err);
+    if (rc == 0)
+        rc = qcow2_write_back(q, true, err);
+    if (rc == 0)
+        rc = qcow2_rewrite_names(q, q->next_backing, q->next_format, err);
     if (rc < 0)
-        return rc;
-    rc = bulk_begin(&b, q, err);
-    if (rc == 0)
-        rc = barrier(&b, err);
-    if (rc == 0)
-        rc = change_header(q, &new_name, &new_format, err);
-    bulk_end(&b);
+        forget_next(q);
     return rc;
+}
+
+void qcow2_take_backing(void *format)
+{
+    struct qcow2 *q = format;
+    struct qcow2_header *h = &q->header;
+
+    free(h->backing_file);
+    free(h->backing_format);
+    h->backing_file = lam_take(&q->next_backing);
+    h->backing_format = lam_take(&q->next_format);
+    note_backing(q, h->backing_file != NULL);
 }

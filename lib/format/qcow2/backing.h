@@ -10,6 +10,7 @@
 /* As in format_ops. */
 int qcow2_set_backing(void *format, const char *name,
                       const char *backing_format, struct lam_error *err);
+void qcow2_take_backing(void *format);
 void qcow2_expect_backing(void *format, bool expected);
 int qcow2_empty(void *format, struct lam_error *err);
 

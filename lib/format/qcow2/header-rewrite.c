@@ -11,6 +11,10 @@
  * of a later version meanwhile; or in version 2, which has no header_length, as
  * the data of one extension that nobody knows.  At last they are written where
  * they belong and pointed to once more.
+ *
+ * Requests may go on meanwhile.  They change single fields under alloc_lock,
+ * which is held while the first sector is written, with their values of that
+ * moment, but not for the barriers between.
  */
 #include "format/qcow2/qcow2.h"
 
@@ -23,6 +27,7 @@ enum { SECTOR = QCOW2_SECTOR, END_MARKER = 8 };
 
 struct rewrite {
     struct qcow2 *q;
+    bool live;                  /* requests go on: alloc_lock is not held */
     uint8_t *old, *new;         /* clusters */
     uint64_t size;              /* of a cluster */
 };
@@ -48,6 +53,20 @@ static int put(const struct rewrite *r, const uint8_t *from, uint64_t at,
     return rc < 0 ? rc : lam_io_flush(r->q->io, err);
 }
 
+static int put_first(const struct rewrite *r, uint8_t *sector,
+                     struct lam_error *err)
+{
+    struct qcow2 *q = r->q;
+
+    if (!r->live)
+        return put(r, sector, 0, SECTOR, err);
+    pthread_mutex_lock(&q->alloc_lock);
+    qcow2_put_fields(&q->header, sector);
+    int rc = lam_io_write(q->io, sector, SECTOR, 0, err);
+    pthread_mutex_unlock(&q->alloc_lock);
+    return rc < 0 ? rc : lam_io_flush(q->io, err);
+}
+
 /* From the second sector on, then the first. */
 static int put_all(const struct rewrite *r, uint64_t end, struct lam_error *err)
 {
@@ -55,7 +74,7 @@ static int put_all(const struct rewrite *r, uint64_t end, struct lam_error *err)
     int rc = end > SECTOR ? put(r, r->new + SECTOR, SECTOR, end - SECTOR, err)
                           : 0;
 
-    return rc < 0 ? rc : put(r, r->new, 0, SECTOR, err);
+    return rc < 0 ? rc : put_first(r, r->new, err);
 }
 
 /* The new header's fields and the old one's rest, pointing to @place. */
@@ -91,7 +110,7 @@ static int put_in_steps(const struct rewrite *r, uint64_t start, uint64_t end,
     int rc = put(r, copy, place, length, err);
     make_pointer(r, start, place, sector);
     if (rc == 0)
-        rc = put(r, sector, 0, SECTOR, err);
+        rc = put_first(r, sector, err);
     if (rc == 0)
         rc = put_all(r, place, err);
     memset(copy, 0, length);
@@ -111,6 +130,8 @@ static int put_changed(const struct rewrite *r, struct lam_error *err)
             only = at;
             count++;
         }
+    if (count == 1 && only == 0)
+        return put_first(r, r->new, err);
     if (count < 2)
         return put(r, r->new + only, only, count * SECTOR, err);
     if (end > start && place + (end - start) <= r->size)
@@ -119,10 +140,20 @@ static int put_changed(const struct rewrite *r, struct lam_error *err)
     return put_all(r, r->size, err);
 }
 
-int qcow2_rewrite_header(struct qcow2 *q, struct lam_error *err)
+/* What is there, and what @header makes of it. */
+static int load(struct rewrite *r, const struct qcow2_header *header,
+                struct lam_error *err)
+{
+    int rc = header_encode(header, r->new, r->size, err);
+
+    return rc < 0 ? rc : lam_io_read(r->q->io, r->old, r->size, 0, err);
+}
+
+static int rewrite(struct qcow2 *q, struct qcow2_header *header, bool live,
+                   struct lam_error *err)
 {
     struct lam_error local = LAM_ERROR_INIT;
-    struct rewrite r = { .q = q, .size = q->g.cluster_size };
+    struct rewrite r = { .q = q, .live = live, .size = q->g.cluster_size };
     lam_autofree uint8_t *old = buffer_new(r.size);
     lam_autofree uint8_t *new = buffer_new(r.size);
 
@@ -130,9 +161,7 @@ int qcow2_rewrite_header(struct qcow2 *q, struct lam_error *err)
         return lam_fail(err, ENOMEM, "no memory for a header");
     r.old = old;
     r.new = new;
-    int rc = header_encode(&q->header, new, r.size, err);
-    if (rc == 0)
-        rc = lam_io_read(q->io, old, r.size, 0, err);
+    int rc = load(&r, header, err);
     if (rc < 0)
         return rc;
     rc = put_changed(&r, &local);
@@ -141,7 +170,30 @@ int qcow2_rewrite_header(struct qcow2 *q, struct lam_error *err)
         return lam_fail(err, -rc, "Could not update qcow2 header: %s",
                         local.message);
     }
-    q->header.backing_offset = be64_get(new + QH_BACKING_OFFSET);
-    q->header.backing_length = be32_get(new + QH_BACKING_LENGTH);
+    header->backing_offset = be64_get(new + QH_BACKING_OFFSET);
+    header->backing_length = be32_get(new + QH_BACKING_LENGTH);
+    return 0;
+}
+
+int qcow2_rewrite_header(struct qcow2 *q, struct lam_error *err)
+{
+    return rewrite(q, &q->header, false, err);
+}
+
+int qcow2_rewrite_names(struct qcow2 *q, char *name, char *format,
+                        struct lam_error *err)
+{
+    pthread_mutex_lock(&q->alloc_lock);
+    struct qcow2_header next = q->header;
+    pthread_mutex_unlock(&q->alloc_lock);
+
+    next.backing_file = name;
+    next.backing_format = format;
+    int rc = rewrite(q, &next, true, err);
+    if (rc < 0)
+        return rc;
+    LAM_LOCKED(&q->alloc_lock);
+    q->header.backing_offset = next.backing_offset;
+    q->header.backing_length = next.backing_length;
     return 0;
 }

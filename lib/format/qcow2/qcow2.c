@@ -523,6 +523,7 @@ const struct format_ops format_qcow2 = {
     .amend = qcow2_amend,
     .amend_check = qcow2_amend_check,
     .set_backing = qcow2_set_backing,
+    .take_backing = qcow2_take_backing,
     .expect_backing = qcow2_expect_backing,
     .empty = qcow2_empty,
     .crypt = qcow2_crypt,

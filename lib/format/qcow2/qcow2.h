@@ -141,6 +141,7 @@ struct qcow2 {
     struct inflated inflated;
     struct cleaner cleaner;
     struct bitmap_set bitmaps;
+    char *next_backing, *next_format;   /* the disk names them (backing.c) */
     struct luks_volume *luks;   /* header and master key; under alloc_lock */
     struct crypt *crypt;        /* guest data pass through it; or NULL */
     pthread_mutex_t failure_lock;
@@ -165,6 +166,9 @@ int qcow2_check_writable(struct qcow2 *q, struct lam_error *err);
 /* Before the first change: clears the autoclear bits of what we do not keep
  * up to date.  Cheap when it is done. */
 int qcow2_before_change(struct qcow2 *q, struct lam_error *err);
+
+/* The fields that may change while an image is open, as they are in a file. */
+void qcow2_put_fields(const struct qcow2_header *h, uint8_t *buf);
 
 /* Writes header bytes [from, to) from q->header.  Under alloc_lock. */
 int qcow2_write_header(struct qcow2 *q, size_t from, size_t to,
@@ -194,6 +198,11 @@ void qcow2_set_state(struct qcow2 *q, enum qcow2_state state);
  * it does not fit, nothing has changed; once writing has begun a failure makes
  * the image FAILED.  Under alloc_lock. */
 int qcow2_rewrite_header(struct qcow2 *q, struct lam_error *err);
+
+/* The same with the names of another backing file, which q->header has not.
+ * Requests go on: alloc_lock is not held, nor while the disk syncs. */
+int qcow2_rewrite_names(struct qcow2 *q, char *name, char *format,
+                        struct lam_error *err);
 
 /* ------------------------------------------------------- bitmap-set.c */
 

@@ -9,7 +9,7 @@
 
 #include "base/bytes.h"
 
-static void put_fields(const struct qcow2_header *h, uint8_t *buf)
+void qcow2_put_fields(const struct qcow2_header *h, uint8_t *buf)
 {
     be64_put(buf + QH_SIZE, h->size);
     be32_put(buf + QH_CRYPT_METHOD, h->crypt_method);
@@ -19,6 +19,8 @@ static void put_fields(const struct qcow2_header *h, uint8_t *buf)
     be32_put(buf + QH_REFT_CLUSTERS, h->reft_clusters);
     be32_put(buf + QH_NB_SNAPSHOTS, h->nb_snapshots);
     be64_put(buf + QH_SNAPSHOTS_OFFSET, h->snapshots_offset);
+    if (h->version < 3)
+        return;
     be64_put(buf + QH_INCOMPATIBLE, h->incompatible);
     be64_put(buf + QH_COMPATIBLE, h->compatible);
     be64_put(buf + QH_AUTOCLEAR, h->autoclear);
@@ -32,7 +34,7 @@ int qcow2_write_header(struct qcow2 *q, size_t from, size_t to,
 
     assert(from >= QH_SIZE && from < to && to <= sizeof buf);
     assert(to <= QH_V2_LENGTH || q->header.version >= 3);
-    put_fields(&q->header, buf);
+    qcow2_put_fields(&q->header, buf);
     int rc = lam_io_write(q->io, buf + from, to - from, from, err);
     return lam_error_prefix(err, rc, "Could not update qcow2 header");
 }
