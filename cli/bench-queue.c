@@ -129,26 +129,10 @@ static void send_all(struct sender *s)
     } while (b->running || b->flushing || (b->left && b->rc == 0));
 }
 
-/* io_uring was asked for: say so where there is none, as the genuine tool. */
-static int make_queue(struct sender *s, struct lam_error *err)
-{
-    const struct bench_args *args = s->b->args;
-    struct lam_queue_options o = LAM_QUEUE_OPTIONS_INIT;
-
-    o.depth = (unsigned)s->depth + 1;       /* and a flush */
-    o.flags = args->aio == BENCH_AIO_URING ? LAM_QUEUE_RING : 0;
-    int rc = lam_queue_new(s->b->image, &o, &s->queue, err);
-    if (rc == 0 || !o.flags)
-        return rc;
-    cli_error(s->b->cli, "Unable to use linux io_uring, falling back to thread "
-              "pool: %s", err->message);
-    o.flags = 0;
-    return lam_queue_new(s->b->image, &o, &s->queue, err);
-}
-
 static int make_sender(struct sender *s, struct lam_error *err)
 {
     const struct bench_args *args = s->b->args;
+    struct lam_queue_options o = LAM_QUEUE_OPTIONS_INIT;
 
     s->depth = args->depth < args->count ? args->depth : args->count;
     if (s->depth > LAM_QUEUE_DEPTH_MAX - 1)
@@ -158,7 +142,8 @@ static int make_sender(struct sender *s, struct lam_error *err)
         return option_fail(err, ENOMEM, "no memory for requests");
     for (uint64_t i = s->depth; i-- > 0; s->free = &s->slots[i])
         s->slots[i].next = s->free;
-    return make_queue(s, err);
+    o.depth = (unsigned)s->depth + 1;       /* and a flush */
+    return lam_queue_new(s->b->image, &o, &s->queue, err);
 }
 
 int bench_run_queue(struct bench *b)

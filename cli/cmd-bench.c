@@ -243,21 +243,47 @@ static int make_pattern(struct bench *b)
     return 0;
 }
 
-/* Threads that send requests themselves are not worse than a queue but where
- * nearly all of them go to the ring. */
-static bool wants_queue(const struct bench_args *args)
+/* io_uring was asked for: say so where there is none, as the genuine tool. */
+static bool has_ring(struct bench *b)
 {
-    if (args->aio == BENCH_AIO_THREADS)
-        return false;
-    return args->aio == BENCH_AIO_URING ||
-           (bench_is_direct(args) && !args->write);
+    struct lam_queue_options o = LAM_QUEUE_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_queue *queue;
+
+    o.depth = 1;
+    o.flags = LAM_QUEUE_RING;
+    if (lam_queue_new(b->image, &o, &queue, &err) == 0) {
+        lam_queue_free(queue);
+        return true;
+    }
+    cli_error(b->cli, "Unable to use linux io_uring, falling back to thread "
+              "pool: %s", err.message);
+    return false;
+}
+
+/*
+ * A queue costs least where all goes to the ring.  Then it is as fast as
+ * threads that send requests themselves, but for direct writes to a file, whose
+ * end the kernel tells a ring by a thread of its own, and for what the page
+ * cache has, which they copy side by side: there it has to be asked for.  What
+ * would go to a queue's threads is theirs in any case.
+ */
+static bool wants_queue(struct bench *b)
+{
+    const struct bench_args *args = b->args;
+    bool direct = bench_is_direct(args);
+
+    if (args->aio == BENCH_AIO_URING && has_ring(b))
+        return direct || !args->write;
+    return args->aio != BENCH_AIO_THREADS && args->aio != BENCH_AIO_URING &&
+           direct && !args->write;
 }
 
 static int run_requests(struct bench *b)
 {
     if (make_pattern(b) < 0)
         return b->rc;
-    int rc = wants_queue(b->args) ? bench_run_queue(b) : bench_run_threads(b);
+    int rc = wants_queue(b) ? bench_run_queue(b) : bench_run_threads(b);
     free(b->pattern);
     return rc;
 }

@@ -8,15 +8,20 @@
 #include "io/pool.h"
 
 /*
- * What goes through the page cache is better left to a thread: what is in it is
- * copied while the request is submitted, by the one thread that submits, and
- * most file systems have the kernel write with a thread of its own anyway, one
- * after the other.
+ * What the page cache has is copied while the request is submitted, which for a
+ * short read costs far less than another thread, and for a long one keeps the
+ * others from copying beside it.  Buffered writes the kernel does by threads of
+ * its own on most file systems, and here there is more to them (write.c).
  */
-static bool is_plain(const struct lam_io *io)
+static const uint64_t BUFFERED_READ_MAX = 128 * LAM_KIB;
+
+static bool is_plain(const struct io_async *a)
 {
+    const struct lam_io *io = a->io;
+
     return (io->ops == &file_ops || io->ops == &blockdev_ops) &&
-           io->limits.direct;
+           (io->limits.direct ||
+            (!a->write && a->length <= BUFFERED_READ_MAX));
 }
 
 static bool fits(const struct io_async *a)
@@ -38,7 +43,7 @@ static bool may_write(const struct lam_io *io)
 
 bool io_async_begin(struct io_async *a)
 {
-    if (!is_plain(a->io) || !fits(a) || (a->write && !may_write(a->io)) ||
+    if (!is_plain(a) || !fits(a) || (a->write && !may_write(a->io)) ||
         !file_use_open(file_of(a->io), &a->fd))
         return false;
     a->change = (struct io_change){ .range = range_make(a->offset,
