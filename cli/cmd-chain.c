@@ -178,7 +178,8 @@ const struct command command_chain = {
         "hidden by layers above; the host space of its file; and an age, the "
         "time since its file was written to.  Warnings tell of formats that "
         "are not recorded, of absolute names, of sizes that differ, and of "
-        "files that were written to after their overlay was made.",
+        "files that were written to, or replaced, after their overlay was "
+        "made.",
     .examples =
         "vm1.qcow2\n"
         "--output=json -U vm1.qcow2\n",

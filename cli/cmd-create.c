@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "settled.h"
 #include "source-option.h"
 
 struct create_args {
@@ -283,6 +284,8 @@ static int create(const struct cli *cli, struct create_args *args)
         rc = lam_image_create(args->filename, &options, &err);
     if (rc < 0)
         fail(cli, args, &err);
+    else if (options.backing_file)
+        settled_note_path(args->filename);
     return rc;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "print.h"
+#include "settled.h"
 #include "source-option.h"
 
 struct overlay_args {
@@ -155,6 +156,7 @@ static int make_overlay(const struct cli *cli, const struct overlay_args *args,
         cli_report(cli, &err);
         return rc;
     }
+    settled_note_path(args->overlay);
     if (args->read_only)
         rc = make_read_only(cli, lam_image_name(image));
     if (rc == 0 && !args->quiet)

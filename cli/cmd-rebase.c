@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "job-option.h"
+#include "print.h"
 #include "settled.h"
 
 struct rebase_args {
@@ -106,6 +107,45 @@ static void set_options(const struct cli *cli, const struct rebase_args *args,
         lam_cache_mode_parse(args->backing_cache, &o->open.cache, NULL);
 }
 
+/* Of what the header names, which is not open; 0: unknown. */
+static uint64_t named_size(const struct cli *cli, struct lam_image *image)
+{
+    struct lam_open_options open = LAM_OPEN_OPTIONS_INIT;
+    struct lam_image_info *info;
+    struct lam_image *below;
+    uint64_t size = 0;
+
+    if (lam_image_info(image, &info, NULL) < 0)
+        return 0;
+    open.format = info->backing_format;
+    open.flags = LAM_OPEN_METADATA | LAM_OPEN_FORCE_SHARE;
+    open.keyring = cli->keyring;
+    if (info->full_backing_filename &&
+        lam_image_open(info->full_backing_filename, &open, &below, NULL) == 0) {
+        size = lam_image_size(below);
+        lam_image_close(below, NULL);
+    }
+    lam_image_info_free(info);
+    return size;
+}
+
+/* Nothing is wrong with that, but few mean it. */
+static void warn_of_size(const struct cli *cli, const struct rebase_args *args,
+                         struct lam_image *image)
+{
+    struct lam_image *backing = lam_image_backing(image);
+    uint64_t size = lam_image_size(image);
+    uint64_t below = args->unsafe ? named_size(cli, image)
+                   : backing ? lam_image_size(backing) : 0;
+    char a[32], b[32];
+
+    if (below && below != size)
+        cli_warning(cli, "the new backing file '%s' is %s than '%s': %s, and "
+                    "not %s", args->backing, below < size ? "shorter"
+                    : "longer", args->job.filename, human_size(below, a),
+                    human_size(size, b));
+}
+
 static int rebase(const struct cli *cli, void *opaque, struct lam_image *image)
 {
     struct rebase_args *args = opaque;
@@ -121,6 +161,8 @@ static int rebase(const struct cli *cli, void *opaque, struct lam_image *image)
     int rc = lam_image_rebase(image, &options, &err);
     if (rc == 0 && !args->unsafe)
         settled_note(image);
+    if (rc == 0 && !cli->as_qemu && options.backing_file)
+        warn_of_size(cli, args, image);
     if (rc < 0)
         cli_report(cli, &err);
     return rc;

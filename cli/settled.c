@@ -12,16 +12,22 @@
 
 static const char ATTRIBUTE[] = "user.lamella.settled";
 
-enum { TEXT = 48 };
+enum { TEXT = 128 };
 
-/* What is kept of @path: when it was written to. */
-static bool time_of(const char *path, char text[TEXT])
+/* What is kept of @backing, so that it differs in the beginning if the file is
+ * another one. */
+static bool describe(const char *overlay, const char *backing, char text[TEXT],
+                     size_t *identity)
 {
-    struct stat st;
+    struct stat own, st;
 
-    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+    if (stat(overlay, &own) < 0 || stat(backing, &st) < 0 ||
+        !S_ISREG(st.st_mode))
         return false;
-    snprintf(text, TEXT, "%jd.%09ld", (intmax_t)st.st_mtim.tv_sec,
+    *identity = (size_t)snprintf(text, TEXT, "%ju %ju ", (uintmax_t)own.st_ino,
+                                 (uintmax_t)st.st_ino);
+    snprintf(text + *identity, TEXT - *identity, "%jd %jd.%09ld",
+             (intmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec,
              st.st_mtim.tv_nsec);
     return true;
 }
@@ -29,8 +35,9 @@ static bool time_of(const char *path, char text[TEXT])
 static void note(const char *overlay, const char *backing)
 {
     char text[TEXT];
+    size_t identity;
 
-    if (time_of(backing, text))
+    if (describe(overlay, backing, text, &identity))
         setxattr(overlay, ATTRIBUTE, text, strlen(text), 0);
 }
 
@@ -48,11 +55,35 @@ void settled_note(struct lam_image *overlay)
     lam_image_info_free(own);
 }
 
-bool settled_is_noted(const char *overlay, const char *backing)
+void settled_note_path(const char *overlay)
 {
-    char noted[TEXT], now[TEXT];
-    ssize_t n = getxattr(overlay, ATTRIBUTE, noted, sizeof noted);
+    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
+    struct lam_image_info *info;
+    struct lam_image *image;
 
-    return n > 0 && time_of(backing, now) && (size_t)n == strlen(now) &&
-           !memcmp(noted, now, (size_t)n);
+    options.flags = LAM_OPEN_METADATA | LAM_OPEN_FORCE_SHARE;
+    if (lam_image_open(overlay, &options, &image, NULL) < 0)
+        return;
+    if (lam_image_info(image, &info, NULL) == 0) {
+        if (info->full_backing_filename)
+            note(info->filename, info->full_backing_filename);
+        lam_image_info_free(info);
+    }
+    lam_image_close(image, NULL);
+}
+
+enum settled settled_state(const char *overlay, const char *backing)
+{
+    char noted[TEXT] = "", now[TEXT];
+    size_t identity;
+
+    if (getxattr(overlay, ATTRIBUTE, noted, sizeof noted - 1) <= 0 ||
+        !describe(overlay, backing, now, &identity))
+        return SETTLED_UNKNOWN;
+    /* The overlay itself may be a copy of the one that was meant. */
+    if (strncmp(noted, now, strcspn(now, " ") + 1))
+        return SETTLED_UNKNOWN;
+    if (strncmp(noted, now, identity))
+        return SETTLED_OTHER;
+    return strcmp(noted, now) ? SETTLED_WRITTEN : SETTLED_SAME;
 }

@@ -4,20 +4,28 @@
  *
  * A backing file that was written to after its overlay was made is suspicious,
  * unless it was us who wrote to it, by a commit of that overlay, or who saw to
- * it that the overlay fits.  The backing file's time of change at that moment
- * is kept beside the overlay, in an extended attribute of its file; where the
- * file system has none, the suspicion stays.
+ * it that the overlay fits.  Which file that was, how long it was and when it
+ * was written to is kept beside the overlay, in an extended attribute of its
+ * file; a copy of the overlay has it in vain.
  */
 #ifndef LAMELLA_CLI_SETTLED_H
 #define LAMELLA_CLI_SETTLED_H
 
 #include "cli.h"
 
-/* @overlay reads right over what its backing file holds now. */
-void settled_note(struct lam_image *overlay);
+enum settled {
+    SETTLED_UNKNOWN,            /* nothing is noted */
+    SETTLED_SAME,
+    SETTLED_WRITTEN,            /* the file has changed */
+    SETTLED_OTHER,              /* there is another file in its place */
+};
 
-/* Whether that was noted of the file @overlay when @backing was written to for
- * the last time. */
-bool settled_is_noted(const char *overlay, const char *backing);
+/* @overlay reads right over what its backing file holds now; the other one by
+ * the path of its file. */
+void settled_note(struct lam_image *overlay);
+void settled_note_path(const char *overlay);
+
+/* What of it is still so, by the paths of the two files. */
+enum settled settled_state(const char *overlay, const char *backing);
 
 #endif

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from differential import mention, outcome
-from harness import MiB, pytest_fail, run
+from harness import MiB, pytest_fail, run, takes_signal, wait_until
 
 # One after the other on one set of images.
 COMMIT = [
@@ -163,14 +163,10 @@ def test_in_use(args, our_lamella, reference, tmp_path):
     reference.run('create', '-q', '-f', 'qcow2', '-u', '-b', 'mid.qcow2', '-F',
                   'qcow2', 'upper.qcow2', '4M', cwd=folder)
     user = subprocess.Popen([*reference.io, 'mid.qcow2'], cwd=folder,
-                            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        inode = ':%d ' % os.stat(folder / 'mid.qcow2').st_ino
-        with open('/proc/locks') as locks:
-            while inode not in locks.read() and user.poll() is None:
-                time.sleep(0.02)
-                locks.seek(0)
-        time.sleep(0.05)
+        # It asks for a command when it has all its locks.
+        assert user.stdout.read(7) == b'qemu-io'
         before = snapshot_of(folder)
         done = run(our_lamella, *args, cwd=folder, status=1)
         assert 'Is another process using the image' in done.stderr
@@ -231,6 +227,58 @@ def takes_attributes(path):
     return True
 
 
+def change(path, how):
+    """Behind the overlay's back; but for 'touch', as long ago as it was."""
+    then = path.stat().st_mtime
+    if how == 'grow':
+        os.truncate(path, path.stat().st_size + 65536)
+    elif how == 'replace':
+        path.with_suffix('.old').write_bytes(path.read_bytes())
+        os.rename(path.with_suffix('.old'), path)
+    os.utime(path, None if how == 'touch' else (then - 5, then - 5)
+             if how == 'replace' else (then, then))
+
+
+@pytest.mark.parametrize('maker,how', [
+    ('overlay', 'touch'), ('overlay', 'grow'), ('overlay', 'replace'),
+    ('create', 'grow'), ('create', 'replace'),
+    ('genuine', 'touch'), ('genuine', 'replace')])
+def test_chain_tells_of_changes(maker, how, our_lamella, reference, tmp_path):
+    base, top = tmp_path / 'base.qcow2', tmp_path / 'top.qcow2'
+    reference.run('create', '-q', '-f', 'qcow2', base, '2M')
+    if not takes_attributes(base):
+        pytest.skip('no extended attributes here')
+    time.sleep(0.02)            # clocks of file systems are coarse
+    if maker == 'overlay':
+        run(our_lamella, 'overlay', '-q', base, top)
+    else:
+        tool = our_lamella if maker == 'create' else reference.img[0]
+        run(tool, 'create', '-q', '-f', 'qcow2', '-b', 'base.qcow2', '-F',
+            'qcow2', top)
+    assert 'warning' not in run(our_lamella, 'chain', top).stdout
+    time.sleep(0.02)
+    change(base, how)
+    text = run(our_lamella, 'chain', top).stdout
+    message = 'is not the file that was there' if how == 'replace' else \
+        'was written to after'
+    assert message in text and text.count('warning') == 1
+
+
+@pytest.mark.parametrize('flags', [[], ['-u']])
+def test_rebase_onto_other_size(flags, our_lamella, our_img, reference,
+                                tmp_path):
+    for name, size in ('small', '1M'), ('large', '8M'), ('same', '4M'):
+        reference.run('create', '-q', '-f', 'qcow2', tmp_path / name, size)
+    reference.run('create', '-q', '-f', 'qcow2', '-b', 'same', '-F', 'qcow2',
+                  tmp_path / 'top')
+    for name, words in ('small', "'small' is shorter than 'top'"), \
+            ('large', "'large' is longer than 'top'"), ('same', ''):
+        args = 'rebase', *flags, '-b', name, '-F', 'qcow2', 'top'
+        said = run(our_lamella, *args, cwd=tmp_path).stderr
+        assert words in said and said.count('\n') == bool(words)
+        assert run(our_img, *args, cwd=tmp_path).stderr == ''
+
+
 @pytest.mark.parametrize('command', [
     ['commit', '-q'], ['commit', '-q', '-d'],
     ['rebase', '-q', '-b', 'other.qcow2', '-F', 'qcow2']])
@@ -274,9 +322,11 @@ def test_interrupted_and_run_again(command, our_lamella, reference, tmp_path):
     reference.io_run(top, 'write -P 2 8M 16M')
     expected = tmp_path / 'expected.raw'
     reference.run('convert', '-O', 'raw', top, expected)
-    job = subprocess.Popen([our_lamella, command, '-r', '8M', '-q', str(top)],
+    before = base.stat().st_mtime_ns, top.stat().st_mtime_ns
+    job = subprocess.Popen([our_lamella, command, '-r', '1M', '-q', str(top)],
                            stderr=subprocess.PIPE)
-    time.sleep(0.4)
+    wait_until(job, lambda: takes_signal(job, signal.SIGTERM) and before !=
+               (base.stat().st_mtime_ns, top.stat().st_mtime_ns))
     job.send_signal(signal.SIGTERM)
     job.communicate()
     assert job.returncode == 128 + signal.SIGTERM
