@@ -16,6 +16,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -61,6 +62,24 @@ def run(*argv, status=0, timeout=120, **kwargs):
             ' '.join(argv), done.returncode, status, done.stdout, done.stderr),
             pytrace=False)
     return done
+
+
+def wait_until(process, condition, seconds=60):
+    """Until @condition() holds, the process has ended, or time is up."""
+    deadline = time.monotonic() + seconds
+    while not condition() and process.poll() is None and \
+            time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def takes_signal(process, number):
+    """It has a handler: before that, a signal would just end it."""
+    try:
+        with open('/proc/%d/status' % process.pid) as status:
+            caught = re.search(r'SigCgt:\s*(\w+)', status.read())[1]
+    except (OSError, TypeError):
+        return False
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def pytest_fail(message):

@@ -3,12 +3,12 @@
 import re
 import signal
 import subprocess
-import time
 
 import pytest
 
 from differential import assert_same, assert_understood, outcome
-from harness import KiB, MiB, make_mixed_file, run
+from harness import (KiB, MiB, make_mixed_file, run, takes_signal,
+                     wait_until)
 
 PAIRS = [
     ('odd.raw', 'odd.raw'), ('odd.raw', 'odd-changed.raw'),
@@ -134,31 +134,22 @@ def test_progress(our_img, pairs, a, b):
 
 def test_signal_reports_progress(our_img, tmp_path):
     for name in 'ab':
-        with open(tmp_path / name, 'wb') as image:
-            image.write(b'x' * 200 * MiB)
-    process = subprocess.Popen([our_img, 'compare', '-T', 'none', 'a', 'b'],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, cwd=tmp_path)
-    # Not before the program has had time to take the signal, which would
-    # otherwise end it.
-    deadline = time.monotonic() + 20
-    while not takes_signal(process.pid, signal.SIGUSR1):
-        if process.poll() is not None or time.monotonic() > deadline:
-            break
+        (tmp_path / name).write_bytes(b'x' * 16 * MiB)
+    slow = 'driver=raw,file.driver=throttle,file.throttle-group=t,' \
+        'file.file.filename=a'
+    process = subprocess.Popen(
+        [our_img, 'compare', '--object', 'throttle-group,id=t,x-bps-total=1048576',
+         '--image-opts', slow, 'driver=raw,file.filename=b'],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path)
+    wait_until(process, lambda: takes_signal(process, signal.SIGUSR1))
     process.send_signal(signal.SIGUSR1)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0 and out == 'Images are identical.\n'
-    assert re.fullmatch(r'(    \(\d+\.\d\d/100%\)\n)?', err)
-
-
-def takes_signal(pid, number):
-    """The process has a handler for it."""
     try:
-        with open('/proc/%d/status' % pid) as status:
-            caught = re.search(r'SigCgt:\s*(\w+)', status.read())[1]
-    except (OSError, TypeError):
-        return False
-    return bool(int(caught, 16) >> (number - 1) & 1)
+        assert re.fullmatch(r'    \(\d+\.\d\d/100%\)\n',
+                            process.stderr.readline())
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_unreadable_data(our_img, pairs):

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from harness import (KiB, MiB, build_dir, make_mixed_file, run, sha256,
-                     text_bytes)
+                     takes_signal, text_bytes, wait_until)
 
 SIZE = 5 * MiB + 512        # a short block at the end
 
@@ -306,12 +306,9 @@ def start_slowly(argv, folder, *args):
     convert = subprocess.Popen(
         [*argv, 'convert', '-r', '64k', '-S', '0', '-f', 'raw', *args],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and convert.poll() is None:
-        if (folder / args[-1]).exists() and \
-                os.stat(folder / args[-1]).st_blocks:
-            break
-        time.sleep(0.01)
+    wait_until(convert, lambda: takes_signal(convert, signal.SIGTERM) and
+               (folder / args[-1]).exists() and
+               os.stat(folder / args[-1]).st_blocks)
     return convert
 
 
@@ -319,7 +316,6 @@ def test_interrupted_over_what_was_there(lamella, folder):
     (folder / 'old').write_bytes(b'old' * 2 * MiB)
     convert = start_slowly(lamella.img, folder, '-n', '-t', 'writethrough',
                            'a.raw', 'old')
-    time.sleep(0.3)
     convert.send_signal(signal.SIGTERM)
     stderr = convert.communicate(timeout=60)[1].decode()
     assert convert.returncode == 143
@@ -402,12 +398,13 @@ def test_verify_finds_a_difference(lamella, folder):
 # ------------------------------------------------------------ --resume
 
 def kill_until_done(lamella, folder, *args):
-    """kill -9 at a random moment, again and again; how often that took."""
+    """kill -9 at a random moment, again and again, a little later each time;
+    how often that took."""
     argv = [*lamella.img, 'convert', '--resume', 'journal', *args]
     for kills in range(200):
         job = subprocess.Popen(argv, cwd=folder, stderr=subprocess.PIPE)
         try:
-            stderr = job.communicate(timeout=1.2 + kills % 7 / 7)[1]
+            stderr = job.communicate(timeout=1.2 + kills / 9)[1]
             assert job.returncode == 0, stderr.decode()
             return kills
         except subprocess.TimeoutExpired:
@@ -437,12 +434,8 @@ def interrupt(lamella, folder, *args):
     job = subprocess.Popen(
         [*lamella.img, 'convert', '-r', '256k', '--resume', 'journal', *args],
         cwd=folder, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if (folder / 'journal').exists() and \
-                'source' in (folder / 'journal').read_text():
-            break
-        time.sleep(0.01)
+    wait_until(job, lambda: (folder / 'journal').exists() and
+               'source' in (folder / 'journal').read_text())
     job.send_signal(signal.SIGTERM)
     stderr = job.communicate(timeout=60)[1].decode()
     assert job.returncode == 143

@@ -5,11 +5,11 @@ import os
 import resource
 import shutil
 import subprocess
-import time
 
 import pytest
 
-from harness import MiB, make_mixed_file, random_bytes, run, sha256
+from harness import (MiB, make_mixed_file, random_bytes, run, sha256,
+                     wait_until)
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason='needs root')
 
@@ -38,10 +38,7 @@ def start(tools, folder, *args):
     job = subprocess.Popen(
         [*tools.img, 'convert', '-r', '512k', *args], cwd=folder,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 30
-    while not (folder / args[-1]).exists() and job.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(job, (folder / args[-1]).exists)
     return job
 
 
