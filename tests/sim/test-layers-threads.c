@@ -33,7 +33,7 @@ struct hand {
     unsigned number;
     uint64_t random;
     pthread_t thread;
-    char failure[256];
+    char failure[sizeof ((struct lam_error *)0)->message + 80];
 };
 
 static void check(struct hand *h, bool fine, const char *what, uint64_t at,
