@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * uring.c - transfers by the kernel's io_uring.  The only file that knows
- * liburing.
+ * uring.c - transfers by the kernel's io_uring.  The only file that knows what
+ * liburing does.
  *
  * 1. What is put into the submission queue is handed to the kernel before its
  *    lock is let go: nothing is ever left in there for the next.
@@ -10,11 +10,11 @@
  */
 #include "io/uring.h"
 
-#include <liburing.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "io/liburing.h"
 
 enum {
     MAX_ENTRIES = 1024,
@@ -34,6 +34,7 @@ struct uring {
 
 int uring_new(unsigned depth, struct uring **out)
 {
+    const struct liburing *u = liburing();
     lam_autofree struct uring *r = calloc(1, sizeof *r);
     unsigned entries = (unsigned)min_u64(depth, MAX_ENTRIES - ROOM_FOR_WAKES);
     struct io_uring_params params = {
@@ -44,13 +45,15 @@ int uring_new(unsigned depth, struct uring **out)
     *out = NULL;
     if (!r)
         return -ENOMEM;
-    int rc = io_uring_queue_init_params(entries, &r->ring, &params);
+    if (!u)
+        return -ENOSYS;
+    int rc = u->io_uring_queue_init_params(entries, &r->ring, &params);
     if (rc < 0)
         return rc;
     /* Waiting with a limit would go through the submission queue otherwise. */
     if (!(params.features & IORING_FEAT_EXT_ARG) ||
         params.cq_entries <= ROOM_FOR_WAKES) {
-        io_uring_queue_exit(&r->ring);
+        u->io_uring_queue_exit(&r->ring);
         return -ENOSYS;
     }
     r->most = params.cq_entries - ROOM_FOR_WAKES;
@@ -65,7 +68,7 @@ void uring_free(struct uring *r)
     if (!r)
         return;
     assert(!atomic_load(&r->under_way));
-    io_uring_queue_exit(&r->ring);
+    liburing()->io_uring_queue_exit(&r->ring);
     pthread_mutex_destroy(&r->collect_lock);
     pthread_mutex_destroy(&r->submit_lock);
     free(r);
@@ -81,7 +84,7 @@ static unsigned hand_over(struct uring *r, unsigned count)
     unsigned done = 0;
 
     for (int tries = 0; done < count && tries < AGAIN_TRIES; ) {
-        int n = io_uring_submit(&r->ring);
+        int n = liburing()->io_uring_submit(&r->ring);
 
         if (n > 0) {
             done += (unsigned)n;
@@ -171,9 +174,9 @@ void uring_wait(struct uring *r, int timeout_ms)
         .ts = timeout_ms < 0 ? 0 : (uintptr_t)&limit,
     };
 
-    io_uring_enter2((unsigned)r->ring.ring_fd, 0, 1,
-                    IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
-                    (sigset_t *)&arg, sizeof arg);
+    liburing()->io_uring_enter2((unsigned)r->ring.ring_fd, 0, 1,
+                                IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+                                (sigset_t *)&arg, sizeof arg);
 }
 
 void uring_wake(struct uring *r)
@@ -190,5 +193,5 @@ void uring_wake(struct uring *r)
 
 int uring_set_eventfd(struct uring *r, int eventfd)
 {
-    return io_uring_register_eventfd(&r->ring, eventfd);
+    return liburing()->io_uring_register_eventfd(&r->ring, eventfd);
 }
