@@ -409,27 +409,6 @@ static int reserve_found(struct qcow2 *q, uint64_t first, uint64_t n,
     return rc < 0 ? rc : alloc_reserve(q, first, n, err);
 }
 
-int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
-                   uint64_t *got, struct lam_error *err)
-{
-    uint64_t first;
-
-    lam_io_event(q->io, IO_EVENT_CLUSTER_ALLOC);
-    int rc = find_covered(q, &first, err);
-
-    if (rc == 0)
-        rc = count_free(q, first, want, got, err);
-    if (rc < 0)
-        return rc;
-    assert(*got > 0);
-    if (alloc_check_place(q, first, *got, NULL) < 0)
-        *got = 1;               /* perhaps the last one of a device */
-    rc = reserve_found(q, first, *got, host, err);
-    if (rc == 0)
-        q->alloc.hint = first + *got;
-    return rc;
-}
-
 /* Of @want clusters from @first on, which are free, those behind the @n-th have
  * no refcount block: they get one right behind them all, if it describes itself
  * there.  1 if it is there now. */
@@ -444,6 +423,50 @@ static int cover_rest(struct qcow2 *q, uint64_t first, uint64_t n,
         return 0;
     int rc = grow_add_block(q, first + want, err);
     return rc < 0 ? rc : 1;
+}
+
+/* Free clusters at the first place there is, *@n of @want.  Where no refcount
+ * block counts them yet, it comes behind them all if it can. */
+static int find_run(struct qcow2 *q, uint64_t want, uint64_t *first,
+                    uint64_t *n, struct lam_error *err)
+{
+    bool covered;
+    int rc = find_free(q, q->alloc.hint, first, &covered, err);
+
+    *n = 0;
+    if (rc < 0)
+        return rc;
+    q->alloc.hint = *first;
+    if (covered)
+        rc = count_free(q, *first, want, n, err);
+    /* At the end of a device there may be room for less. */
+    if (rc == 0 && alloc_check_place(q, *first, want + 1, NULL) == 0)
+        rc = cover_rest(q, *first, *n, want, err);
+    if (rc == 1)
+        *n = want;
+    if (rc < 0 || *n)
+        return rc < 0 ? rc : 0;
+    rc = find_covered(q, first, err);
+    return rc < 0 ? rc : count_free(q, *first, want, n, err);
+}
+
+int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
+                   uint64_t *got, struct lam_error *err)
+{
+    uint64_t first;
+
+    lam_io_event(q->io, IO_EVENT_CLUSTER_ALLOC);
+    int rc = find_run(q, want, &first, got, err);
+
+    if (rc < 0)
+        return rc;
+    assert(*got > 0);
+    if (alloc_check_place(q, first, *got, NULL) < 0)
+        *got = 1;               /* perhaps the last one of a device */
+    rc = reserve_found(q, first, *got, host, err);
+    if (rc == 0)
+        q->alloc.hint = first + *got;
+    return rc;
 }
 
 int alloc_contiguous_from(struct qcow2 *q, uint64_t from, uint64_t want,
