@@ -20,6 +20,9 @@
 /* A data chunk: large enough that workers seldom wait for each other's writes,
  * small enough for a cache. */
 #define CHUNK_BYTES   (1 * LAM_MIB)
+/* Of an image with clusters up to this a chunk is twice as long: what one of
+ * its tables maps is written at once. */
+#define SMALL_CLUSTER UINT64_C(4096)
 /* Zeroes: few calls for a terabyte, and a cancel is seen soon. */
 #define BARE_BYTES    (64 * LAM_MIB)
 /* Of a chunk that costs nothing. */
@@ -63,16 +66,23 @@ static void choose_sizes(const struct lam_image *target,
     uint64_t sector = target->io->limits.request_alignment;
     uint64_t block = convert->sparse_size < ZERO_BLOCK ? 512 : ZERO_BLOCK;
 
-    /* Zeroes of any length can be left out of a cluster. */
-    if (target->ops->zero_unit(target->format) == 1 &&
-        !(convert->flags & LAM_CONVERT_COMPRESS))
-        cluster = 0;
+    uint64_t zero_unit = target->ops->zero_unit(target->format);
+    uint64_t part = cluster;
+
+    if (!(convert->flags & LAM_CONVERT_COMPRESS) && zero_unit) {
+        /* Zeroes of any length can be left out of a cluster. */
+        if (zero_unit == 1)
+            cluster = 0;
+        part = min_u64(cluster, zero_unit);
+    }
     copy->detect = convert->sparse_size != 0;
-    copy->grain = max_u64(cluster, max_u64(block, sector));
+    copy->grain = max_u64(part, max_u64(block, sector));
     copy->sparse_min = max_u64(convert->sparse_size, copy->grain);
-    walk->unit = max_u64(copy->grain, ZERO_BLOCK);
+    walk->unit = max_u64(max_u64(cluster, copy->grain), ZERO_BLOCK);
     walk->bare_max = BARE_BYTES;
     walk->data_max = chunk_bytes(convert);
+    if (cluster && cluster <= SMALL_CLUSTER)
+        walk->data_max *= 2;
     while (walk->data_max < max_u64(copy->sparse_min, largest_source_cluster))
         walk->data_max *= 2;
     walk->split_min = convert->sparse_size > ZERO_BLOCK
