@@ -218,6 +218,7 @@ struct format_payload_ops {
     int (*store)(void *format, void *token, const uint8_t *buf,
                  struct lam_error *err);
     void (*cancel)(void *format, void *token);
+    bool fills;                 /* place() knows FORMAT_PAYLOAD_ABSENT */
 };
 
 /* For zero(), beside LAM_ZERO_...: only what is unallocated, and what the guest
@@ -322,11 +323,6 @@ struct format_ops {
      * any lock.  A cluster that does not shrink is stored plain. */
     int (*write_compressed)(void *format, uint64_t offset, const uint8_t *data,
                             uint64_t length, struct lam_error *err);
-    /* The same, but only of clusters that are unallocated, and of those only
-     * what shrinks: all others stay as they are.  NULL: cannot. */
-    int (*populate_compressed)(void *format, uint64_t offset,
-                               const uint8_t *data, uint64_t length,
-                               struct lam_error *err);
     /* Is that the only way to write, each cluster once?  NULL: no. */
     bool (*compresses_all)(void *format);
     const struct format_payload_ops *payloads;      /* NULL: none */

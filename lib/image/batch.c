@@ -116,7 +116,6 @@ int batch_zero(struct batch *b, uint64_t length, uint64_t offset,
     struct batch_item item = { .kind = ITEM_ZERO, .flags = flags,
                                .range = range_make(offset, length) };
 
-    assert(!b->absent);
     return add_item(b, &item, err);
 }
 
@@ -223,11 +222,14 @@ int batch_compress(struct batch *b, const void *buf, uint64_t length,
                    uint64_t offset, struct lam_error *err)
 {
     IMAGE_INSIDE(b->image);
+    const struct format_payload_ops *ops = b->image->ops->payloads;
     const uint8_t *data = buf;
     uint64_t cluster = b->image->ops->cluster_size(b->image->format);
     uint64_t whole = align_down(length, cluster);
     int rc = image_check_compressed(b->image, offset, length, err);
 
+    if (rc == 0 && (!ops || (b->absent && !ops->fills)))
+        return batch_data(b, buf, length, offset, err);
     if (rc == 0 && whole)
         rc = compress_clusters(b, data, whole, whole, offset, err);
     if (rc < 0 || whole == length)
@@ -541,6 +543,17 @@ static int place_payloads(struct batch *b, const struct batch_item *item,
     return 0;
 }
 
+static int place_absent_zero(struct batch *b, struct range r,
+                             struct lam_error *err)
+{
+    struct lam_image *image = b->image;
+    int rc = prepare(b, r.offset, err);
+
+    b->failed = r.offset;
+    return rc < 0 ? rc : image->ops->zero(image->format, r.offset, r.length,
+                                          FORMAT_ZERO_ABSENT, err);
+}
+
 /* Only units that the format zeroes by itself, and none of which we hold. */
 static int place_zero(struct batch *b, const struct batch_item *item,
                       struct lam_error *err)
@@ -550,6 +563,8 @@ static int place_zero(struct batch *b, const struct batch_item *item,
     uint64_t unit = image->ops->zero_unit(image->format);
     unsigned flags = item->flags;
 
+    if (b->absent)
+        return place_absent_zero(b, r, err);
     if (!image->unmap)
         flags &= ~(unsigned)LAM_ZERO_UNMAP;
     if (!unit || !is_aligned(r.offset, unit) || r.offset < b->held_end ||

@@ -54,7 +54,8 @@ void batch_deinit(struct batch *b);
 int batch_data(struct batch *b, const void *buf, uint64_t length,
                uint64_t offset, struct lam_error *err);
 
-/* LAM_ZERO_UNMAP or 0; not for a batch of what is absent. */
+/* LAM_ZERO_UNMAP or 0; of what is absent, whole units that the format zeroes by
+ * itself. */
 int batch_zero(struct batch *b, uint64_t length, uint64_t offset,
                unsigned flags, struct lam_error *err);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * populate.c - data and zeroes into the top layer only where it has nothing.
+ * populate.c - data into the top layer only where it has nothing.
  *
  * A write that the format has begun has claimed its clusters: what is absent
  * then is so until it is finished, or given up where it is not.
@@ -15,8 +15,6 @@
 #include "image/cow.h"
 #include "image/graph.h"
 #include "image/write.h"
-
-#define ZERO_CHUNK (2 * LAM_MIB)
 
 /* The first run of [offset, offset + length) that is absent, or is not. */
 static int first_run(struct lam_image *image, uint64_t offset, uint64_t length,
@@ -105,92 +103,4 @@ int image_populate(struct lam_image *image, const void *buf, uint64_t length,
     rc = populate(image, buf, length, offset, err);
     pthread_rwlock_unlock(&image->whole_units);
     return rc;
-}
-
-static int populate_shrunk(struct lam_image *image, const uint8_t *buf,
-                           uint64_t length, uint64_t offset,
-                           struct lam_error *err)
-{
-    IMAGE_INSIDE(image);
-    uint64_t cluster = image->ops->cluster_size(image->format);
-    uint64_t whole = align_down(length, cluster);
-    bool tried = false;
-    int rc = image_check_compressed(image, offset, length, err);
-
-    if (rc == 0)
-        rc = image_check_writable(image, err);
-    if (rc == 0)
-        rc = image_check_range(image, offset, length, err);
-    if (rc < 0 || !image->ops->populate_compressed || !whole)
-        return rc;
-    pthread_rwlock_rdlock(&image->whole_units);
-    do {
-        uint64_t token = image_enter(image);
-        rc = image->ops->populate_compressed(image->format, offset, buf, whole,
-                                             err);
-        image_leave(image, token);
-    } while (image_reclaim(image, rc, &tried, err));
-    pthread_rwlock_unlock(&image->whole_units);
-    return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
-                            image->name, offset);
-}
-
-/* What is still absent then does not shrink, or is no whole cluster. */
-int image_populate_compressed(struct lam_image *image, const void *buf,
-                              uint64_t length, uint64_t offset,
-                              struct lam_error *err)
-{
-    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
-    const uint8_t *bytes = buf;
-    int rc = populate_shrunk(image, buf, length, offset, err);
-
-    if (rc == 0)
-        rc = image_map(image, offset, length, 1, 0, &map, err);
-    for (size_t i = 0; i < map.count && rc == 0; i++) {
-        const struct lam_extent *e = &map.items[i];
-        if (e->state == LAM_EXTENT_UNALLOCATED)
-            rc = image_populate(image, bytes + (e->offset - offset), e->length,
-                                e->offset, err);
-    }
-    return rc;
-}
-
-/* Version 2 has no zero clusters over a backing file. */
-static int write_zeroes(struct lam_image *image, uint64_t offset,
-                        uint64_t length, struct lam_error *err)
-{
-    lam_autofree void *zeroes = calloc(1, min_u64(length, ZERO_CHUNK));
-    int rc = zeroes ? 0 : lam_fail(err, ENOMEM, "no memory for zeroes");
-
-    while (rc == 0 && length > 0) {
-        uint64_t end = align_down(offset + ZERO_CHUNK, ZERO_CHUNK);
-        uint64_t n = min_u64(end - offset, length);
-
-        rc = image_populate(image, zeroes, n, offset, err);
-        offset += n;
-        length -= n;
-    }
-    return rc;
-}
-
-static int zero_units(struct lam_image *image, uint64_t offset,
-                      uint64_t length, struct lam_error *err)
-{
-    IMAGE_INSIDE(image);
-    int rc = image_check_writable(image, err);
-    if (rc == 0)
-        rc = image_check_range(image, offset, length, err);
-    if (rc == 0)
-        rc = image->ops->zero(image->format, offset, length,
-                              FORMAT_ZERO_ABSENT, err);
-    return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
-                            image->name, offset);
-}
-
-int image_populate_zeroes(struct lam_image *image, uint64_t offset,
-                          uint64_t length, struct lam_error *err)
-{
-    return image->ops->zero_unit(image->format)
-        ? zero_units(image, offset, length, err)
-        : write_zeroes(image, offset, length, err);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * populate.h - data and zeroes into the top layer only where it has nothing.
+ * populate.h - data into the top layer only where it has nothing.
  *
- * For jobs that copy what the guest sees already: a write of the guest's that
- * comes first stays.
+ * For copying what the guest sees already: a write of the guest's that comes
+ * first stays.  For a whole job: batch.h.
  */
 #ifndef LAM_IMAGE_POPULATE_H
 #define LAM_IMAGE_POPULATE_H
@@ -14,12 +14,5 @@
  * disk), and @buf what the layers below show there. */
 int image_populate(struct lam_image *image, const void *buf, uint64_t length,
                    uint64_t offset, struct lam_error *err);
-/* The same, compressed where whole clusters shrink; -ENOTSUP where the image
- * cannot have compressed clusters. */
-int image_populate_compressed(struct lam_image *image, const void *buf,
-                              uint64_t length, uint64_t offset,
-                              struct lam_error *err);
-int image_populate_zeroes(struct lam_image *image, uint64_t offset,
-                          uint64_t length, struct lam_error *err);
 
 #endif

@@ -21,6 +21,7 @@
 #include "image/graph.h"
 #include "job/job.h"
 #include "job/naming.h"
+#include "job/order.h"
 #include "job/walk.h"
 
 #define CHUNK_BYTES   (1 * LAM_MIB)
@@ -37,6 +38,7 @@ enum { MAX_ROUNDS = 10 };
 struct hand {
     struct walk_chunk chunk;
     uint8_t *buf;               /* a data chunk */
+    struct order order;
 };
 
 struct commit {
@@ -46,6 +48,8 @@ struct commit {
     struct walk walk;
     struct hand *hands;
     unsigned workers;
+    struct turn turn;
+    bool ordered;               /* the base has clusters to be placed */
 };
 
 /* ----------------------------------------------------------------- a chunk */
@@ -69,36 +73,84 @@ static int commit_zeroes(struct commit *c, struct range r,
 }
 
 /* No more than a hand holds. */
-static int commit_data(struct commit *c, struct hand *hand, struct range r,
-                       struct lam_error *err)
+static int read_data(struct commit *c, struct hand *hand, struct range r,
+                     struct lam_error *err)
 {
     int rc = job_pay(&c->job, r.length, err);
 
-    if (rc == 0)
-        rc = lam_image_read(c->source, hand->buf, r.length, r.offset, err);
+    return rc < 0 ? rc : lam_image_read(c->source, hand->buf, r.length,
+                                        r.offset, err);
+}
+
+static int commit_data(struct commit *c, struct hand *hand, struct range r,
+                       struct lam_error *err)
+{
+    int rc = read_data(c, hand, r, err);
+
     return rc < 0 ? rc : lam_image_write(c->base, hand->buf, r.length,
                                          r.offset, 0, err);
+}
+
+/*
+ * The same with its place in order.  Where the chunk ends inside a cluster of
+ * the base, the next one begins with what this one has written: it waits until
+ * that is there.
+ */
+static int commit_in_turn(struct commit *c, struct hand *hand, struct range r,
+                          struct lam_error *err)
+{
+    uint64_t cluster = lam_image_cluster_size(c->base), end = range_end(r);
+    bool whole = !(end % cluster) || end == lam_image_size(c->source);
+    int rc = read_data(c, hand, r, err);
+
+    if (rc == 0)
+        rc = batch_data(&hand->order.batch, hand->buf, r.length, r.offset,
+                        err);
+    if (rc == 0)
+        rc = order_write(&hand->order, whole, err);
+    return rc;
+}
+
+static int commit_zeroes_in_turn(struct commit *c, struct hand *hand,
+                                 struct range r, struct lam_error *err)
+{
+    int rc = order_wait(&hand->order, err);
+
+    return rc < 0 ? rc : commit_zeroes(c, r, err);
+}
+
+static int commit_chunk(struct commit *c, struct hand *hand,
+                        struct lam_error *err)
+{
+    const struct walk_chunk *chunk = &hand->chunk;
+    struct range r = range_make(chunk->offset, chunk->length);
+    int rc = 0;
+
+    if (chunk->kind == WALK_DATA)
+        rc = c->ordered ? commit_in_turn(c, hand, r, err)
+                        : commit_data(c, hand, r, err);
+    else if (chunk->kind == WALK_ZERO)
+        rc = commit_zeroes_in_turn(c, hand, r, err);
+    return rc < 0 ? rc : order_pass(&hand->order, err);
 }
 
 static int commit_step(void *opaque, unsigned worker, struct lam_error *err)
 {
     struct commit *c = opaque;
     struct hand *hand = &c->hands[worker];
-    struct walk_chunk *chunk = &hand->chunk;
     int rc = job_check(&c->job, err);
 
     if (rc == 0)
-        rc = walk_next(&c->walk, chunk, err);
-    if (rc <= 0)
-        return rc;
-    struct range r = range_make(chunk->offset, chunk->length);
-    if (chunk->kind == WALK_DATA)
-        rc = commit_data(c, hand, r, err);
-    else if (chunk->kind == WALK_ZERO)
-        rc = commit_zeroes(c, r, err);
+        rc = walk_next(&c->walk, &hand->chunk, err);
+    if (rc == 0)
+        return 0;
+    if (rc > 0) {
+        order_take(&hand->order, hand->chunk.sequence);
+        rc = commit_chunk(c, hand, err);
+    }
     if (rc < 0)
-        return rc;
-    job_advance(&c->job, chunk->length);
+        return order_fail(&hand->order, rc, err);
+    job_advance(&c->job, hand->chunk.length);
     return 1;
 }
 
@@ -131,6 +183,8 @@ static int hands_new(struct commit *c, struct lam_error *err)
 
     c->hands = calloc(c->workers, sizeof *c->hands);
     for (unsigned i = 0; c->hands && i < c->workers; i++) {
+        order_init(&c->hands[i].order, c->ordered ? &c->turn : NULL, c->base,
+                   false);
         c->hands[i].buf = buffer_new(bytes);
         if (!c->hands[i].buf)
             return lam_fail(err, ENOMEM, "no memory for %" PRIu64 " bytes",
@@ -144,6 +198,7 @@ static void hands_free(struct commit *c)
 {
     for (unsigned i = 0; c->hands && i < c->workers; i++) {
         walk_chunk_deinit(&c->hands[i].chunk);
+        order_deinit(&c->hands[i].order);
         free(c->hands[i].buf);
     }
     free(c->hands);
@@ -160,6 +215,9 @@ static int copy_down(struct commit *c, struct lam_error *err)
     struct walk_options cuts;
 
     choose_sizes(c, &cuts);
+    c->ordered = lam_image_cluster_size(c->base) &&
+                 !image_compresses_all(c->base);
+    turn_init(&c->turn);
     int rc = walk_init(&c->walk, &cuts, &source, 1, err);
     c->walk.shared_max = FREE_BYTES;
     if (rc == 0)
@@ -167,6 +225,7 @@ static int copy_down(struct commit *c, struct lam_error *err)
     if (rc == 0)
         rc = workers_run(c->workers, commit_step, c, err);
     walk_deinit(&c->walk);
+    turn_deinit(&c->turn);
     return rc;
 }
 

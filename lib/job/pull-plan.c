@@ -125,7 +125,9 @@ static int add_task(struct pull_plan *plan, struct range part, bool old_zero,
         plan->tasks = tasks;
         plan->capacity = capacity;
     }
-    plan->tasks[plan->count++] = (struct pull_task){ r, old_zero, new_zero };
+    plan->tasks[plan->count++] = (struct pull_task){
+        .range = r, .old_zero = old_zero, .new_zero = new_zero,
+    };
     return 0;
 }
 
@@ -212,6 +214,7 @@ static int plan_window(struct pull_plan *plan, struct lam_error *err)
 static struct pull_task cut_task(struct pull_plan *plan)
 {
     struct pull_task *next = &plan->tasks[plan->first], task = *next;
+    task.sequence = plan->sequence++;
     bool bare = task.old_zero && !plan->pull->compare;
     uint64_t limit = bare ? BARE_BYTES : plan->piece;
 

@@ -15,6 +15,7 @@
 struct pull_task {
     struct range range;
     bool old_zero, new_zero;    /* that side is known to read as zero */
+    uint64_t sequence;          /* 0, 1, 2 ... in ascending order */
 };
 
 struct pull_plan {
@@ -27,6 +28,7 @@ struct pull_plan {
     uint64_t window;            /* bytes to look at next */
     struct pull_task *tasks;    /* from @first on not handed out */
     size_t first, count, capacity;
+    uint64_t sequence;          /* of the next one handed out */
 };
 
 void pull_plan_init(struct pull_plan *plan, const struct pull *pull);

@@ -200,10 +200,10 @@ static int deflate_clusters(void *format, uint64_t offset, const uint8_t *data,
     return 0;
 }
 
-/* What does not shrink is stored at once (@plain), or left out. */
-static int sort_out(struct qcow2 *q, struct format_payload *items,
-                    size_t *count, uint64_t offset, const uint8_t *data,
-                    bool plain, struct lam_error *err)
+/* What does not shrink is stored at once. */
+static int store_plain(struct qcow2 *q, struct format_payload *items,
+                       size_t *count, uint64_t offset, const uint8_t *data,
+                       struct lam_error *err)
 {
     size_t n = 0;
     int rc = 0;
@@ -211,7 +211,7 @@ static int sort_out(struct qcow2 *q, struct format_payload *items,
     for (size_t i = 0; i < *count && rc == 0; i++) {
         if (items[i].length)
             items[n++] = items[i];
-        else if (plain)
+        else
             rc = write_plain(q, items[i].guest,
                              data + (items[i].guest - offset), err);
     }
@@ -219,10 +219,10 @@ static int sort_out(struct qcow2 *q, struct format_payload *items,
     return rc;
 }
 
-static int deflate_and_store(struct qcow2 *q, uint64_t offset,
-                             const uint8_t *data, uint64_t length, bool absent,
-                             struct lam_error *err)
+int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
+                           uint64_t length, struct lam_error *err)
 {
+    struct qcow2 *q = format;
     size_t count = length >> q->g.cluster_bits;
     int rc = qcow2_before_change(q, err);
 
@@ -238,24 +238,9 @@ static int deflate_and_store(struct qcow2 *q, uint64_t offset,
                         count);
     rc = deflate_clusters(q, offset, data, length, bytes, items, err);
     if (rc == 0)
-        rc = sort_out(q, items, &count, offset, data, !absent, err);
+        rc = store_plain(q, items, &count, offset, data, err);
     return rc < 0 ? rc : qcow2_write_payloads(q, items, count, bytes,
-                                              FORMAT_PAYLOAD_EXACT |
-                                              (absent ? FORMAT_PAYLOAD_ABSENT
-                                                      : 0), err);
-}
-
-int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
-                           uint64_t length, struct lam_error *err)
-{
-    return deflate_and_store(format, offset, data, length, false, err);
-}
-
-int qcow2_populate_compressed(void *format, uint64_t offset,
-                              const uint8_t *data, uint64_t length,
-                              struct lam_error *err)
-{
-    return deflate_and_store(format, offset, data, length, true, err);
+                                              FORMAT_PAYLOAD_EXACT, err);
 }
 
 /* ---------------------------------------------------- payloads as they are */
@@ -319,4 +304,5 @@ const struct format_payload_ops qcow2_payloads = {
     .place = qcow2_place_payloads,
     .store = qcow2_store_payloads,
     .cancel = qcow2_cancel_payloads,
+    .fills = true,
 };

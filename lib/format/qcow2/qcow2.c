@@ -512,7 +512,6 @@ const struct format_ops format_qcow2 = {
     .write_finish = qcow2_write_finish,
     .write_cancel = qcow2_write_cancel,
     .write_compressed = qcow2_write_compressed,
-    .populate_compressed = qcow2_populate_compressed,
     .payloads = &qcow2_payloads,
     .zero = qcow2_zero,
     .discard = qcow2_discard,

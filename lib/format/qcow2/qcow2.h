@@ -272,11 +272,6 @@ int qcow2_read_beginning(struct qcow2 *q, const struct lam_extent *extent,
                          struct lam_error *err);
 int qcow2_write_compressed(void *format, uint64_t offset, const uint8_t *data,
                            uint64_t length, struct lam_error *err);
-/* Only where the cluster is unallocated; the others stay as they are, and so
- * does what does not shrink. */
-int qcow2_populate_compressed(void *format, uint64_t offset,
-                              const uint8_t *data, uint64_t length,
-                              struct lam_error *err);
 void codec_pool_deinit(struct codec_pool *pool);
 /* Those of now are not good for what is compressed from now on. */
 void codec_pool_empty(struct codec_pool *pool);
