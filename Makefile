@@ -47,6 +47,12 @@ soak: $(BUILD)/build.ninja
 	done
 	@tests/soak --build $(abspath $(BUILD)) --seconds $(or $(SECONDS),600)
 
+# The fuzz targets, guided by coverage where there is clang: each so long.
+fuzz: all
+	@scripts/install-deps build test
+	@FUZZ_SECONDS=$(or $(SECONDS),60) tests/run --build $(abspath $(BUILD)) \
+	    --only fuzz-guided
+
 # Random command lines beside the genuine tool: the same way.
 soak-differential: all
 	@scripts/install-deps build test
@@ -65,5 +71,5 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all demo check check-kernel check-package check-cross soak \
+.PHONY: all demo check check-kernel check-package check-cross soak fuzz \
         soak-differential bench install clean

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fixtures that every pytest folder shares; helpers are in harness.py."""
 import os
+import shutil
 
 import pytest
 
@@ -38,3 +39,19 @@ def genuine(request):
     if request.param is None:
         pytest.skip('no genuine qemu-img here')
     return request.param
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    report = (yield).get_result()
+    item.went_wrong = getattr(item, 'went_wrong', False) or report.failed
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item):
+    """What a test has written goes at once, before the host stores it; but for
+    what somebody may want to look at."""
+    yield
+    folder = (getattr(item, 'funcargs', None) or {}).get('tmp_path')
+    if folder and not getattr(item, 'went_wrong', False):
+        shutil.rmtree(folder, ignore_errors=True)

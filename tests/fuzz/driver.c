@@ -2,13 +2,13 @@
 /*
  * driver.c - runs a fuzz target where there is no libFuzzer.
  *
- *     fuzz-TARGET [-max_total_time=SECONDS] [-seed=N] FOLDER|FILE...
+ *     fuzz-TARGET [-max_total_time=SECONDS] [-runs=N] [-seed=N] FOLDER|FILE...
  *
- * Every input once as it is, then changed ones until the time is up, without
- * guidance by coverage: a few bytes, or a whole big-endian number of the kind
- * that breaks parsers.  A changed input is left in the file "fuzz-input" while
- * it runs, so that the one that crashed is there.  The options are a subset of
- * libFuzzer's.
+ * Every input once as it is, then changed ones until the time is up or so many
+ * have run, without guidance by coverage: a few bytes, or a whole big-endian
+ * number of the kind that breaks parsers.  A changed input is left in the file
+ * "fuzz-input" while it runs, so that the one that crashed is there.  The
+ * options are a subset of libFuzzer's.
  */
 #include <dirent.h>
 #include <stdint.h>
@@ -159,27 +159,44 @@ static void run_changed(const struct input *input)
     free(bytes);
 }
 
+struct limits {
+    long seconds;               /* 0: none */
+    unsigned long runs;         /* 0: none */
+};
+
+static void run_all(const struct limits *limits)
+{
+    time_t end = time(NULL) + limits->seconds;
+    unsigned long runs;
+
+    for (size_t i = 0; i < nb_inputs; i++) {
+        keep(inputs[i].bytes, inputs[i].size);
+        LLVMFuzzerTestOneInput(inputs[i].bytes, inputs[i].size);
+    }
+    for (runs = nb_inputs; nb_inputs; runs++) {
+        if (limits->runs ? runs >= limits->runs : time(NULL) >= end)
+            break;
+        run_changed(&inputs[next_random() % nb_inputs]);
+    }
+    remove("fuzz-input");
+    printf("%lu runs\n", runs);
+}
+
 int main(int argc, char **argv)
 {
-    long seconds = 0;
+    struct limits limits = { 0, 0 };
+
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "-max_total_time=", 16) == 0)
-            seconds = strtol(argv[i] + 16, NULL, 10);
+            limits.seconds = strtol(argv[i] + 16, NULL, 10);
+        else if (strncmp(argv[i], "-runs=", 6) == 0)
+            limits.runs = strtoul(argv[i] + 6, NULL, 10);
         else if (strncmp(argv[i], "-seed=", 6) == 0)
             state = strtoull(argv[i] + 6, NULL, 10);
         else if (argv[i][0] != '-')
             load(argv[i]);
     }
-    for (size_t i = 0; i < nb_inputs; i++) {
-        keep(inputs[i].bytes, inputs[i].size);
-        LLVMFuzzerTestOneInput(inputs[i].bytes, inputs[i].size);
-    }
-    unsigned long runs = nb_inputs;
-    for (time_t end = time(NULL) + seconds; nb_inputs && time(NULL) < end;
-         runs++)
-        run_changed(&inputs[next_random() % nb_inputs]);
-    remove("fuzz-input");
-    printf("%lu runs\n", runs);
+    run_all(&limits);
     for (size_t i = 0; i < nb_inputs; i++)
         free(inputs[i].bytes);
     free(inputs);
