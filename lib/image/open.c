@@ -234,15 +234,26 @@ static int prefix_depth(const struct opening *o, struct lam_error *err, int rc,
     return rc;
 }
 
-/* Half of what the process may have open is left to it. */
-static unsigned most_files(void)
+static uint64_t may_have_open(void)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return FILES_AT_FIRST;
-    uint64_t half = max_u64(limit.rlim_cur / 2, FILES_AT_FIRST);
-    return (unsigned)min_u64(half, FILES_LATER);
+    return getrlimit(RLIMIT_NOFILE, &limit) < 0 ? 2 * FILES_AT_FIRST
+                                                : limit.rlim_cur;
+}
+
+/* Half of what the process may have open is left to it. */
+static unsigned most_files(void)
+{
+    return (unsigned)min_u64(may_have_open() / 2, FILES_LATER);
+}
+
+/* And two chains find room while they are opened. */
+static unsigned files_at_first(unsigned later)
+{
+    uint64_t quarter = min_u64(may_have_open() / 4, FILES_AT_FIRST);
+
+    return (unsigned)min_u64(max_u64(quarter, 1), later);
 }
 
 /* Takes *@node, which may be another one then. */
@@ -262,8 +273,7 @@ static int open_chain(struct opening *o, struct node **node,
         LAYER_BELOW_INIT;
     unsigned later = o->options->max_files ? o->options->max_files
                                            : most_files();
-    int rc = io_pool_new((unsigned)min_u64(FILES_AT_FIRST, later), &o->pool,
-                         err);
+    int rc = io_pool_new(files_at_first(later), &o->pool, err);
     if (rc == 0)
         rc = add_layer(o, &r, &below, err);
     bool more = true;

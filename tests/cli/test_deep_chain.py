@@ -108,6 +108,15 @@ def test_convert_and_compare(limited, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_two_chains_in_few_descriptors(our_lamella, chain):
+    """Each keeps fewer than all there are."""
+    done = subprocess.run(
+        ['prlimit', '--nofile=64', our_lamella, 'compare', top(), top()],
+        cwd=chain, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, 'Images are identical.\n'), \
+        done.stderr
+
+
 @pytest.mark.parametrize('way', [['-C'], ['--verify'], ['--resume', 'j']],
                          ids=['offload', 'verify', 'resume'])
 def test_no_way_keeps_the_files_open(limited, tmp_path, way):
