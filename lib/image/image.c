@@ -44,12 +44,7 @@ void image_links(const struct lam_image *image, struct format_links *links)
 
 bool image_same_object(const struct lam_image *a, const struct lam_image *b)
 {
-    struct lam_io_identity x, y;
-
-    lam_io_identity(a->io, &x);
-    lam_io_identity(b->io, &y);
-    return x.known && y.known && x.is_block_device == y.is_block_device &&
-           x.dev == y.dev && x.ino == y.ino;
+    return lam_io_same_object(a->io, b->io);
 }
 
 struct lam_image *lam_image_backing(const struct lam_image *image)

@@ -164,9 +164,10 @@ int lam_image_info(struct lam_image *image, struct lam_image_info **out,
         return lam_fail(err, ENOMEM, "no memory for the description of '%s'",
                         image->name);
     int rc = fill(image, info, err);
-    if (rc < 0)
+    if (rc < 0) {
         lam_image_info_free(info);
-    else
-        *out = info;
-    return rc;
+        return lam_error_prefix(err, rc, "'%s'", image->name);
+    }
+    *out = info;
+    return 0;
 }

@@ -234,6 +234,10 @@ static int open_data(struct layer *l, struct lam_image *image,
             ? open_named(l, image, GATE_DATA, links.data_file,
                          &image->data, err)
             : lam_fail(err, EINVAL, "'data-file' is required for this image");
+    /* Before it is locked: our own lock is not another process'. */
+    if (rc == 0 && lam_io_same_object(image->data, image->io))
+        rc = lam_fail(err, EINVAL, "the external data file is the image file "
+                      "itself");
     if (rc == 0)
         rc = take_locks(image, image->data, false, err);
     if (rc < 0)

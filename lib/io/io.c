@@ -250,3 +250,13 @@ void lam_io_identity(const struct lam_io *io, struct lam_io_identity *id)
     id->dev = id->is_block_device ? st.st_rdev : st.st_dev;
     id->ino = id->is_block_device ? 0 : st.st_ino;
 }
+
+bool lam_io_same_object(const struct lam_io *a, const struct lam_io *b)
+{
+    struct lam_io_identity x, y;
+
+    lam_io_identity(a, &x);
+    lam_io_identity(b, &y);
+    return x.known && y.known && x.is_block_device == y.is_block_device &&
+           x.dev == y.dev && x.ino == y.ino;
+}

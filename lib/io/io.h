@@ -325,6 +325,9 @@ int lam_io_allocated_size(struct lam_io *io, uint64_t *bytes,
 
 void lam_io_identity(const struct lam_io *io, struct lam_io_identity *id);
 
+/* False as well if either does not know. */
+bool lam_io_same_object(const struct lam_io *a, const struct lam_io *b);
+
 /* As fstat(); 0 or -errno, -EBADF for what is no file or device. */
 int lam_io_stat(const struct lam_io *io, struct stat *st);
 

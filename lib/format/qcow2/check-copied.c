@@ -48,16 +48,34 @@ static bool judge_bit(struct check *c, const struct scan *s, uint64_t word,
     return refcount != 1 || reference == 1;
 }
 
+/* How much of a cluster is read from the data file. */
+static uint64_t shown_bytes(const struct check *c, struct qcow2_l2_entry entry)
+{
+    uint64_t shown = entry.bitmap & QCOW2_ALL_ALLOCATED;
+
+    if (!c->g.extended_l2)
+        return entry.word & QCOW2_ZERO ? 0 : c->g.cluster_size;
+    return shown ? (uint64_t)(64 - __builtin_clzll(shown)) *
+                   c->g.subcluster_size : 0;
+}
+
 static void judge_data_offset(struct check *c, const struct scan *s,
-                              uint64_t index, uint64_t word)
+                              uint64_t index, struct qcow2_l2_entry entry)
 {
     uint64_t guest = s->guest + (index << c->g.cluster_bits);
-    uint64_t offset = entry_offset(word);
+    uint64_t offset = entry_offset(entry.word);
+    uint64_t end = min_u64(guest + shown_bytes(c, entry), c->h->size);
 
-    if (offset != guest && is_aligned(offset, c->g.cluster_size))
+    if (!is_aligned(offset, c->g.cluster_size))
+        return;                             /* told when it was counted */
+    if (offset != guest)
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR data file: guest "
                     "offset 0x%" PRIx64 " is stored at offset 0x%" PRIx64,
                     guest, offset);
+    else if (end > guest && end > c->data_end)
+        check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR data file: guest "
+                    "offset 0x%" PRIx64 " passes the end of the data file at "
+                    "0x%" PRIx64, guest, c->data_end);
 }
 
 static void copied_l2_entry(struct check *c, struct scan *s, uint64_t index)
@@ -71,7 +89,7 @@ static void copied_l2_entry(struct check *c, struct scan *s, uint64_t index)
     if (type != QCOW2_NORMAL && type != QCOW2_ZERO_ALLOC)
         return;
     if (c->data_file)
-        judge_data_offset(c, s, index, entry.word);
+        judge_data_offset(c, s, index, entry);
     else if (!check_refcount(c, cluster, &refcount))
         return;                             /* told by the comparison */
     else

@@ -141,7 +141,8 @@ static int count_refcount_block(struct check *c, uint64_t index,
 
     if (c->reft[index] & QCOW2_REFT_RESERVED) {
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR refcount table entry "
-                    "%" PRIu64 " has reserved bits set", index);
+                    "%" PRIu64 " has reserved bits set: %" PRIx64, index,
+                    c->reft[index]);
         c->refcount_errors++;
         c->rebuild = true;
         return 0;
@@ -149,14 +150,15 @@ static int count_refcount_block(struct check *c, uint64_t index,
     if (!is_aligned(offset, c->g.cluster_size)) {
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR refcount block %"
                     PRIu64 " is not cluster aligned; refcount table entry "
-                    "corrupted", index);
+                    "corrupted: %" PRIx64, index, c->reft[index]);
         c->refcount_errors++;
         c->rebuild = true;
         return 0;
     }
     if (offset >= c->file_length) {
         check_found(c, LAM_FINDING_CORRUPTION, 1, "ERROR refcount block %"
-                    PRIu64 " is outside image", index);
+                    PRIu64 " is outside image: offset %#" PRIx64 ", the file "
+                    "ends at %#" PRIx64, index, offset, c->file_length);
         c->refcount_errors++;
         c->rebuild |= c->fix & LAM_REPAIR_ERRORS;
         return 0;
@@ -182,10 +184,21 @@ static int count_refcounts(struct check *c, struct lam_error *err)
     return rc;
 }
 
+/* Where the header has its tables: what is wrong there is counted as what
+ * follows from it, so this only says why. */
+static void tell_layout(struct check *c)
+{
+    struct lam_error local = LAM_ERROR_INIT;
+
+    if (header_validate_layout(c->h, c->file_length, &local) < 0)
+        check_found(c, LAM_FINDING_CORRUPTION, 0, "ERROR %s", local.message);
+}
+
 int check_count(struct check *c, struct lam_error *err)
 {
     const struct qcow2_header *h = c->h;
 
+    tell_layout(c);
     judge_snapshot_table(c);
     int rc = check_reference(c, 0, c->g.cluster_size, 1, err);
     if (rc == 0)

@@ -44,6 +44,7 @@ struct check {
     struct qcow2_geometry g;
     bool data_file;
     uint64_t file_length;
+    uint64_t data_end;          /* of the data file; UINT64_MAX: not known */
     lam_finding_fn *finding;
     void *opaque;
     uint64_t told;              /* findings, at most CHECK_MOST_TOLD + 1 */
@@ -84,6 +85,9 @@ int check_init(struct check *c, struct lam_io *io,
                lam_finding_fn *finding, void *opaque,
                struct lam_check_result *out, struct lam_error *err);
 void check_deinit(struct check *c);
+
+/* Looks for references behind the end of the data file, too; may be NULL. */
+void check_set_data(struct check *c, struct lam_io *data);
 
 /* One finding: counted @times, told once. */
 void check_found(struct check *c, enum lam_finding_kind kind, uint64_t times,

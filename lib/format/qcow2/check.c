@@ -333,9 +333,16 @@ int check_init(struct check *c, struct lam_io *io,
         .finding = finding,
         .opaque = opaque,
         .out = out,
+        .data_end = UINT64_MAX,
     };
     memset(out, 0, sizeof *out);
     return prepare(c, err);
+}
+
+void check_set_data(struct check *c, struct lam_io *data)
+{
+    if (data && data->eof_unit != UINT64_MAX)
+        c->data_end = align_up(atomic_load(&data->size), data->eof_unit);
 }
 
 int check_all(struct check *c, struct lam_error *err)
@@ -355,11 +362,20 @@ int qcow2_check_run(struct lam_io *io, const struct qcow2_header *h,
                     lam_finding_fn *finding, void *opaque,
                     struct lam_check_result *out, struct lam_error *err)
 {
+    return qcow2_check_with_data(io, h, NULL, finding, opaque, out, err);
+}
+
+int qcow2_check_with_data(struct lam_io *io, const struct qcow2_header *h,
+                          struct lam_io *data, lam_finding_fn *finding,
+                          void *opaque, struct lam_check_result *out,
+                          struct lam_error *err)
+{
     lam_autofree struct check *c = malloc(sizeof *c);
 
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a check");
     int rc = check_init(c, io, h, 0, finding, opaque, out, err);
+    check_set_data(c, data);
     if (rc == 0)
         rc = check_all(c, err);
     check_deinit(c);

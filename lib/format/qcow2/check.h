@@ -14,6 +14,13 @@ int qcow2_check_run(struct lam_io *io, const struct qcow2_header *h,
                     lam_finding_fn *finding, void *opaque,
                     struct lam_check_result *out, struct lam_error *err);
 
+/* The same, and what lies behind the end of the data file @data is a
+ * corruption, too.  NULL: it is not known. */
+int qcow2_check_with_data(struct lam_io *io, const struct qcow2_header *h,
+                          struct lam_io *data, lam_finding_fn *finding,
+                          void *opaque, struct lam_check_result *out,
+                          struct lam_error *err);
+
 struct qcow2;
 
 /* With LAM_REPAIR_...: snapshots that cannot be read may be given up.  Not for

@@ -255,8 +255,8 @@ int header_validate(const struct qcow2_header *h, uint64_t file_length,
                              file_length, err);
 }
 
-int header_validate_writable(const struct qcow2_header *h, uint64_t file_length,
-                             struct lam_error *err)
+int header_validate_layout(const struct qcow2_header *h, uint64_t file_length,
+                           struct lam_error *err)
 {
     const uint64_t cs = UINT64_C(1) << h->cluster_bits;
     const struct table tables[] = {
@@ -271,9 +271,6 @@ int header_validate_writable(const struct qcow2_header *h, uint64_t file_length,
           h->has_crypto ? h->crypto_length : 0 },
     };
 
-    if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
-        return lam_fail(err, EACCES, "qcow2: Image is corrupt; cannot be "
-                        "opened read/write");
     for (size_t i = 1; i < LAM_ARRAY_SIZE(tables); i++) {
         int rc = validate_presence(h, &tables[i], file_length, err);
         if (rc < 0)
@@ -290,4 +287,13 @@ int header_validate_writable(const struct qcow2_header *h, uint64_t file_length,
         }
     }
     return 0;
+}
+
+int header_validate_writable(const struct qcow2_header *h, uint64_t file_length,
+                             struct lam_error *err)
+{
+    if (h->incompatible & QCOW2_INCOMPAT_CORRUPT)
+        return lam_fail(err, EACCES, "qcow2: Image is corrupt; cannot be "
+                        "opened read/write");
+    return header_validate_layout(h, file_length, err);
 }

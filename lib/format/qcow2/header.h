@@ -131,11 +131,12 @@ int header_peek(const uint8_t *buf, size_t length, uint64_t *want,
 int header_validate(const struct qcow2_header *h, uint64_t file_length,
                     bool for_check, bool metadata_only, struct lam_error *err);
 
-/*
- * What a writer asks on top: the image is not marked corrupt, and the tables
- * that the header names lie in the file, not at offset 0, and apart from each
- * other (format document 2.7).
- */
+/* Tables that the header names lie in the file, not at offset 0, and apart from
+ * each other (format document 2.7). */
+int header_validate_layout(const struct qcow2_header *h, uint64_t file_length,
+                           struct lam_error *err);
+
+/* What a writer asks on top: that, and the image is not marked corrupt. */
 int header_validate_writable(const struct qcow2_header *h, uint64_t file_length,
                              struct lam_error *err);
 

@@ -171,6 +171,7 @@ int qcow2_repair_run(struct qcow2 *q, unsigned what, lam_finding_fn *finding,
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a check");
     int rc = check_init(c, q->io, &q->header, what, finding, opaque, out, err);
+    check_set_data(c, q->data_file && q->data_io != q->io ? q->data_io : NULL);
     if (rc == 0)
         rc = clear_unknown_autoclear(q, err);
     if (rc == 0)
