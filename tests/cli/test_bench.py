@@ -4,6 +4,8 @@ depth and in any cache mode, with the file no longer than what was written; and
 its command line.
 """
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -32,16 +34,17 @@ def overlays(texts, base, folder):
                   folder / name)
 
 
-@pytest.mark.parametrize('depth, cache', [(1, 'writeback'), (32, 'none'),
-                                          (32, 'writeback')])
+@pytest.mark.parametrize('depth, cache, aio', [
+    (1, 'writeback', 'threads'), (32, 'none', 'io_uring'),
+    (32, 'writeback', 'threads')])
 @pytest.mark.parametrize('requests', REQUESTS.values(), ids=REQUESTS.keys())
 def test_same_image(texts, our_lamella, base, tmp_path, requests, depth,
-                    cache):
+                    cache, aio):
     overlays(texts, base, tmp_path)
     options = ['bench', '-q', '-w', '--pattern', '9', '-f', 'qcow2', '-t',
                cache, '-d', str(depth), *requests.split()]
     texts.run(*options, 'theirs', cwd=tmp_path)
-    run(our_lamella, *options, 'ours', cwd=tmp_path)
+    run(our_lamella, *options, '-i', aio, 'ours', cwd=tmp_path)
     texts.run('compare', '-f', 'qcow2', '-F', 'qcow2', tmp_path / 'theirs',
               tmp_path / 'ours')
     texts.run('check', '-q', '-f', 'qcow2', tmp_path / 'ours')
@@ -65,6 +68,44 @@ def test_refused(texts, our_img, base, tmp_path, line):
     theirs, ours = (outcome(tool, args, tmp_path) for tool in
                     (texts.img[0], our_img))
     assert ours == theirs, line
+
+
+# A program that the kernel refuses io_uring_setup(), whose number is the same
+# on every machine but Alpha.
+REFUSED = '''
+import ctypes, os, struct, sys
+code = b''.join(struct.pack('=HBBI', *i) for i in [
+    (0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050001),
+    (0x06, 0, 0, 0x7fff0000)])
+buffer = ctypes.create_string_buffer(code)
+libc = ctypes.CDLL(None, use_errno=True)
+program = struct.pack('@HP', 4, ctypes.addressof(buffer))
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program):
+    sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])
+'''
+
+
+@pytest.mark.parametrize('options', ['-c 100 -t none', '-c 100',
+                                     '-w -c 100 -t none', '-w -c 100'])
+def test_no_ring(our_lamella, tmp_path, options):
+    """Where there is no io_uring, threads do it, and who asked is told."""
+    (tmp_path / 'disk').write_bytes(bytes(MiB))
+
+    def bench(aio):
+        done = subprocess.run(
+            [sys.executable, '-c', REFUSED, our_lamella, 'bench', '-f', 'raw',
+             *options.split(), *aio, 'disk'], cwd=tmp_path, text=True,
+            capture_output=True)
+        if done.returncode == 77:
+            pytest.skip('no seccomp')
+        assert done.returncode == 0 and 'Run completed' in done.stdout, done
+        return done.stderr
+
+    assert bench([]) == bench(['-i', 'threads']) == ''
+    assert bench(['-i', 'io_uring']).startswith(
+        'lamella: Unable to use linux io_uring, falling back to thread pool: '
+        'failed to init linux io_uring ring: ')
 
 
 def test_clean_interval(our_lamella, texts, base, tmp_path):

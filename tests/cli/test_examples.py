@@ -33,8 +33,8 @@ def test_every_program_is_here():
     """None is in the folder that is not run below."""
     programs = {name for name in os.listdir(os.path.join(ROOT, 'examples'))
                 if name.endswith(('.c', '.py', '.rs'))}
-    assert programs == {'cat.c', 'convert.c', 'map.c', 'overlay.c', 'read.py',
-                        'read.rs'}
+    assert programs == {'cat.c', 'convert.c', 'map.c', 'overlay.c', 'queue.c',
+                        'read.py', 'read.rs'}
 
 
 def test_cat(images, tmp_path):
@@ -62,6 +62,20 @@ def test_map(images):
     files = {e[3].split(':')[0] for e in extents if len(e) == 4}
     assert {os.path.basename(file) for file in files} == \
         {'base.qcow2', 'top.qcow2'}
+
+
+def test_queue(images):
+    for name in ('top.qcow2', 'disk.raw'):
+        done = example('queue', images / name)
+        assert int(done.stdout) == sum((images / 'disk.raw').read_bytes())
+
+
+def test_queue_says_why(images, tmp_path):
+    """An image whose data break off."""
+    damaged = tmp_path / 'damaged.qcow2'
+    damaged.write_bytes((images / 'base.qcow2').read_bytes()[:1 << 20])
+    done = example('queue', damaged, status=1)
+    assert 'damaged.qcow2' in done.stderr and done.stderr.count('\n') == 1
 
 
 def test_overlay(lamella, tmp_path):
