@@ -167,7 +167,8 @@ static struct json_object *values(const struct lam_image_info *info)
 
 /* The node of a file, one of the "children" of the format's node. */
 static struct json_object *file_node(const char *name, const char *protocol,
-                                     uint64_t length, uint64_t actual_size)
+                                     uint64_t length,
+                                     const uint64_t *actual_size)
 {
     struct json_object *node = json_object_new_object();
 
@@ -175,12 +176,14 @@ static struct json_object *file_node(const char *name, const char *protocol,
     add_number(node, "virtual-size", length);
     add_string(node, "filename", name);
     add_string(node, "format", protocol);
-    add_number(node, "actual-size", actual_size);
+    if (actual_size)
+        add_number(node, "actual-size", *actual_size);
     if (!strcmp(protocol, "file") || !strcmp(protocol, "host_device"))
         json_object_object_add(node, "format-specific",
                                format_specific("file",
                                                json_object_new_object()));
-    add_bool(node, "dirty-flag", false);
+    if (actual_size)
+        add_bool(node, "dirty-flag", false);
     return node;
 }
 
@@ -198,7 +201,7 @@ static struct json_object *child_node(const struct lam_image_info *info)
 {
     return info->protocol
         ? file_node(info->filename, info->format, info->virtual_size,
-                    info->actual_size)
+                    info->actual_size_unknown ? NULL : &info->actual_size)
         : info_to_json(info);
 }
 
@@ -213,7 +216,7 @@ static struct json_object *children(const struct lam_image_info *info)
         add_child(array, name, file_node(f->filename,
                                          info_protocol(f->filename),
                                          info_sectors(f->length),
-                                         f->actual_size));
+                                         &f->actual_size));
     }
     for (size_t i = 0; i < info->nb_children; i++)
         add_child(array, info->children[i].name,

@@ -18,11 +18,17 @@ static void print_size(FILE *out, const char *label, uint64_t bytes)
             bytes);
 }
 
-static void print_allocated(FILE *out, const char *label, uint64_t bytes)
+static const uint64_t *known_size(const struct lam_image_info *info)
+{
+    return info->actual_size_unknown ? NULL : &info->actual_size;
+}
+
+static void print_used(FILE *out, const uint64_t *bytes)
 {
     char size[32];
 
-    fprintf(out, "%s: %s\n", label, human_size(bytes, size));
+    fprintf(out, "disk size: %s\n", bytes ? human_size(*bytes, size)
+                                          : "unavailable");
 }
 
 /* A line whose text came out of an image. */
@@ -181,13 +187,14 @@ void info_print_specific(FILE *out, const struct lam_image_info *info)
                 yes(info->corrupt), yes(info->extended_l2));
 }
 
+/* @actual_size: NULL if nobody knows it. */
 static void print_file(FILE *out, const char *name, const char *protocol,
-                       uint64_t length, uint64_t actual_size)
+                       uint64_t length, const uint64_t *actual_size)
 {
     print_text(out, "filename", name);
     fprintf(out, "protocol type: %s\n", protocol);
     print_size(out, "file length", length);
-    print_allocated(out, "disk size", actual_size);
+    print_used(out, actual_size);
 }
 
 static void print_image(FILE *out, const struct lam_image_info *info,
@@ -196,7 +203,7 @@ static void print_image(FILE *out, const struct lam_image_info *info,
 static void print_extent(FILE *out, const struct lam_file_info *f)
 {
     print_file(out, f->filename, info_protocol(f->filename),
-               info_sectors(f->length), f->actual_size);
+               info_sectors(f->length), &f->actual_size);
 }
 
 /* Each line of @text a step to the right. */
@@ -227,7 +234,7 @@ static void print_child(FILE *out, const char *path, const char *name,
             print_extent(buffer, file);
         else if (info->protocol)
             print_file(buffer, info->filename, info->format,
-                       info->virtual_size, info->actual_size);
+                       info->virtual_size, known_size(info));
         else
             print_image(buffer, info, own_path);
     }
@@ -258,10 +265,7 @@ static void print_image(FILE *out, const struct lam_image_info *info,
     print_text(out, "image", info->filename);
     fprintf(out, "file format: %s\n", info->format);
     print_size(out, "virtual size", info->virtual_size);
-    if (info->actual_size_unknown)
-        fputs("disk size: unavailable\n", out);
-    else
-        print_allocated(out, "disk size", info->actual_size);
+    print_used(out, known_size(info));
     if (info->encrypted)
         fputs("encrypted: yes\n", out);
     if (info->cluster_size)

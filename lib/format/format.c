@@ -72,7 +72,7 @@ static bool is_node(const char *name)
 {
     static const char *const nodes[] = {
         "blkdebug", "compress", "copy-on-read", "host_cdrom", "host_device",
-        "null-aio", "null-co", "preallocate", "throttle",
+        "nbd", "null-aio", "null-co", "preallocate", "throttle",
     };
 
     for (size_t i = 0; i < LAM_ARRAY_SIZE(nodes); i++)

@@ -19,6 +19,7 @@
 /* What is asked for, and what the formats have to say of it. */
 struct creation {
     struct lam_create_options options;
+    const struct host_driver *driver;   /* of the image's name */
     uint32_t below_id;          /* content_id() of the backing image */
     char **others;              /* files beside the image file */
     size_t nb_others;
@@ -326,6 +327,18 @@ static int targets_keep(struct targets *t, struct lam_error *err)
     return rc;
 }
 
+/* The image itself, on whatever its name's driver makes or has. */
+static int image_open_new(struct target *t, const char *path,
+                          const struct creation *c, struct lam_error *err)
+{
+    t->path = path;
+    return c->driver->open_new
+        ? c->driver->open_new(path, c->options.no_sync ? LAM_CACHE_UNSAFE
+                                                       : LAM_CACHE_WRITEBACK,
+                              &t->io, err)
+        : target_open(t, path, &c->options, err);
+}
+
 static int write_set(const char *path, const struct format_ops *ops,
                      const struct creation *c, struct lam_error *err)
 {
@@ -333,7 +346,7 @@ static int write_set(const char *path, const struct format_ops *ops,
     struct target image lam_cleanup(target_deinit) = { 0 };
     int rc = targets_open(&others, c, err);
     if (rc == 0)
-        rc = target_open(&image, path, &c->options, err);
+        rc = image_open_new(&image, path, c, err);
     if (rc < 0)
         return rc;
 
@@ -346,15 +359,15 @@ static int write_set(const char *path, const struct format_ops *ops,
 }
 
 static int write_files(const char *path, const struct format_ops *ops,
-                       const struct lam_create_options *options,
-                       struct lam_error *err)
+                       const struct creation *c, struct lam_error *err)
 {
+    const struct lam_create_options *options = &c->options;
     struct target data lam_cleanup(target_deinit) = { 0 };
     struct target image lam_cleanup(target_deinit) = { 0 };
     int rc = options->data_file ? target_open(&data, options->data_file,
                                               options, err) : 0;
     if (rc == 0)
-        rc = target_open(&image, path, options, err);
+        rc = image_open_new(&image, path, c, err);
     if (rc == 0)
         rc = ops->create(image.io, data.io, options, err);
     if (rc == 0)
@@ -426,10 +439,13 @@ static int judge(const char *path, const struct format_ops *ops,
     return rc < 0 ? rc : dry_run(ops, path, c, err);
 }
 
-static int create_at(const char *path, const struct lam_create_options *options,
+static int create_at(const struct host_driver *driver, const char *path,
+                     const struct lam_create_options *options,
                      struct lam_error *err)
 {
-    struct creation c lam_cleanup(creation_deinit) = { .options = *options };
+    struct creation c lam_cleanup(creation_deinit) = {
+        .options = *options, .driver = driver,
+    };
     const char *format = options->format;
     const struct format_ops *ops = format ? format_find_new(format) : NULL;
 
@@ -443,7 +459,7 @@ static int create_at(const char *path, const struct lam_create_options *options,
     if (rc < 0)
         return rc;
     return ops->create_set ? write_set(path, ops, &c, err)
-                           : write_files(path, ops, &c.options, err);
+                           : write_files(path, ops, &c, err);
 }
 
 /* The path of a new image.  Nothing but files and devices can be made. */
@@ -458,7 +474,7 @@ static int target_path(const char *name, const char **path,
     if (!driver->makes_files && !driver->uses_files)
         return lam_fail(err, ENOTSUP, "Protocol driver '%s' does not support "
                         "image creation", driver->name);
-    size_t length = strlen(driver->prefix);
+    size_t length = driver->open_new ? 0 : strlen(driver->prefix);
     *path = strncmp(name, driver->prefix, length) ? name : name + length;
     return 0;
 }
@@ -470,7 +486,7 @@ static int check_there(const char *name, const char *path,
     const struct host_driver *driver = host_driver_of(name);
     struct stat st;
 
-    if (driver->makes_files || stat(path, &st) == 0)
+    if (driver->makes_files || driver->open_new || stat(path, &st) == 0)
         return 0;
     return lam_fail_errno(err, errno, "Protocol driver '%s' does not support "
                           "creating new images, so an existing image must be "
@@ -499,5 +515,5 @@ int lam_image_create(const char *name, const struct lam_create_options *options,
         rc = target_path(name, &path, err);
     if (rc == 0)
         rc = check_there(name, path, err);
-    return rc < 0 ? rc : create_at(path, options, err);
+    return rc < 0 ? rc : create_at(host_driver_of(name), path, options, err);
 }

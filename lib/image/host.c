@@ -320,6 +320,7 @@ static const struct host_driver *const drivers[] = {
     &host_file, &host_device, &host_cdrom, &host_null_co, &host_null_aio,
     &host_throttle, &host_preallocate, &host_copy_on_read, &host_compress,
     &host_blkdebug, &host_quorum, &host_blkverify,
+    &host_nbd, &host_nbd_tcp, &host_nbd_unix,
 };
 
 const struct host_driver *host_driver_find(const char *name)

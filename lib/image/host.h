@@ -52,6 +52,10 @@ struct host_driver {
      * NULL: it has no plain name. */
     int (*parse_name)(struct node *node, const char *name,
                       struct lam_error *err);
+    /* Opens what has the plain name @name for a new image to be written to.
+     * NULL: that is a file or device, which has a path. */
+    int (*open_new)(const char *name, enum lam_cache_mode cache,
+                    struct lam_io **out, struct lam_error *err);
     /* Opens what is below, takes all options that are its own. */
     int (*open)(struct host_node *n, struct lam_io **out,
                 struct lam_error *err);
@@ -98,9 +102,10 @@ int host_open_image_child(struct host_node *n, struct node *node,
 int host_take_child(struct node *node, const char *name, struct node **out,
                     struct lam_error *err);
 
-/* host-filters.c, host-debug.c, host-quorum.c */
+/* host-filters.c, host-debug.c, host-quorum.c, host-nbd.c */
 extern const struct host_driver host_throttle, host_preallocate,
                                 host_copy_on_read, host_compress,
-                                host_blkdebug, host_quorum, host_blkverify;
+                                host_blkdebug, host_quorum, host_blkverify,
+                                host_nbd, host_nbd_tcp, host_nbd_unix;
 
 #endif

@@ -336,6 +336,9 @@ int view_describe(const struct node_view *view, struct lam_image_info *info,
 
         if (rc == 0 && !strcmp(v->child, "file"))
             info->actual_size_unknown = told->actual_size_unknown;
+        /* Raw is as dirty as what it is of. */
+        if (rc == 0 && !strcmp(info->format, "raw"))
+            info->dirty_unknown |= told->dirty_unknown;
         if (rc == 0)
             rc = add_child(info, v->child, told, err);
         if (rc < 0)
@@ -344,5 +347,8 @@ int view_describe(const struct node_view *view, struct lam_image_info *info,
     /* Faults on purpose: it is not asked what lies below. */
     info->actual_size_unknown |= !strcmp(info->format, "blkdebug")
         || !strcmp(info->format, "blkverify");
+    bool remote = !strcmp(info->format, "nbd");
+    info->actual_size_unknown |= remote;
+    info->dirty_unknown |= remote;
     return 0;
 }

@@ -77,8 +77,9 @@ int lam_io_truncate(struct lam_io *io, uint64_t size, struct lam_error *err)
         return lam_fail_errno(err, EFBIG, "Could not resize '%s' to %" PRIu64
                               " bytes", io->name, size);
     if (io->limits.is_block_device && size != atomic_load(&io->size))
-        return lam_fail(err, ENOTSUP, "Cannot %s device files",
-                        size > atomic_load(&io->size) ? "grow" : "resize");
+        return lam_fail(err, ENOTSUP, "Cannot %s %s",
+                        size > atomic_load(&io->size) ? "grow" : "resize",
+                        lam_io_fixed_kind(io));
     /* Nobody may be writing a tail back meanwhile. */
     struct io_change change = {
         .range = range_make(0, UINT64_MAX), .exclusive = true

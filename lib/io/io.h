@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -327,6 +328,12 @@ void lam_io_identity(const struct lam_io *io, struct lam_io_identity *id);
 
 /* False as well if either does not know. */
 bool lam_io_same_object(const struct lam_io *a, const struct lam_io *b);
+
+/* What an object of fixed size is called where somebody asks for another. */
+static inline const char *lam_io_fixed_kind(const struct lam_io *io)
+{
+    return strcmp(io->ops->name, "nbd") ? "device files" : "NBD nodes";
+}
 
 /* As fstat(); 0 or -errno, -EBADF for what is no file or device. */
 int lam_io_stat(const struct lam_io *io, struct stat *st);

@@ -251,8 +251,9 @@ static int raw_truncate(void *format, const struct format_resize *to,
     if (rc < 0)
         return rc;
     if (r->io->limits.is_block_device) {
-        if (size > r->size)
-            return lam_fail(err, EINVAL, "Cannot grow device files");
+        if (size != r->size)
+            return lam_fail(err, EINVAL, "Cannot resize %s",
+                            lam_io_fixed_kind(r->io));
         return 0;
     }
     rc = size > r->size ? raw_grow(r, size, to->preallocation, err)
@@ -304,7 +305,7 @@ static int raw_create(struct lam_io *io, struct lam_io *data,
     if (rc < 0)
         return rc;
     if (length < size)
-        return lam_fail(err, ENOSPC, "Cannot grow device files");
+        return lam_fail(err, ENOSPC, "Cannot grow %s", lam_io_fixed_kind(io));
     return 0;
 }
 

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nbd.c - an export of an NBD server as a host object, by libnbd.
+ *
+ * A connection carries one blocking request at a time.  A server that promises
+ * that what one connection wrote another one reads, and that a flush of one is
+ * one of all (multi-conn), is asked by as many as there are requests.
+ */
+#include "io/nbd.h"
+
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "io/nbd-connect.h"
+
+enum {
+    MAX_CONNECTIONS = 8,
+    /* What every server has to take, if it does not say. */
+    MAX_REQUEST = 32 << 20,
+};
+
+struct nbd {
+    struct lam_io io;
+    struct io_nbd_options options;  /* its texts are ours */
+    char *path, *host, *port, *export;
+    pthread_mutex_t lock;           /* the four below */
+    pthread_cond_t idle;
+    struct nbd_handle *free[MAX_CONNECTIONS];
+    unsigned nb_free, nb_all, max;
+    bool has_map, can_flush;
+    uint64_t max_request;
+};
+
+static struct nbd *nbd_of(const struct lam_io *io)
+{
+    return (struct nbd *)io;
+}
+
+/* -------------------------------------------------------------- connections */
+
+/* One more, while others wait for the ones there are.  NULL: none can be
+ * had. */
+static struct nbd_handle *connect_more(struct nbd *n)
+{
+    struct nbd_handle *more;
+
+    n->nb_all++;
+    pthread_mutex_unlock(&n->lock);
+    int rc = nbd_connection_new(&n->options, &more, NULL);
+    pthread_mutex_lock(&n->lock);
+    if (rc == 0)
+        return more;
+    /* A server may take fewer than we would like. */
+    n->max = --n->nb_all;
+    return NULL;
+}
+
+static struct nbd_handle *take(struct nbd *n)
+{
+    struct nbd_handle *nbd = NULL;
+    LAM_LOCKED(&n->lock);
+
+    while (!nbd) {
+        if (n->nb_free)
+            nbd = n->free[--n->nb_free];
+        else if (n->nb_all < n->max)
+            nbd = connect_more(n);
+        else
+            pthread_cond_wait(&n->idle, &n->lock);
+    }
+    return nbd;
+}
+
+static void put(struct nbd *n, struct nbd_handle *nbd)
+{
+    LAM_LOCKED(&n->lock);
+    n->free[n->nb_free++] = nbd;
+    pthread_cond_signal(&n->idle);
+}
+
+/* ----------------------------------------------------------------- requests */
+
+static size_t first_bytes(const struct nbd *n, const struct iovec *iov)
+{
+    return min_u64(iov->iov_len, n->max_request);
+}
+
+static ssize_t nbd_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
+                         uint64_t offset)
+{
+    struct nbd *n = nbd_of(io);
+    size_t length = first_bytes(n, iov);
+
+    (void)iovcnt;
+    if (offset >= atomic_load(&io->size))
+        return 0;
+    length = min_u64(length, atomic_load(&io->size) - offset);
+    struct nbd_handle *nbd = take(n);
+    int rc = libnbd()->nbd_pread(nbd, iov->iov_base, length, offset, 0) < 0
+        ? nbd_failure() : 0;
+    put(n, nbd);
+    return rc < 0 ? rc : (ssize_t)length;
+}
+
+static ssize_t nbd_writev(struct lam_io *io, const struct iovec *iov,
+                          int iovcnt, uint64_t offset)
+{
+    struct nbd *n = nbd_of(io);
+    size_t length = first_bytes(n, iov);
+
+    (void)iovcnt;
+    struct nbd_handle *nbd = take(n);
+    int rc = libnbd()->nbd_pwrite(nbd, iov->iov_base, length, offset, 0) < 0
+        ? nbd_failure() : 0;
+    put(n, nbd);
+    return rc < 0 ? rc : (ssize_t)length;
+}
+
+typedef int range_fn(struct nbd_handle *nbd, uint64_t length, uint64_t offset,
+                     uint32_t flags);
+
+/* A range without data, in pieces that any server takes. */
+static int run_range(struct lam_io *io, range_fn *call, uint64_t offset,
+                     uint64_t length, uint32_t flags)
+{
+    struct nbd *n = nbd_of(io);
+    struct nbd_handle *nbd = take(n);
+    int rc = 0;
+
+    while (length && rc == 0) {
+        uint64_t piece = min_u64(length, LAM_GIB);
+        rc = call(nbd, piece, offset, flags) < 0 ? nbd_failure() : 0;
+        offset += piece;
+        length -= piece;
+    }
+    put(n, nbd);
+    return rc;
+}
+
+static int nbd_punch(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    return run_range(io, libnbd()->nbd_zero, offset, length, 0);
+}
+
+static int nbd_zero_range(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    return run_range(io, libnbd()->nbd_zero, offset, length,
+                     LIBNBD_CMD_FLAG_NO_HOLE);
+}
+
+static int nbd_discard(struct lam_io *io, uint64_t offset, uint64_t length)
+{
+    return run_range(io, libnbd()->nbd_trim, offset, length, 0);
+}
+
+static int nbd_sync(struct lam_io *io)
+{
+    struct nbd *n = nbd_of(io);
+
+    if (!n->can_flush)
+        return 0;
+    struct nbd_handle *nbd = take(n);
+    int rc = libnbd()->nbd_flush(nbd, 0) < 0 ? nbd_failure() : 0;
+    put(n, nbd);
+    return rc;
+}
+
+static int nbd_size(struct lam_io *io, uint64_t *size)
+{
+    *size = atomic_load(&io->size);
+    return 0;
+}
+
+static int nbd_truncate(struct lam_io *io, uint64_t size)
+{
+    return size == atomic_load(&io->size) ? 0 : -ENOTSUP;
+}
+
+/* --------------------------------------------------------------------- map */
+
+/* How far the first state goes. */
+struct status {
+    enum lam_io_state state;
+    uint64_t run;
+    bool ended;
+};
+
+static int take_status(void *opaque, const char *context, uint64_t offset,
+                       uint32_t *entries, size_t nb_entries, int *error)
+{
+    struct status *s = opaque;
+
+    (void)offset;
+    (void)error;
+    if (strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION))
+        return 0;
+    for (size_t i = 0; i + 1 < nb_entries && !s->ended; i += 2) {
+        enum lam_io_state state = entries[i + 1] & LIBNBD_STATE_ZERO
+            ? LAM_IO_HOLE : LAM_IO_DATA;
+        s->ended = s->run && state != s->state;
+        if (s->ended)
+            break;
+        s->state = state;
+        s->run += entries[i];
+    }
+    return 0;
+}
+
+static int nbd_extent(struct lam_io *io, uint64_t offset, uint64_t length,
+                      enum lam_io_state *state, uint64_t *run)
+{
+    struct nbd *n = nbd_of(io);
+    struct status s = { .state = LAM_IO_DATA };
+    nbd_extent_callback callback = { .callback = take_status,
+                                     .user_data = &s };
+
+    *state = LAM_IO_DATA;
+    *run = length;
+    if (!n->has_map)
+        return 0;
+    struct nbd_handle *nbd = take(n);
+    int rc = libnbd()->nbd_block_status(nbd, min_u64(length, LAM_GIB), offset,
+                                        callback, 0) < 0 ? nbd_failure() : 0;
+    put(n, nbd);
+    if (rc < 0 || !s.run)
+        return rc < 0 ? rc : -EIO;
+    *state = s.state;
+    *run = min_u64(s.run, length);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ opening */
+
+static int nbd_set_writable(struct lam_io *io, bool writable,
+                            enum lam_io_locking locking, struct lam_error *err)
+{
+    struct nbd *n = nbd_of(io);
+
+    (void)locking;
+    if (writable && n->options.writable == false) {
+        struct nbd_handle *nbd = take(n);
+        int read_only = libnbd()->nbd_is_read_only(nbd);
+        put(n, nbd);
+        if (read_only)
+            return lam_fail_errno(err, EACCES, "Could not open image");
+    }
+    io->writable = writable;
+    return 0;
+}
+
+static void nbd_free(struct lam_io *io)
+{
+    struct nbd *n = nbd_of(io);
+
+    for (unsigned i = 0; i < n->nb_free; i++) {
+        libnbd()->nbd_shutdown(n->free[i], 0);
+        libnbd()->nbd_close(n->free[i]);
+    }
+    free(n->path);
+    free(n->host);
+    free(n->port);
+    free(n->export);
+    pthread_cond_destroy(&n->idle);
+    pthread_mutex_destroy(&n->lock);
+    lam_io_deinit(io);
+    free(n);
+}
+
+static const struct lam_io_ops nbd_ops = {
+    .name = "nbd",
+    .readv = nbd_readv,
+    .writev = nbd_writev,
+    .flush = nbd_sync,
+    .size = nbd_size,
+    .truncate = nbd_truncate,
+    .punch = nbd_punch,
+    .zero_range = nbd_zero_range,
+    .discard = nbd_discard,
+    .extent = nbd_extent,
+    .set_writable = nbd_set_writable,
+    .close = nbd_free,
+};
+
+/* A number of the server's, or @otherwise if it says none. */
+static uint64_t block_size(struct nbd_handle *nbd, int which,
+                           uint64_t otherwise)
+{
+    int64_t size = libnbd()->nbd_get_block_size(nbd, which);
+
+    return size > 0 ? (uint64_t)size : otherwise;
+}
+
+static void set_limits(struct nbd *n, struct nbd_handle *nbd)
+{
+    struct lam_io_limits *limits = &n->io.limits;
+    uint64_t unit = block_size(nbd, LIBNBD_SIZE_MINIMUM, 1);
+    uint64_t most = block_size(nbd, LIBNBD_SIZE_MAXIMUM, MAX_REQUEST);
+
+    if (!is_power_of_two(unit) || unit > LAM_MIB)
+        unit = 1;
+    n->max_request = max_u64(align_down(min_u64(most, MAX_REQUEST), unit),
+                             unit);
+    n->can_flush = libnbd()->nbd_can_flush(nbd) > 0;
+    n->has_map =
+        libnbd()->nbd_can_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
+    n->max = libnbd()->nbd_can_multi_conn(nbd) > 0 ? MAX_CONNECTIONS : 1;
+    limits->is_block_device = true;
+    limits->request_alignment = (uint32_t)unit;
+    limits->logical_sector = limits->physical_sector = (uint32_t)unit;
+    limits->can_punch = libnbd()->nbd_can_zero(nbd) > 0;
+    limits->can_zero_range = limits->can_punch;
+    limits->can_discard = libnbd()->nbd_can_trim(nbd) > 0;
+    limits->zero_max = limits->can_punch ? LAM_GIB : 0;
+    limits->discard_max = limits->can_discard ? LAM_GIB : 0;
+}
+
+static int start(struct nbd *n, struct lam_error *err)
+{
+    struct nbd_handle *nbd;
+    int rc = nbd_connection_new(&n->options, &nbd, err);
+
+    if (rc < 0)
+        return rc;
+    n->free[n->nb_free++] = nbd;
+    n->nb_all = 1;
+    int64_t size = libnbd()->nbd_get_size(nbd);
+    if (size < 0)
+        return lam_fail_errno(err, -nbd_failure(), "NBD server: no size");
+    if (n->options.writable && libnbd()->nbd_is_read_only(nbd))
+        return lam_fail_errno(err, EACCES, "Could not open image");
+    atomic_store(&n->io.size, (uint64_t)size);
+    set_limits(n, nbd);
+    return 0;
+}
+
+/* *@to is freed with @n. */
+static bool copy_text(char **to, const char **option, const char *text)
+{
+    *to = text ? strdup(text) : NULL;
+    *option = *to;
+    return !text || *to;
+}
+
+int io_nbd_open(const char *name, const struct io_nbd_options *options,
+                struct lam_io **out, struct lam_error *err)
+{
+    struct nbd *n = calloc(1, sizeof *n);
+
+    if (!n)
+        return lam_fail(err, ENOMEM, "no memory for '%s'", name);
+    int rc = lam_io_init(&n->io, &nbd_ops, name, err);
+    if (rc < 0) {
+        free(n);
+        return rc;
+    }
+    pthread_mutex_init(&n->lock, NULL);
+    pthread_cond_init(&n->idle, NULL);
+    n->options = *options;
+    n->io.writable = options->writable;
+    n->io.cache = options->cache;
+    bool copied = copy_text(&n->path, &n->options.path, options->path) &&
+                  copy_text(&n->host, &n->options.host, options->host) &&
+                  copy_text(&n->port, &n->options.port, options->port) &&
+                  copy_text(&n->export, &n->options.export, options->export);
+    rc = copied ? start(n, err)
+                : lam_fail(err, ENOMEM, "no memory for '%s'", name);
+    if (rc < 0)
+        nbd_free(&n->io);
+    else
+        *out = &n->io;
+    return rc;
+}
