@@ -4,10 +4,15 @@
  */
 #include "image/changes.h"
 
+#include <time.h>
+
 #include "base/cleanup.h"
 #include "image/graph.h"
 
 enum { BLOCK_BITS = 16, MAX_BITS = 1 << 23 };
+
+/* The longest that one change takes its time. */
+enum { PACE_MS = 10 };
 
 static int changes_new(uint64_t size, struct changes **out,
                        struct lam_error *err)
@@ -64,9 +69,39 @@ void change_note(struct changes *c, uint64_t offset, uint64_t length)
         return;                 /* a request that was refused */
     length = min_u64(length, c->size - offset);
     for (uint64_t b = offset >> c->block_bits;
-         b <= (offset + length - 1) >> c->block_bits; b++)
-        atomic_fetch_or(&c->words[b / 64], UINT64_C(1) << b % 64);
+         b <= (offset + length - 1) >> c->block_bits; b++) {
+        uint64_t bit = UINT64_C(1) << b % 64;
+
+        if (!(atomic_fetch_or(&c->words[b / 64], bit) & bit))
+            atomic_fetch_sub(&c->allowance, INT64_C(1) << c->block_bits);
+    }
 }
+
+/* -------------------------------------------------------------------- pace */
+
+void changes_pace(struct changes *c, bool on)
+{
+    atomic_store(&c->allowance, 0);
+    atomic_store(&c->paced, on);
+}
+
+void changes_allow(struct changes *c, uint64_t bytes)
+{
+    atomic_fetch_add(&c->allowance, (int64_t)bytes);
+}
+
+/* It never waits for the copying itself, which may be waiting for what the
+ * caller has begun. */
+void changes_wait_pace(const struct changes *c)
+{
+    struct timespec millisecond = { 0, 1000000 };
+
+    for (int i = 0; i < PACE_MS && atomic_load(&c->paced) &&
+         atomic_load(&c->allowance) <= 0; i++)
+        nanosleep(&millisecond, NULL);
+}
+
+/* ------------------------------------------------------------------- taking */
 
 bool changes_take(struct changes *c, uint64_t offset, struct range *out)
 {

@@ -15,6 +15,8 @@ struct changes {
     unsigned block_bits;
     _Atomic uint64_t *words;    /* a bit a block */
     size_t nb_words;
+    atomic_bool paced;          /* changes_pace() */
+    _Atomic int64_t allowance;  /* bytes that may be noted anew meanwhile */
 };
 
 /* From now on, until changes_end(), they are noted.  The caller holds
@@ -29,12 +31,24 @@ bool changes_take(struct changes *c, uint64_t offset, struct range *out);
 /* Bytes in changed blocks. */
 uint64_t changes_total(const struct changes *c);
 
+/* From now on, or not any more: a change that notes more than the copying has
+ * allowed for takes its time, some milliseconds.  So what is left to be copied
+ * becomes less, however fast the guest is. */
+void changes_pace(struct changes *c, bool on);
+void changes_allow(struct changes *c, uint64_t bytes);
+void changes_wait_pace(const struct changes *c);
+
 /* Around a change of the guest's, inside the gate.  It is noted when it has
  * been made: who takes it before sees none of it, or all. */
 static inline void change_begin(struct lam_image *image)
 {
-    if (image->changes)
-        pthread_rwlock_rdlock(&image->changes->hold);
+    struct changes *c = image->changes;
+
+    if (!c)
+        return;
+    if (atomic_load(&c->paced))
+        changes_wait_pace(c);
+    pthread_rwlock_rdlock(&c->hold);
 }
 
 void change_note(struct changes *c, uint64_t offset, uint64_t length);

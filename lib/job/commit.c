@@ -30,9 +30,10 @@
 #define FREE_BYTES    (1024 * LAM_TIB)
 #define UNIT_BYTES    UINT64_C(4096)
 /* What may be left to be copied while the guest waits, and how often it may
- * have been more than that. */
-#define PAUSE_BYTES   (4 * LAM_MIB)
-enum { MAX_ROUNDS = 10 };
+ * have been more than that.  A guest that is faster than that gets a share of
+ * what is copied. */
+#define PAUSE_BYTES   (2 * LAM_MIB)
+enum { MAX_ROUNDS = 12, GUEST_SHARE = 4 };
 
 /* What a worker has to itself. */
 struct hand {
@@ -50,6 +51,7 @@ struct commit {
     unsigned workers;
     struct turn turn;
     bool ordered;               /* the base has clusters to be placed */
+    bool guest_waits;           /* no rate is kept */
 };
 
 /* ----------------------------------------------------------------- a chunk */
@@ -76,7 +78,8 @@ static int commit_zeroes(struct commit *c, struct range r,
 static int read_data(struct commit *c, struct hand *hand, struct range r,
                      struct lam_error *err)
 {
-    int rc = job_pay(&c->job, r.length, err);
+    int rc = c->guest_waits ? job_check(&c->job, err)
+                            : job_pay(&c->job, r.length, err);
 
     return rc < 0 ? rc : lam_image_read(c->source, hand->buf, r.length,
                                         r.offset, err);
@@ -283,8 +286,28 @@ static int commit_changes(struct commit *c, struct lam_error *err)
     struct range r = range_make(0, 0);
     int rc = 0;
 
-    while (rc == 0 && changes_take(c->top->changes, range_end(r), &r))
+    while (rc == 0 && changes_take(c->top->changes, range_end(r), &r)) {
         rc = commit_range(c, r, err);
+        changes_allow(c->top->changes, r.length / GUEST_SHARE);
+    }
+    return rc;
+}
+
+/* Until little is left that is not copied, or not on disk. */
+static int catch_up(struct commit *c, struct lam_error *err)
+{
+    struct changes *changes = c->top->changes;
+    int rc = lam_image_flush(c->top, err);
+
+    for (int i = 0; rc == 0 && i < MAX_ROUNDS &&
+         changes_total(changes) > PAUSE_BYTES; i++) {
+        changes_pace(changes, i > 0);
+        rc = commit_changes(c, err);
+        if (rc == 0)
+            rc = lam_image_flush(c->base, err);
+        if (rc == 0)
+            rc = lam_image_flush(c->top, err);
+    }
     return rc;
 }
 
@@ -294,6 +317,7 @@ static int empty_top(struct commit *c, struct lam_error *err)
     struct changes *changes = c->top->changes;
 
     pthread_rwlock_wrlock(&changes->hold);
+    c->guest_waits = true;
     int rc = commit_changes(c, err);
     if (rc == 0)
         rc = lam_image_flush(c->base, err);
@@ -309,11 +333,8 @@ static int commit_and_empty(struct commit *c, struct lam_error *err)
 
     if (rc == 0)
         rc = commit_into(c, err);
-    for (int i = 0; rc == 0 && i < MAX_ROUNDS &&
-         changes_total(c->top->changes) > PAUSE_BYTES; i++)
-        rc = commit_changes(c, err);
     if (rc == 0)
-        rc = lam_image_flush(c->base, err);
+        rc = catch_up(c, err);
     if (rc == 0)
         rc = empty_top(c, err);
     changes_end(c->top);
