@@ -53,7 +53,8 @@ def extensions(*items):
 
 
 def crypto(offset, length):
-    return [u32(32, 2), extensions((CRYPTO, struct.pack('>QQ', offset, length)))]
+    pointer = struct.pack('>QQ', offset, length)
+    return [u32(32, 2), extensions((CRYPTO, pointer))]
 
 
 def backing(name, offset=400):
@@ -83,8 +84,8 @@ def raw_deflate(data):
 
 
 # What happens: refused (by all commands), check (finds it), read (only reading
-# does), fine (odd, and legal).  Then what is said, as a pattern; what is written
-# where; and arguments of base().
+# does), fine (odd, and legal).  Then what is said, as a pattern; what is
+# written where; and arguments of base().
 CASES = {
     # ------------------------------------------------------- header, tables
     'reftable-on-header': ('check', r'table offset is 0, where the header lies',
@@ -169,8 +170,8 @@ CASES = {
     'unknown-one-too-long': ('refused', r'type 0x12345678 has 65417 bytes of '
                              r'data \(limit: 65416\)',
                              [u32(112, UNKNOWN), u32(116, CS - 119)]),
-    'unknown-wraps-padded': ('refused', r'has 4294967292 bytes of data \(limit: '
-                             '65416', [u32(112, UNKNOWN),
+    'unknown-wraps-padded': ('refused', r'has 4294967292 bytes of data '
+                             r'\(limit: 65416', [u32(112, UNKNOWN),
                                        u32(116, 0xfffffffc)]),
     'unknown-everywhere': ('fine', '', [(112, struct.pack(
         '>II', UNKNOWN, 0) * ((CS - 112) // 8))]),
@@ -249,8 +250,8 @@ CASES = {
     'sub-no-place': ('check', r'Unallocated cluster has non-zero subcluster',
                      [u64(at(L2, 8 * 16 + 8), 0xffffffff)],
                      dict(extended_l2=True)),
-    'sub-compressed': ('check', r'compressed cluster 4 with non-zero subcluster '
-                       'allocation bitmap, entry=0x4000000000070000',
+    'sub-compressed': ('check', r'compressed cluster 4 with non-zero '
+                       'subcluster allocation bitmap, entry=0x4000000000070000',
                        [u64(at(L2, 4 * 16 + 8), (1 << 64) - 1)],
                        dict(extended_l2=True)),
     'sub-max': ('check', r'offset 0xffffffffff0000 size 0x10000',
@@ -283,8 +284,8 @@ CASES = {
                       payload(raw_deflate(b'x' * 1000))),
     'deflate-wrapped': ('read', r'bad deflate data in 512 bytes',
                         payload(zlib.compress(b'x' * CS))),
-    'zstd-is-deflate': ('read', r'guest offset 0x40000, .* bad zstd data in 512 '
-                        'bytes', [(79, b'\x08'), (104, b'\1')]),
+    'zstd-is-deflate': ('read', r'guest offset 0x40000, .* bad zstd data in '
+                        '512 bytes', [(79, b'\x08'), (104, b'\1')]),
     'zstd-garbage': ('read', r'bad zstd data in 512 bytes',
                      zstd(b'\x28\xb5\x2f\xfd' + b'\xff' * 300)),
     'zstd-window': ('read', r'requires too much memory',
