@@ -425,8 +425,8 @@ bool format_name_known(const char *name)
 {
     static const char *const names[] = {
         "bochs", "cloop", "dmg", "file", "host_device", "luks", "nbd",
-        "parallels", "qcow", "qcow2", "qed", "raw", "rbd", "vdi", "vhdx",
-        "vmdk", "vpc", "vvfat",
+        "parallels", "qcow", "qcow2", "qed", "quorum", "raw", "rbd", "vdi",
+        "vhdx", "vmdk", "vpc", "vvfat",
     };
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

@@ -71,8 +71,9 @@ const struct format_ops *format_find_new(const char *name)
 static bool is_node(const char *name)
 {
     static const char *const nodes[] = {
-        "blkdebug", "compress", "copy-on-read", "host_cdrom", "host_device",
-        "nbd", "null-aio", "null-co", "preallocate", "throttle",
+        "blkdebug", "blkverify", "compress", "copy-on-read", "host_cdrom",
+        "host_device", "nbd", "null-aio", "null-co", "preallocate", "quorum",
+        "throttle",
     };
 
     for (size_t i = 0; i < LAM_ARRAY_SIZE(nodes); i++)

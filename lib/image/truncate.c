@@ -22,7 +22,7 @@ int image_check_size(const struct lam_image *image, uint64_t size,
     if (size > INT64_MAX - 511)
         return lam_fail(err, EFBIG, "size %" PRIu64 " is beyond the limit of "
                         "2^63", size);
-    if (image->ops != &format_raw && size % 512)
+    if (image->ops != &format_raw && image->ops != &format_luks && size % 512)
         return lam_fail(err, EINVAL, "The new size must be a multiple of 512");
     if (size < image->size && !(flags & LAM_TRUNCATE_SHRINK))
         return lam_fail(err, EINVAL, "Use the --shrink option to perform a "

@@ -35,10 +35,12 @@ static int connect_unix(const struct io_nbd_options *o, struct lam_error *err)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-    if (strlen(o->path) >= sizeof address.sun_path)
+    size_t length = strlen(o->path);
+
+    if (length >= sizeof address.sun_path)
         return lam_fail(err, EINVAL, "UNIX socket path '%s' is too long: at "
                         "most %zu bytes", o->path, sizeof address.sun_path - 1);
-    strcpy(address.sun_path, o->path);
+    memcpy(address.sun_path, o->path, length);
     lam_autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
         return no_connection(o, errno, err);

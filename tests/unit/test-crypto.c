@@ -232,7 +232,8 @@ static void test_base64(void **state)
 static void test_base64_secret(void **state)
 {
     static const struct { const char *text, *bytes; } cases[] = {
-        { "Zm9vYmFy", "foobar" }, { "Zm8=", "fo" }, { "Zm9v\nYmFy\n", "foobar" },
+        { "Zm9vYmFy", "foobar" }, { "Zm8=", "fo" },
+        { "Zm9v\nYmFy\n", "foobar" },
         { "Zm9vYg", "foo" }, { "Zm9v=", "foo" }, { "Zm9vY", "foo" },
         { "Zg==Zg==", "ff" }, { "", "" }, { "Z", "" },
         { "Zm9v YmFy", NULL }, { "Zm9v\r\n", NULL }, { "Zm9*", NULL },

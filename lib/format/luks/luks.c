@@ -189,7 +189,7 @@ static int luks_truncate(void *format, const struct format_resize *to,
                          struct lam_error *err)
 {
     struct luks *l = format;
-    uint64_t size = to->size;
+    uint64_t size = align_up(to->size, CRYPT_SECTOR);
 
     if (l->io->limits.is_block_device)
         return size <= l->size ? 0 : lam_fail(err, EINVAL,

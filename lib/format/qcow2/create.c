@@ -306,6 +306,13 @@ static int preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
     return lam_io_preallocate(io, offset, length, mode, err);
 }
 
+/* Mapped clusters are there as a whole. */
+static uint64_t data_end(const struct layout *l, enum lam_preallocation mode)
+{
+    return mode == LAM_PREALLOC_OFF ? l->size
+                                    : align_up(l->size, l->g.cluster_size);
+}
+
 static int preallocate_all(struct lam_io *io, struct lam_io *data,
                            const struct layout *l, enum lam_preallocation mode,
                            struct lam_error *err)
@@ -313,7 +320,7 @@ static int preallocate_all(struct lam_io *io, struct lam_io *data,
     if (mode == LAM_PREALLOC_OFF)
         return 0;
     if (data)
-        return preallocate(data, 0, l->size, mode, err);
+        return preallocate(data, 0, data_end(l, mode), mode, err);
     if (!l->l1_size)
         return 0;
     /* With the tables that lie between, which are written afterwards. */
@@ -379,7 +386,7 @@ static int create_image(struct lam_io *io, struct lam_io *data,
     if (rc == 0 && io->limits.can_grow)
         rc = lam_io_truncate(io, file_length(l), err);
     if (rc == 0 && data && data->limits.can_grow)
-        rc = lam_io_truncate(data, l->size, err);
+        rc = lam_io_truncate(data, data_end(l, mode), err);
     if (rc == 0)
         rc = preallocate_all(io, data, l, mode, err);
     if (rc == 0)
