@@ -100,11 +100,51 @@ static void test_full_disk_reuses_discarded(void **state)
     lam_io_close(file);
 }
 
+/* What a discard has dropped loses its reference only when that is on disk, but
+ * is no reference any more: COPIED says so after the snapshots have changed. */
+static void test_dropped_before_snapshots_change(void **state)
+{
+    struct lam_io *file = sim_create(&kind, SIZE, false);
+    struct lam_image *image = open_file(file, true);
+
+    (void)state;
+    write_all(image, 1);
+    assert_int_equal(lam_image_snapshot_create(image, "s", NULL), 0);
+    assert_int_equal(lam_image_discard(image, 0, 3 * CLUSTER, NULL), 0);
+    assert_int_equal(lam_image_snapshot_apply(image, "s", NULL), 0);
+    assert_int_equal(lam_image_snapshot_delete(image, "s", NULL), 0);
+    close_and_check(image, file);
+    lam_io_close(file);
+}
+
+/* Nor does it keep a counter from becoming narrower. */
+static void test_dropped_before_amend(void **state)
+{
+    struct lam_amend_options o = LAM_AMEND_OPTIONS_INIT;
+    struct lam_io *file = sim_create(&kind, SIZE, false);
+    struct lam_image *image = open_file(file, true);
+    struct lam_error err = LAM_ERROR_INIT;
+
+    (void)state;
+    o.refcount_bits = 1;
+    for (uint64_t i = 0; i < 3; i++)    /* several share a host cluster */
+        assert_int_equal(lam_image_write(image, (char[CLUSTER]){ 1 }, CLUSTER,
+                                         i * CLUSTER, LAM_WRITE_COMPRESSED,
+                                         NULL), 0);
+    assert_int_equal(lam_image_discard(image, 0, 3 * CLUSTER, NULL), 0);
+    if (lam_image_amend(image, &o, &err) < 0)
+        fail_msg("amend: %s", err.message);
+    close_and_check(image, file);
+    lam_io_close(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table_becomes_ours),
         cmocka_unit_test(test_full_disk_reuses_discarded),
+        cmocka_unit_test(test_dropped_before_snapshots_change),
+        cmocka_unit_test(test_dropped_before_amend),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,17 +4,26 @@
  */
 #include "format/qcow2/bulk.h"
 
+#include <errno.h>
+
 #include "format/inflight.h"
 #include "format/qcow2/alloc.h"
 #include "format/qcow2/release.h"
 
 /* What the tables in memory say is in the file after this, and stays there:
- * whoever could change it holds a claim. */
+ * whoever could change it holds a claim.  And counters count just that: what
+ * entries have dropped is not left to drop later, when COPIED bits have been
+ * made from it. */
 static int settle(struct qcow2 *q, struct lam_error *err)
 {
     int rc = qcow2_before_change(q, err);
 
-    return rc < 0 ? rc : qcow2_write_back(q, false, err);
+    if (rc == 0)
+        rc = qcow2_write_back(q, false, err);
+    if (rc < 0)
+        return rc;
+    rc = qcow2_reclaim(q, err);
+    return rc == -ENOSPC ? 0 : rc;      /* there is nothing to drop */
 }
 
 static void take_state(struct bulk *b)
