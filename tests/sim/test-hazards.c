@@ -2,7 +2,7 @@
 /*
  * test-hazards.c - what a reading of the write engine found, a case each.
  */
-#include "sim.h"
+#include "files.h"
 
 static const struct sim_kind kind = { "4k", 4096, 3, 16, false, false, false };
 
@@ -138,6 +138,36 @@ static void test_dropped_before_amend(void **state)
     lam_io_close(file);
 }
 
+/* What the data file still holds of a discarded cluster stays hidden when the
+ * cluster, cut by the old end, gets a place again. */
+static void test_discarded_before_preallocation(void **state)
+{
+    static const struct sim_shape shape = {
+        { "data", CLUSTER, 3, 16, false, false, false }, SIM_DATA_FILE
+    };
+    struct lam_open_options o = LAM_OPEN_OPTIONS_INIT;
+    struct lam_image *image = NULL;
+    struct sim_files files;
+    uint8_t bytes[CLUSTER] = { 7 }, zeroes[CLUSTER] = { 0 };
+
+    (void)state;
+    o.flags = LAM_OPEN_WRITE | LAM_OPEN_UNMAP;
+    sim_files_create(&shape, 1024, NULL, "data", &files);
+    assert_int_equal(sim_files_open(&files, &o, NULL, &image, NULL), 0);
+    assert_int_equal(lam_image_write(image, bytes, 1024, 0, 0, NULL), 0);
+    assert_int_equal(lam_image_discard(image, 0, 1024, NULL), 0);
+    assert_int_equal(lam_image_close(image, NULL), 0);
+    assert_int_equal(lam_io_write(files.data, bytes, 1024, 0, NULL), 0);
+
+    assert_int_equal(sim_files_open(&files, &o, NULL, &image, NULL), 0);
+    assert_int_equal(lam_image_resize(image, CLUSTER, LAM_PREALLOC_METADATA, 0,
+                                      NULL), 0);
+    assert_int_equal(lam_image_read(image, bytes, CLUSTER, 0, NULL), 0);
+    assert_memory_equal(bytes, zeroes, CLUSTER);
+    close_and_check(image, files.image);
+    sim_files_close(&files);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +175,7 @@ int main(void)
         cmocka_unit_test(test_full_disk_reuses_discarded),
         cmocka_unit_test(test_dropped_before_snapshots_change),
         cmocka_unit_test(test_dropped_before_amend),
+        cmocka_unit_test(test_discarded_before_preallocation),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

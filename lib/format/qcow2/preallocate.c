@@ -137,7 +137,8 @@ static int write_tail(const struct prealloc *p, uint64_t guest, uint64_t host,
 
     if (!copy)
         return lam_fail(err, ENOMEM, "no memory for a cluster");
-    memcpy(copy, p->tail, length);
+    if (p->tail)
+        memcpy(copy, p->tail, length);
     if (q->crypt)
         length = q->g.cluster_size;
     struct format_allocation a = { .offset = guest, .length = length,
@@ -154,8 +155,10 @@ static int take_run(struct prealloc *p, uint64_t want, uint64_t guest,
 
     *host = guest;
     *got = want;
+    /* A data file may hold there what the guest has discarded. */
     if (q->data_file)
-        return tail ? write_tail(p, guest, guest, err) : 0;
+        return guest < p->old_end && !q->g.extended_l2 ?
+               write_tail(p, guest, guest, err) : 0;
     int rc = reserve_run(p, want, host, got, err);
     if (rc < 0)
         return rc;
