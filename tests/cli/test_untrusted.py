@@ -52,6 +52,10 @@ TARGETS = sorted(targets(pathlib.Path('/images')))
 # Neither with nor without the option.
 NEVER = ('fifo', 'link-to-fifo', 'device', 'link-to-device', 'descriptor',
          'directory', 'nbd', 'escape', 'itself')
+# But that a character device may lie below an image, as for the genuine tool:
+# it is as long as seeking tells, which is not at all.
+EMPTY = [('backing', 'device'), ('backing', 'link-to-device'),
+         ('backing', 'descriptor')]
 
 
 def qcow2(name, data_file):
@@ -138,7 +142,9 @@ def test_edge(edge, target, lamella, folder):
     if (edge, target) == ('data', 'itself'):
         done, _ = call(lamella, folder, ['io', '-c', 'write 0 4k', 'bad'], fmt,
                        False)
-    if target in NEVER and (done.returncode != 1 or told):
+    if (edge, target) in EMPTY:
+        assert done.returncode == 0 and not told
+    elif target in NEVER and (done.returncode != 1 or told):
         pytest_fail('converts without --untrusted\n' + done.stderr)
 
 
