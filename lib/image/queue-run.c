@@ -28,7 +28,7 @@ void queue_after(struct timespec *at, int ms)
     }
 }
 
-/* --------------------------------------------------------- telling of results */
+/* ------------------------------------------------------- telling of results */
 
 /* Results have come, or nothing is under way any more.  Under the lock. */
 void queue_wake_reapers(struct lam_queue *q)
@@ -50,7 +50,7 @@ void queue_put_ended(struct lam_queue *q, struct requests *ended)
     requests_append(&q->ended, ended);
 }
 
-/* ------------------------------------------------------------------- workers */
+/* ------------------------------------------------------------------ workers */
 
 static int perform(struct lam_image *image, const struct lam_request *a)
 {
@@ -138,7 +138,7 @@ void queue_put_waiting(struct lam_queue *q, struct requests *list)
         ;
 }
 
-/* ------------------------------------------------------------------ the ring */
+/* ----------------------------------------------------------------- the ring */
 
 /* @got bytes, or -errno.  With its last part the request has ended, or has to
  * be done by a worker. */
@@ -277,7 +277,7 @@ void queue_submit_to_ring(struct lam_queue *q, struct requests *list,
     }
 }
 
-/* ------------------------------------------------------------------- the end */
+/* ------------------------------------------------------------------ the end */
 
 void queue_stop_threads(struct lam_queue *q)
 {

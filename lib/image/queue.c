@@ -12,7 +12,7 @@
 
 enum { DEFAULT_DEPTH = 64, MAX_WORKERS = 64, BATCH = 64 };
 
-/* ---------------------------------------------------------------- submitting */
+/* --------------------------------------------------------------- submitting */
 
 static size_t take_free(struct lam_queue *q,
                         const struct lam_request *requests, size_t count,
@@ -65,7 +65,7 @@ size_t lam_queue_submit(struct lam_queue *q,
     return n;
 }
 
-/* ------------------------------------------------------------------- reaping */
+/* ------------------------------------------------------------------ reaping */
 
 static int left_until(const struct timespec *end, int timeout_ms)
 {

@@ -30,7 +30,7 @@ static bool add_part(struct ready *r, struct lam_io *io, void *buf,
     return true;
 }
 
-/* --------------------------------------------------------------------- reads */
+/* -------------------------------------------------------------------- reads */
 
 static bool is_zero(const struct lam_extent *e)
 {
@@ -68,7 +68,7 @@ static bool add_reads(struct ready *r, const struct lam_request *q,
     return true;
 }
 
-/* -------------------------------------------------------------------- writes */
+/* ------------------------------------------------------------------- writes */
 
 /* What is not bytes to the place where they are shown: a look at the content,
  * encryption, compression, a flush after it, a note for a job. */
@@ -122,7 +122,7 @@ static void end_afloat(struct lam_image *image)
         pthread_cond_broadcast(&image->afloat.none);
 }
 
-/* ---------------------------------------------------------------------- both */
+/* --------------------------------------------------------------------- both */
 
 void ready_end(struct ready *r)
 {

@@ -4,8 +4,8 @@
  *
  * Only of what needs nothing around it: all bytes are inside a plain file or
  * device, aligned as it likes, and a write promises no sync.  The caller brings
- * it to the kernel (uring.h), and gives it up where it does not come back whole:
- * the ordinary calls (io.h) know what to make of short transfers and errors.
+ * it to the kernel (uring.h), and gives it up where it does not come back
+ * whole: the ordinary calls (io.h) know what short transfers and errors mean.
  */
 #ifndef LAM_IO_ASYNC_H
 #define LAM_IO_ASYNC_H

@@ -43,8 +43,8 @@ int io_pool_stat(struct file *file, struct stat *st);
 /* The slow way of file_use(). */
 int io_pool_open(struct file *file);
 
-/* The descriptor of @file until file_unuse(), if it is open now; false: it would
- * have to be opened. */
+/* The descriptor of @file until file_unuse(), if it is open now; false: it
+ * would have to be opened. */
 static inline bool file_use_open(struct file *file, int *fd)
 {
     int users = file->pool ? atomic_load(&file->users) : 0;

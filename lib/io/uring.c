@@ -74,7 +74,7 @@ void uring_free(struct uring *r)
     free(r);
 }
 
-/* ---------------------------------------------------------------- submitting */
+/* --------------------------------------------------------------- submitting */
 
 /* Hands over the @count that are in the submission queue; how many it took.
  * With fewer than that the ring is not used any more.  Under submit_lock. */
@@ -182,9 +182,9 @@ void uring_wait(struct uring *r, int timeout_ms)
 void uring_wake(struct uring *r)
 {
     LAM_LOCKED(&r->submit_lock);
-    struct io_uring_sqe *sqe = atomic_load(&r->broken) ? NULL : io_uring_get_sqe(&r->ring);
+    struct io_uring_sqe *sqe;
 
-    if (!sqe)
+    if (atomic_load(&r->broken) || !(sqe = io_uring_get_sqe(&r->ring)))
         return;
     io_uring_prep_nop(sqe);
     io_uring_sqe_set_data(sqe, NULL);
