@@ -374,6 +374,10 @@ int io_cmd_aio_write(struct io_session *session,
         printf("-u requires -z to be specified\n");
         return -1;
     }
+    if (request.registered && request.kind == IO_ZERO) {
+        puts("cannot combine zero write with registered I/O buffer");
+        return -1;
+    }
     if (request.kind == IO_ZERO)
         return submit_zero(&request, argv);
     if (io_request_vector(&request, argc, argv) < 0)

@@ -293,6 +293,13 @@ int io_cmd_reopen(struct io_session *session, const struct io_command *command,
     if (request.options &&
         reopen_options(session, &request, &spec) < 0)
         return -1;
+    /* An overlay whose file has no name any more stays open. */
+    if (spec.temporary && spec.read_only == session->spec.read_only &&
+        spec.cache == session->spec.cache) {
+        if (spec.options != session->spec.options)
+            free(spec.options);
+        return 0;
+    }
     if (spec.temporary) {
         cli_error(session->cli, "a temporary snapshot cannot be reopened");
         return -1;

@@ -88,6 +88,11 @@ int io_cmd_read(struct io_session *session, const struct io_command *command,
     if (check_verify_range(&request) < 0 ||
         (request.vm_state && check_sectors(&request) < 0))
         return -1;
+    if (request.registered && request.vm_state) {
+        puts("I/O buffer registration is not supported when reading from "
+             "vmstate");
+        return -1;
+    }
     return run(&request);
 }
 
@@ -147,6 +152,10 @@ int io_cmd_write(struct io_session *session, const struct io_command *command,
                     request.flags & LAM_ZERO_NO_FALLBACK, argc, argv) < 0 ||
         (sectors && check_sectors(&request) < 0))
         return -1;
+    if (request.registered && request.kind == IO_ZERO) {
+        puts("cannot combine zero write with registered I/O buffer");
+        return -1;
+    }
     return run(&request);
 }
 

@@ -64,7 +64,8 @@ int io_request_options(struct io_request *request,
 
     while ((letter = getopt(argc, argv, letters)) != -1) {
         switch (letter) {
-        case 'p': case 'r': break;      /* nothing to do for us */
+        case 'p': break;                /* nothing to do for us */
+        case 'r': request->registered = true; break;
         case 'b': request->vm_state = true; break;
         case 'c': request->flags |= LAM_WRITE_COMPRESSED; break;
         case 'C': request->condensed = true; break;

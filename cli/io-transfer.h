@@ -25,6 +25,8 @@ struct io_request {
     enum io_kind kind;
     unsigned flags;             /* LAM_WRITE_..., LAM_ZERO_... */
     bool quiet, condensed, dump, vm_state, invalid;
+    bool registered;            /* -r: of the buffer; refused where the genuine
+                                   tool does, and no more */
 
     bool has_pattern;           /* -P: to write, or what must be read */
     uint8_t pattern;

@@ -438,10 +438,10 @@ static bool wants_below(const struct layer_request *r)
 {
     unsigned flags = r->options->flags;
 
-    /* A check is of one image, and of whatever name it has: a backing file
-     * that is described in it is not opened, and no mistake. */
-    return flags & LAM_OPEN_CHECK ||
-           !(flags & (LAM_OPEN_METADATA | LAM_OPEN_NO_BACKING));
+    /* A check is of one image, and of whatever name it has, and so are internal
+     * snapshots: a backing file that is described in it is not opened, and no
+     * mistake. */
+    return flags & LAM_OPEN_CHECK || !(flags & LAM_OPEN_METADATA);
 }
 
 static int fill_layer(struct layer *l, struct lam_image *image,
