@@ -48,6 +48,7 @@ static inline struct lam_image *open_named(const char *name,
     struct lam_image *image = NULL;
 
     o.format = format;
+    o.policy = LAM_POLICY_TRUST;
     o.flags = flags;
     o.cache = has_direct ? LAM_CACHE_NONE : LAM_CACHE_WRITEBACK;
     assert_works(lam_image_open(name, &o, &image, &err), &err);

@@ -37,8 +37,7 @@ static void write_and_read(struct lam_image *image, unsigned flags,
     queue_statistics(queue, &s);
     /* What is written for the first time may need a cluster. */
     assert_true(s.by_ring >= (ring ? in_place ? 3 * BLOCKS : 2 * BLOCKS : 0));
-    assert_true(ring || !s.by_ring);
-    assert_true(s.by_worker <= (ring ? in_place ? 0 : BLOCKS : 3 * BLOCKS));
+    assert_true(ring || (!s.by_ring && s.by_worker == 3 * BLOCKS));
     lam_queue_free(queue);
 }
 
@@ -224,6 +223,30 @@ static void test_short_read(void **state)
     assert_works(lam_image_close(image, &err), &err);
 }
 
+/* What listens or fails on purpose is asked by a thread. */
+static void test_filter(void **state)
+{
+    struct lam_request r = block_request(LAM_REQUEST_READ, 1);
+    struct queue_statistics s;
+
+    (void)state;
+    make("disk", "raw", NULL);
+    struct lam_image *image = open_named(
+        "json:{\"driver\": \"raw\", \"file\": {\"driver\": \"blkdebug\", "
+        "\"image\": {\"driver\": \"file\", \"filename\": \"disk\"}, "
+        "\"inject-error\": [{\"event\": \"read_aio\", "
+        "\"sector\": 8}]}}", NULL, 0);
+    struct lam_queue *queue = new_queue(image, 0);
+    assert_int_equal(run(queue, &r), -EIO);
+    r = block_request(LAM_REQUEST_READ, 2);
+    assert_int_equal(run(queue, &r), 0);
+    queue_statistics(queue, &s);
+    assert_int_equal(s.by_ring, 0);
+    assert_int_equal(s.by_worker, 2);
+    lam_queue_free(queue);
+    assert_works(lam_image_close(image, &err), &err);
+}
+
 /* A buffer or a place that O_DIRECT does not take goes by a thread. */
 static void test_unaligned(void **state)
 {
@@ -288,9 +311,11 @@ static void test_eventfd(void **state)
         assert_true(fd >= 0);
         assert_int_equal(lam_queue_fd(queue), fd);
         for (unsigned round = 0; round < 3; round++) {
-            /* Whatever was there is taken; then nothing is. */
-            assert_int_equal(lam_queue_reap(queue, results, 3, 0, -1), 0);
-            assert_false(can_read(fd, 0));
+            /* Nothing is there, though the kernel may say so late. */
+            for (int late = 0; can_read(fd, 0); late++) {
+                assert_int_equal(lam_queue_reap(queue, results, 3, 0, -1), 0);
+                assert_true(late < 100);
+            }
             for (size_t i = 0; i < 3; i++)
                 requests[i] = block_request(round == 2 ? LAM_REQUEST_READ
                                             : LAM_REQUEST_WRITE, i);
@@ -316,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_options),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_short_read),
+        cmocka_unit_test(test_filter),
         cmocka_unit_test(test_unaligned),
         cmocka_unit_test(test_free_under_way),
         cmocka_unit_test(test_eventfd),
