@@ -123,6 +123,22 @@ def test_clean_afterwards(name, reference, lamella, tmp_path):
         pytest_fail('the dirty or the corrupt bit is still there')
 
 
+@pytest.mark.parametrize('name, what, left', [
+    ('refcount_zero_data', 'leaks', 3), ('bitmap_data_is_l1', 'leaks', 3),
+    ('bitmap_same_name', 'leaks', 3), ('snapshot_table_unaligned', 'all', 3),
+    ('snapshot_l1_unaligned', 'all', 2), ('bitmap_count', 'all', 2),
+    ('leak_two', 'leaks', 0)])
+def test_bits_stay_while_errors_do(name, what, left, lamella, tmp_path):
+    """Dirty (1) while counters are too low, corrupt (2) while anything is."""
+    content = bytearray(make(name))
+    content[79] |= 3
+    image = put_image(name, tmp_path, content)
+    done = repair(lamella, image, what)
+    if image.read_bytes()[79] & 3 != left:
+        pytest_fail('bits %d\n%s' % (image.read_bytes()[79] & 3,
+                                     done.stdout + done.stderr))
+
+
 @pytest.mark.parametrize('name', ['cluster_twice', 'refblock_missing',
                                   'leak_two', 'refcount_low_shared'])
 def test_opening_a_dirty_image(name, reference, lamella, tmp_path):
