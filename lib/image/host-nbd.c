@@ -50,9 +50,12 @@ static int add_part(struct node *node, const char *key, const char *text,
 
         if (text[i] == '%' && low < 0)
             return no_url(err);
-        *end++ = text[i] == '%' ? (char)(high << 4 | low) : text[i];
-        i += text[i] == '%' ? 2 : 0;
-        if (!end[-1])
+        *end = text[i];
+        if (text[i] == '%') {
+            *end = (char)(high << 4 | low);
+            i += 2;
+        }
+        if (!*end++)
             return no_url(err);
     }
     *end = '\0';
