@@ -62,9 +62,10 @@ struct lam_queue_options {
  *
  * A request that needs nothing but bytes of a file or device whose place is
  * known goes to the kernel's io_uring at once, if the file is open with
- * O_DIRECT (LAM_CACHE_NONE) or the request is a short read.  All others, and all of them
- * where the kernel or the build has no io_uring, are run by threads, which are
- * started as they are needed and stay.  Nothing else tells the two apart.
+ * O_DIRECT (LAM_CACHE_NONE) or the request is a short read.  All others, and
+ * all of them where the kernel or the build has no io_uring, are run by
+ * threads, which are started as they are needed and stay.  Nothing else tells
+ * the two apart.
  *
  * -EINVAL: a depth beyond the limit, flags that are not known or exclude each
  * other; -ENOMEM.  With LAM_QUEUE_RING, whatever the kernel says who has no
