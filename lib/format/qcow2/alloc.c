@@ -8,7 +8,6 @@
 #include "format/qcow2/alloc.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #include "base/bytes.h"
 #include "base/zeroes.h"
@@ -174,9 +173,7 @@ static void set_counter(struct qcow2 *q, const struct counters *at,
     cache_mark_dirty(&q->alloc.cache, at->slice, byte, byte + bytes);
 }
 
-/* One more reference on a cluster that has a refcount block. */
-static int raise_refcount(struct qcow2 *q, uint64_t cluster,
-                          struct lam_error *err)
+int refcount_raise(struct qcow2 *q, uint64_t cluster, struct lam_error *err)
 {
     struct counters at;
     int rc = find_counters(q, cluster, &at, err);
@@ -194,8 +191,7 @@ static int raise_refcount(struct qcow2 *q, uint64_t cluster,
     return 0;
 }
 
-/* One reference less; true if that was the last one. */
-static bool lower_refcount(struct qcow2 *q, uint64_t cluster)
+bool refcount_lower(struct qcow2 *q, uint64_t cluster)
 {
     struct allocator *a = &q->alloc;
     struct counters at;
@@ -226,7 +222,7 @@ void alloc_drop(struct qcow2 *q, uint64_t host, uint64_t length,
 
     lam_io_event(q->io, IO_EVENT_CLUSTER_FREE);
     for (uint64_t c = first; c <= end; c++) {
-        if (c < end && lower_refcount(q, c)) {
+        if (c < end && refcount_lower(q, c)) {
             run++;
             continue;
         }
@@ -305,9 +301,8 @@ static int find_free(struct qcow2 *q, uint64_t from, uint64_t *cluster,
     }
 }
 
-/* Free clusters from @first on, at most @want; stops where no block is. */
-static int count_free(struct qcow2 *q, uint64_t first, uint64_t want,
-                      uint64_t *n, struct lam_error *err)
+int alloc_count_free(struct qcow2 *q, uint64_t first, uint64_t want,
+                     uint64_t *n, struct lam_error *err)
 {
     *n = 0;
     while (*n < want) {
@@ -364,11 +359,11 @@ int alloc_reserve(struct qcow2 *q, uint64_t first, uint64_t n,
     inflated_forget(q, first, n);
     lam_io_event(q->io, IO_EVENT_REFBLOCK_ALLOC);
     for (uint64_t i = 0; i < n; i++) {
-        int rc = raise_refcount(q, first + i, err);
+        int rc = refcount_raise(q, first + i, err);
 
         if (rc < 0) {
             while (i > 0)
-                lower_refcount(q, first + --i);
+                refcount_lower(q, first + --i);
             return rc;
         }
     }
@@ -438,7 +433,7 @@ static int find_run(struct qcow2 *q, uint64_t want, uint64_t *first,
         return rc;
     q->alloc.hint = *first;
     if (covered)
-        rc = count_free(q, *first, want, n, err);
+        rc = alloc_count_free(q, *first, want, n, err);
     /* At the end of a device there may be room for less. */
     if (rc == 0 && alloc_check_place(q, *first, want + 1, NULL) == 0)
         rc = cover_rest(q, *first, *n, want, err);
@@ -447,7 +442,7 @@ static int find_run(struct qcow2 *q, uint64_t want, uint64_t *first,
     if (rc < 0 || *n)
         return rc < 0 ? rc : 0;
     rc = find_covered(q, first, err);
-    return rc < 0 ? rc : count_free(q, *first, want, n, err);
+    return rc < 0 ? rc : alloc_count_free(q, *first, want, n, err);
 }
 
 int alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *host,
@@ -478,7 +473,7 @@ int alloc_contiguous_from(struct qcow2 *q, uint64_t from, uint64_t want,
         int rc = find_free(q, from, &first, &covered, err);
 
         if (rc == 0 && covered)
-            rc = count_free(q, first, want, &n, err);
+            rc = alloc_count_free(q, first, want, &n, err);
         if (rc == 0)
             rc = cover_rest(q, first, n, want, err);
         if (rc < 0)
@@ -495,107 +490,6 @@ int alloc_contiguous(struct qcow2 *q, uint64_t want, uint64_t *host,
                      struct lam_error *err)
 {
     return alloc_contiguous_from(q, q->alloc.hint, want, host, err);
-}
-
-/* -------------------------------------------------------- compressed bytes */
-
-/* May clusters [first, last] each take one more reference? */
-static bool can_share(struct qcow2 *q, uint64_t first, uint64_t last)
-{
-    for (uint64_t c = first; c <= last; c++) {
-        uint64_t value;
-
-        if (refcount_read(q, c, &value, NULL) < 0 || !value ||
-            value == q->g.refcount_max)
-            return false;
-    }
-    return true;
-}
-
-/* Exactly these clusters, if they are free; nothing is read that was not. */
-static bool reserve_these(struct qcow2 *q, uint64_t first, uint64_t n)
-{
-    uint64_t found;
-
-    if (alloc_check_place(q, first, n, NULL) < 0 ||
-        count_free(q, first, n, &found, NULL) < 0 || found < n ||
-        overlap_check(q, 0, first << q->g.cluster_bits,
-                      n << q->g.cluster_bits, NULL) < 0 ||
-        alloc_reserve(q, first, n, NULL) < 0)
-        return false;
-    if (q->alloc.hint == first)
-        q->alloc.hint += n;
-    return true;
-}
-
-/* Payloads reach up to @end. */
-static void move_cursor(struct qcow2 *q, uint64_t end)
-{
-    q->alloc.byte_cursor = is_aligned(end, q->g.cluster_size) ? 0 : end;
-    q->alloc.payload_end = max_u64(q->alloc.payload_end, end);
-}
-
-bool alloc_extend(struct qcow2 *q, uint64_t host, uint64_t length)
-{
-    struct allocator *a = &q->alloc;
-    uint64_t first = host_cluster(&q->g, host);
-    uint64_t last = host_cluster(&q->g, host + length - 1);
-    uint64_t open = host_cluster(&q->g, a->byte_cursor);
-    uint64_t shared = min_u64(last, open);
-
-    if (!a->byte_cursor || first > open || !can_share(q, first, shared) ||
-        (host + length - 1) >> compressed_offset_bits(&q->g))
-        return false;
-    if (last > open && !reserve_these(q, open + 1, last - open))
-        return false;
-    for (uint64_t c = first; c <= shared; c++) {
-        if (raise_refcount(q, c, NULL) == 0)
-            continue;
-        while (c > first)
-            lower_refcount(q, --c);
-        for (c = open + 1; c <= last; c++)
-            lower_refcount(q, c);
-        return false;
-    }
-    move_cursor(q, max_u64(a->byte_cursor, host + length));
-    return true;
-}
-
-/* The first byte at or after @from that lies like @sector_offset in its
- * sector. */
-static uint64_t place_in_sector(uint64_t from, unsigned sector_offset)
-{
-    uint64_t place = align_down(from, QCOW2_SECTOR) + sector_offset;
-
-    return place < from ? place + QCOW2_SECTOR : place;
-}
-
-int alloc_bytes(struct qcow2 *q, uint64_t length, unsigned sector_offset,
-                uint64_t *host, struct lam_error *err)
-{
-    struct allocator *a = &q->alloc;
-    bool anywhere = sector_offset == ALLOC_ANYWHERE;
-    unsigned lead = anywhere ? 0 : sector_offset;
-    uint64_t n = div_up(lead + length, q->g.cluster_size), got;
-
-    assert(length > 0 && lead < QCOW2_SECTOR);
-    lam_io_event(q->io, IO_EVENT_CLUSTER_ALLOC_BYTES);
-    *host = anywhere ? a->byte_cursor : place_in_sector(a->byte_cursor, lead);
-    if (a->byte_cursor && alloc_extend(q, *host, length))
-        return 0;
-    int rc = n == 1 ? alloc_clusters(q, 1, host, &got, err)
-                    : alloc_contiguous(q, n, host, err);
-    if (rc < 0)
-        return rc;
-    *host += lead;
-    if ((*host + length - 1) >> compressed_offset_bits(&q->g)) {
-        alloc_drop(q, *host, length, NULL, NULL);
-        return lam_fail(err, EFBIG, "compressed data at host offset %#" PRIx64
-                        " does not fit the %u bits of the entry", *host,
-                        compressed_offset_bits(&q->g));
-    }
-    move_cursor(q, *host + length);
-    return 0;
 }
 
 /* -------------------------------------------------------------- write-back */

@@ -76,7 +76,17 @@ int alloc_find_used(struct qcow2 *q, uint64_t from, uint64_t end,
 int grow_behind(struct qcow2 *q, uint64_t clusters, uint64_t tables,
                 uint64_t *host, struct lam_error *err);
 
-/* ---- between alloc.c, grow.c and shrink.c ---- */
+/* ---- between alloc.c, alloc-bytes.c, grow.c and shrink.c ---- */
+
+/* One more reference on a cluster that has a refcount block. */
+int refcount_raise(struct qcow2 *q, uint64_t cluster, struct lam_error *err);
+
+/* One reference less; true if that was the last one. */
+bool refcount_lower(struct qcow2 *q, uint64_t cluster);
+
+/* Free clusters from @first on, at most @want; stops where no block is. */
+int alloc_count_free(struct qcow2 *q, uint64_t first, uint64_t want,
+                     uint64_t *n, struct lam_error *err);
 
 /* One reference on each of clusters [first, first + n), all of which have
  * refcount blocks. */
