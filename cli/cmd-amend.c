@@ -53,7 +53,7 @@ struct amend_args {
 struct request {
     struct lam_amend_options image;
     struct lam_key_slot_options keys;
-    bool has_keys, has_state;
+    bool has_keys, has_state, has_iter_time;
     bool encrypted;             /* the image is */
 };
 
@@ -286,6 +286,7 @@ static int take_key_item(const struct keyval *item, const char *key,
         r->keys.old_secret = item->value;
     } else if (!strcmp(key, "iter-time")) {
         rc = take_number(item, UINT32_MAX, &r->keys.iter_time, err);
+        r->has_iter_time = true;
     } else if (!strcmp(key, "keyslot")) {
         rc = take_number(item, INT32_MAX, &slot, err);
         r->keys.slot = (int)slot;
@@ -340,8 +341,10 @@ static int take_items(const struct keyvals *list, bool luks, struct request *r,
             rc = take_item(item, &r->image, err);
     }
     if (rc == 0 && r->has_keys && !r->has_state && r->encrypted)
-        rc = option_fail(err, EINVAL, "Parameter '%sstate' is missing",
-                         luks ? "" : "encrypt.");
+        rc = option_fail(err, EINVAL, "Parameter 'state' is missing");
+    if (rc == 0 && r->has_iter_time && !r->keys.active && r->encrypted)
+        rc = option_fail(err, EINVAL, "'iter-time' must not be given when "
+                         "erasing keyslots");
     return rc;
 }
 
@@ -390,7 +393,7 @@ static int prepare(const struct cli *cli, struct lam_image *image,
     bool qcow2 = !strcmp(lam_image_format(image), "qcow2");
 
     *r = (struct request){ LAM_AMEND_OPTIONS_INIT, LAM_KEY_SLOT_OPTIONS_INIT,
-                           false, false, is_encrypted(image) };
+                           false, false, false, is_encrypted(image) };
     if (!luks && !qcow2)
         return option_fail(err, ENOTSUP, "Format driver '%s' does not support "
                            "option amendment", lam_image_format(image));

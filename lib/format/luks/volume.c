@@ -366,10 +366,30 @@ static int erase_slots(struct luks_volume *v,
     return rc;
 }
 
+/* Something left over is a misunderstanding, and keys are at stake. */
+static int check_change(const struct lam_key_slot_options *o,
+                        struct lam_error *err)
+{
+    if (o->active && !o->new_secret)
+        return lam_fail(err, EINVAL, "'new-secret' is required to activate a "
+                        "keyslot");
+    if (o->active && o->old_secret)
+        return lam_fail(err, EINVAL, "'old-secret' must not be given when "
+                        "activating keyslots");
+    if (!o->active && o->new_secret)
+        return lam_fail(err, EINVAL, "'new-secret' must not be given when "
+                        "erasing keyslots");
+    return 0;
+}
+
 int luks_volume_change(struct luks_volume *v,
                        const struct lam_key_slot_options *o,
                        struct lam_error *err)
 {
+    int rc = check_change(o, err);
+
     assert(v->unlocked);
+    if (rc < 0)
+        return rc;
     return o->active ? add_slot(v, o, err) : erase_slots(v, o, err);
 }
