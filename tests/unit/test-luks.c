@@ -311,7 +311,11 @@ static const struct {
     const char *message;            /* NULL: it works */
     bool one, two;                  /* opens it afterwards */
 } changes[] = {
-    { ADD(NULL, -1), "Parameter 'new-secret' is required", true, false },
+    { ADD(NULL, -1), "'new-secret' is required", true, false },
+    { { true, NULL, "two", "one", -1, 1, false }, "'old-secret' must not",
+      true, false },
+    { { false, NULL, "two", NULL, 0, 0, false }, "'new-secret' must not",
+      true, false },
     { ADD("two", 8), "Invalid keyslot 8", true, false },
     { ADD("two", 0), "Refusing to overwrite active keyslot 0", true, false },
     { ERASE(NULL, -1), "To erase keyslot(s)", true, false },
