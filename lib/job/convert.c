@@ -56,8 +56,24 @@ static unsigned affordable_workers(const struct copy_options *copy,
     return (unsigned)min_u64(copy->workers, max_u64(MEMORY_BYTES / each, 2));
 }
 
+/* Clusters that have their places, where zero is all there is, take just what
+ * is not.  The first one stands for all; a wrong guess costs time only. */
+static bool is_preallocated(struct lam_image *target,
+                            const struct lam_convert_options *convert)
+{
+    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
+
+    if (!(convert->flags & (LAM_CONVERT_NEW_TARGET |
+                            LAM_CONVERT_TARGET_IS_ZERO)) ||
+        (convert->flags & LAM_CONVERT_COMPRESS) || !lam_image_size(target) ||
+        lam_image_map(target, 0, 1, 1, 0, &map, NULL) < 0)
+        return false;
+    return map.items[0].state == LAM_EXTENT_DATA ||
+           map.items[0].flags & LAM_EXTENT_HAS_HOST;
+}
+
 /* Blocks of zeroes are looked for, and chunks cut, at these sizes. */
-static void choose_sizes(const struct lam_image *target,
+static void choose_sizes(struct lam_image *target,
                          uint64_t largest_source_cluster,
                          const struct lam_convert_options *convert,
                          struct copy_options *copy, struct walk_options *walk)
@@ -75,6 +91,8 @@ static void choose_sizes(const struct lam_image *target,
             cluster = 0;
         part = min_u64(cluster, zero_unit);
     }
+    if (is_preallocated(target, convert))
+        part = 0;
     copy->detect = convert->sparse_size != 0;
     copy->grain = max_u64(part, max_u64(block, sector));
     copy->sparse_min = max_u64(convert->sparse_size, copy->grain);

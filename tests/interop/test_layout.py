@@ -21,6 +21,7 @@ SAME = [
     ('refcount1', ['-o', 'refcount_bits=1']),
     ('refcount64', ['-o', 'refcount_bits=64,cluster_size=4k']),
     ('metadata', ['-o', 'preallocation=metadata']),
+    ('falloc', ['-o', 'preallocation=falloc']),
     ('lazy', ['-o', 'lazy_refcounts=on']),
     ('allocated', ['-S', '0']), ('sparse64k', ['-S', '64k']),
 ]
@@ -67,6 +68,21 @@ def test_as_theirs(args, source, lamella, reference, tmp_path):
     args = ['-f', 'raw', '-O', 'qcow2', *args, source]
     assert every_time(lamella, tmp_path / 'ours', *args) == \
         convert(reference, *args, tmp_path / 'theirs')
+
+
+@pytest.mark.parametrize('args', [
+    [], ['-o', 'preallocation=metadata'], ['-c'], ['-o', 'extended_l2=on'],
+], ids=['plain', 'metadata', 'deflate', 'extended'])
+def test_as_thin(args, lamella, reference, tmp_path):
+    """Nothing is kept on the disk for what was left out."""
+    source = tmp_path / 'source.raw'
+    make_mixed_file(source, 2 * SIZE, 3, unit=12 * KiB)
+    sizes = {}
+    for tool in (lamella, reference):
+        out = tmp_path / 'out'
+        convert(tool, '-f', 'raw', '-O', 'qcow2', *args, source, out)
+        sizes[tool] = out.stat().st_blocks
+    assert sizes[lamella] <= sizes[reference] * 1.03
 
 
 @pytest.mark.parametrize('args', [case[1] for case in OURS], ids=ids(OURS))
