@@ -5,53 +5,30 @@
 #include "io/libnbd-load.h"
 
 #include <assert.h>
-#include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
+
+#include "base/error.h"
+#include "base/library.h"
 
 #define LIBRARY "libnbd.so.0"
 
-/* For packagers' tools, as in crypto/libcrypto.c. */
-#define NOTE "[{\"feature\":\"nbd\",\"description\":\"images on NBD "         \
-             "servers\",\"priority\":\"recommended\",\"soname\":[\"" LIBRARY   \
-             "\"]}]"
-
-static const struct {
-    uint32_t name_size, desc_size, type;
-    char name[4];
-    char desc[sizeof NOTE] __attribute__((aligned(4)));
-} note __attribute__((used, section(".note.dlopen"), aligned(4))) = {
-    4, sizeof NOTE, 0x407c0c0a, "FDO", NOTE
-};
+LIBRARY_NOTE("nbd", "images on NBD servers", LIBRARY);
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct libnbd functions;
 static struct lam_error why_not;
 static bool loaded;
 
-static bool find(void *library, const char *name, void *out)
-{
-    void *symbol = dlsym(library, name);
-
-    memcpy(out, &symbol, sizeof symbol);
-    if (!symbol)
-        lam_fail(&why_not, ENOTSUP, "%s has no %s()", LIBRARY, name);
-    return symbol;
-}
-
 static void load(void)
 {
-    void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    void *library = library_open(LIBRARY, "NBD needs", &why_not);
 
-    if (!library) {
-        const char *message = dlerror();
-        lam_fail(&why_not, ENOTSUP, "NBD needs %s: %s", LIBRARY,
-                 message ? message : "it cannot be loaded");
+    if (!library)
         return;
-    }
-#define FIND(name) find(library, #name, &functions.name) &&
+#define FIND(name)                                                          \
+    library_find(library, LIBRARY, #name, &functions.name, &why_not) &&
     loaded = LIBNBD_FUNCTIONS(FIND) true;
 #undef FIND
 }
