@@ -193,11 +193,10 @@ int batch_compress(struct batch *b, const void *buf, uint64_t length,
         rc = compress_clusters(b, data, whole, whole, offset, err);
     if (rc < 0 || whole == length)
         return rc;
-    lam_autofree uint8_t *padded = calloc(1, cluster);
+    lam_autofree uint8_t *padded = image_pad_cluster(b->image, data + whole,
+                                                     length - whole, err);
     if (!padded)
-        return lam_fail(err, ENOMEM, "no memory for a cluster of %" PRIu64
-                        " bytes", cluster);
-    memcpy(padded, data + whole, length - whole);
+        return -ENOMEM;
     size_t before = b->nb_items;
     rc = compress_clusters(b, padded, length - whole, cluster, offset + whole,
                            err);

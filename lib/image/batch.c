@@ -185,26 +185,6 @@ static bool reclaim(struct batch *b, int rc, struct lam_error *err)
     return again;
 }
 
-/* The first run of [offset, offset + length) that the top layer has nothing
- * of, or has something of. */
-static int first_run(struct lam_image *image, struct range r, uint64_t *run,
-                     bool *absent, struct lam_error *err)
-{
-    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
-    int rc = chain_map(image, r.offset, r.length, 1, 0, &map, err);
-
-    if (rc < 0)
-        return rc;
-    *absent = map.items[0].state == LAM_EXTENT_UNALLOCATED;
-    *run = 0;
-    for (size_t i = 0; i < map.count; i++) {
-        if ((map.items[i].state == LAM_EXTENT_UNALLOCATED) != *absent)
-            break;
-        *run += map.items[i].length;
-    }
-    return 0;
-}
-
 /* What has been begun counts only if all of it is absent, and then stays so.
  * *@length: of what is settled with this, 0: look again at *@limit. */
 static int keep_absent(struct batch *b, struct batch_place *p, uint64_t *length,
@@ -216,8 +196,8 @@ static int keep_absent(struct batch *b, struct batch_place *p, uint64_t *length,
 
     if (!p->a.token)
         return 0;               /* it has been written to */
-    int rc = first_run(image, range_make(p->a.offset, p->a.length), &run,
-                       &absent, err);
+    int rc = chain_first_run(image, range_make(p->a.offset, p->a.length), &run,
+                             &absent, err);
     if (rc == 0 && absent && run == p->a.length) {
         rc = add_place(b, p, err);
         if (rc == 0)

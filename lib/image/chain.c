@@ -381,6 +381,24 @@ int chain_reads_zero(struct lam_image *image, uint64_t offset, uint64_t length,
     return rc;
 }
 
+int chain_first_run(struct lam_image *image, struct range r, uint64_t *run,
+                    bool *absent, struct lam_error *err)
+{
+    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
+    int rc = chain_map(image, r.offset, r.length, 1, 0, &map, err);
+
+    if (rc < 0)
+        return rc;
+    *absent = map.items[0].state == LAM_EXTENT_UNALLOCATED;
+    *run = 0;
+    for (size_t i = 0; i < map.count; i++) {
+        if ((map.items[i].state == LAM_EXTENT_UNALLOCATED) != *absent)
+            break;
+        *run += map.items[i].length;
+    }
+    return 0;
+}
+
 int image_map(struct lam_image *image, uint64_t offset, uint64_t length,
               uint32_t depth, unsigned flags, struct lam_extents *out,
               struct lam_error *err)

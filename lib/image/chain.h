@@ -30,4 +30,9 @@ int chain_map_cached(struct lam_image *image, uint64_t offset, uint64_t length,
 int chain_reads_zero(struct lam_image *image, uint64_t offset, uint64_t length,
                      bool *zero, struct lam_error *err);
 
+/* *@run: how many bytes of the range, from its beginning, the top layer has
+ * nothing of (*@absent), or has something of. */
+int chain_first_run(struct lam_image *image, struct range r, uint64_t *run,
+                    bool *absent, struct lam_error *err);
+
 #endif

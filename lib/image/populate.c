@@ -16,25 +16,6 @@
 #include "image/graph.h"
 #include "image/write.h"
 
-/* The first run of [offset, offset + length) that is absent, or is not. */
-static int first_run(struct lam_image *image, uint64_t offset, uint64_t length,
-                     uint64_t *run, bool *absent, struct lam_error *err)
-{
-    struct lam_extents map lam_cleanup(lam_extents_deinit) = LAM_EXTENTS_INIT;
-    int rc = chain_map(image, offset, length, 1, 0, &map, err);
-
-    if (rc < 0)
-        return rc;
-    *absent = map.items[0].state == LAM_EXTENT_UNALLOCATED;
-    *run = 0;
-    for (size_t i = 0; i < map.count; i++) {
-        if ((map.items[i].state == LAM_EXTENT_UNALLOCATED) != *absent)
-            break;
-        *run += map.items[i].length;
-    }
-    return 0;
-}
-
 /* A prefix of the range; *@done is its length, 0: look again at no more than
  * *@limit. */
 static int populate_piece(struct lam_image *image, const void *data,
@@ -52,7 +33,8 @@ static int populate_piece(struct lam_image *image, const void *data,
     *done = a.length;
     if (!a.token)
         return 0;               /* it has been written to */
-    rc = first_run(image, offset, a.length, &run, &absent, err);
+    rc = chain_first_run(image, range_make(offset, a.length), &run, &absent,
+                         err);
     if (rc == 0 && absent && run == a.length) {
         rc = cow_write(image, &a, data, err);
         if (rc == 0)

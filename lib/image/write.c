@@ -218,6 +218,20 @@ int image_check_compressed(const struct lam_image *image, uint64_t offset,
                     " %" PRIu64, length, offset, cluster);
 }
 
+uint8_t *image_pad_cluster(const struct lam_image *image, const void *data,
+                           uint64_t length, struct lam_error *err)
+{
+    uint64_t cluster = image->ops->cluster_size(image->format);
+    uint8_t *padded = calloc(1, cluster);
+
+    if (padded)
+        memcpy(padded, data, length);
+    else
+        lam_fail(err, ENOMEM, "no memory for a cluster of %" PRIu64 " bytes",
+                 cluster);
+    return padded;
+}
+
 static int write_compressed(struct lam_image *image, const uint8_t *buf,
                             uint64_t length, uint64_t offset,
                             struct lam_error *err)
@@ -230,11 +244,10 @@ static int write_compressed(struct lam_image *image, const uint8_t *buf,
     rc = write_clusters(image, buf, whole, offset, err);
     if (rc < 0 || whole == length)
         return rc;
-    lam_autofree uint8_t *padded = calloc(1, cluster);
+    lam_autofree uint8_t *padded = image_pad_cluster(image, buf + whole,
+                                                     length - whole, err);
     if (!padded)
-        return lam_fail(err, ENOMEM, "no memory for a cluster of %" PRIu64
-                        " bytes", cluster);
-    memcpy(padded, buf + whole, length - whole);
+        return -ENOMEM;
     return write_clusters(image, padded, cluster, offset + whole, err);
 }
 

@@ -204,6 +204,24 @@ static void test_splitter(void **state)
     }
 }
 
+typedef int base64_fn(const char *text, size_t length, uint8_t *out, size_t *n);
+
+/* @bytes NULL: it is refused. */
+static void check_base64(base64_fn *decode, const char *text,
+                         const char *bytes)
+{
+    uint8_t out[32];
+    size_t n;
+    int rc = decode(text, strlen(text), out, &n);
+
+    if (rc != (bytes ? 0 : -EINVAL))
+        fail_msg("'%s': %d", text, rc);
+    if (!bytes)
+        return;
+    assert_int_equal(n, strlen(bytes));
+    assert_memory_equal(out, bytes, n);
+}
+
 static void test_base64(void **state)
 {
     static const struct { const char *text, *bytes; } cases[] = {
@@ -215,17 +233,8 @@ static void test_base64(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
-        uint8_t out[32];
-        size_t n;
-        int rc = base64_decode(cases[i].text, strlen(cases[i].text), out, &n);
-        if (rc != (cases[i].bytes ? 0 : -EINVAL))
-            fail_msg("'%s': %d", cases[i].text, rc);
-        if (!cases[i].bytes)
-            continue;
-        assert_int_equal(n, strlen(cases[i].bytes));
-        assert_memory_equal(out, cases[i].bytes, n);
-    }
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++)
+        check_base64(base64_decode, cases[i].text, cases[i].bytes);
 }
 
 /* Known answers of what QEMU's secrets are read by. */
@@ -240,18 +249,8 @@ static void test_base64_secret(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
-        uint8_t out[32];
-        size_t n;
-        int rc = base64_decode_secret(cases[i].text, strlen(cases[i].text), out,
-                                      &n);
-        if (rc != (cases[i].bytes ? 0 : -EINVAL))
-            fail_msg("'%s': %d", cases[i].text, rc);
-        if (!cases[i].bytes)
-            continue;
-        assert_int_equal(n, strlen(cases[i].bytes));
-        assert_memory_equal(out, cases[i].bytes, n);
-    }
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++)
+        check_base64(base64_decode_secret, cases[i].text, cases[i].bytes);
 }
 
 /* ------------------------------------------------------------------ keyring */
