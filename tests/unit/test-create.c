@@ -124,7 +124,7 @@ static void a_raw_data_file_is_mapped(void **state)
         o.data_file = "data.raw";
         o.data_file_raw = true;
         assert_works(qcow2_create(io, data, &o, &err), &err);
-        assert_int_equal(length_of(data), align_up(sizes[i], 512));
+        assert_int_equal(length_of(data), align_up(sizes[i], 65536));
         struct lam_check_result r = check_image(io);
         assert_int_equal(r.corruptions + r.leaks + r.check_errors, 0);
         assert_int_equal(r.allocated_clusters, r.total_clusters);

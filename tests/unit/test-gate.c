@@ -82,8 +82,9 @@ static int try_open(enum lam_policy policy, enum gate_edge edge,
         plain = node_take_text(pass.node, "filename");
     if (!plain)
         return -EINVAL;
-    if (pass.node->plain && !host_driver_of(plain))
-        return -ENOTSUP;
+    const struct host_driver *driver = host_driver_of(plain);
+    if (pass.node->plain && (!driver || driver->open_new))
+        return -ENOTSUP;        /* no file */
     plain += strncmp(plain, "file:", 5) ? 0 : 5;
     rc = lam_io_open(o.beneath ? pass.path : plain, &o, &io, NULL);
     node_free(file);

@@ -58,7 +58,7 @@ static int measure_luks(const struct lam_create_options *o, uint64_t *bytes,
 int qcow2_measure(const struct lam_create_options *o,
                   struct format_measure *out, struct lam_error *err)
 {
-    uint64_t luks;
+    uint64_t luks = 0;
     int rc = qcow2_check_widths(o, err);
 
     if (rc == 0 && o->version < 3 && o->refcount_bits != 16)
