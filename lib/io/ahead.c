@@ -42,6 +42,11 @@ void lam_io_grow_ahead(struct lam_io *io, uint64_t step)
     atomic_store(&a->step, step);
 }
 
+void lam_io_grow_with_gaps(struct lam_io *io)
+{
+    atomic_store_explicit(&io->ahead.step, 0, memory_order_relaxed);
+}
+
 /* ------------------------------------------------------------------ taking */
 
 /* What we took and what writes in flight have added, as far as it went. */

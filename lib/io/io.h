@@ -303,6 +303,10 @@ int lam_io_preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
  */
 void lam_io_grow_ahead(struct lam_io *io, uint64_t step);
 
+/* No steps any more: what is written from now on leaves gaps, which are to take
+ * no space. */
+void lam_io_grow_with_gaps(struct lam_io *io);
+
 /*
  * Nearly all that is written from now on goes into holes.  Where the host likes
  * it better that way, writes of @min bytes and more reserve their blocks first.

@@ -71,8 +71,8 @@ def test_as_theirs(args, source, lamella, reference, tmp_path):
 
 
 @pytest.mark.parametrize('args', [
-    [], ['-o', 'preallocation=metadata'], ['-c'], ['-o', 'extended_l2=on'],
-], ids=['plain', 'metadata', 'deflate', 'extended'])
+    [], ['-o', 'preallocation=metadata'], ['-o', 'extended_l2=on'],
+], ids=['plain', 'metadata', 'extended'])
 def test_as_thin(args, lamella, reference, tmp_path):
     """Nothing is kept on the disk for what was left out."""
     source = tmp_path / 'source.raw'
@@ -82,7 +82,7 @@ def test_as_thin(args, lamella, reference, tmp_path):
         out = tmp_path / 'out'
         convert(tool, '-f', 'raw', '-O', 'qcow2', *args, source, out)
         sizes[tool] = out.stat().st_blocks
-    assert sizes[lamella] <= sizes[reference] * 1.03
+    assert sizes[lamella] <= sizes[reference] * 1.01
 
 
 @pytest.mark.parametrize('args', [case[1] for case in OURS], ids=ids(OURS))

@@ -91,6 +91,32 @@ static void test_sparse_writers_keep_their_holes(void **state)
     lam_io_close(io);
 }
 
+/* From when gaps are announced on, nothing more is taken; what was is given
+ * back as ever. */
+static void test_writers_of_gaps_take_nothing(void **state)
+{
+    (void)state;
+    struct lam_io *io = open_file();
+
+    lam_io_grow_ahead(io, STEP);
+    write_at(io, 0, 256 * KIB);
+    uint64_t taken = host_size();
+    assert_true(taken > 256 * KIB);
+    lam_io_grow_with_gaps(io);
+    write_at(io, 256 * KIB, taken);
+    assert_int_equal(host_size(), 256 * KIB + taken);
+    assert_int_equal(shown_size(io), 256 * KIB + taken);
+    lam_io_close(io);
+    assert_int_equal(host_size(), 256 * KIB + taken);
+
+    io = open_file();
+    lam_io_grow_ahead(io, STEP);
+    write_at(io, 0, 256 * KIB);
+    lam_io_grow_with_gaps(io);
+    lam_io_close(io);
+    assert_int_equal(host_size(), 256 * KIB);
+}
+
 static void test_steps_end_at_truncate_and_stop(void **state)
 {
     (void)state;
@@ -198,6 +224,7 @@ int main(void)
         cmocka_unit_test_teardown(test_taken_and_given_back, teardown),
         cmocka_unit_test_teardown(test_sparse_writers_keep_their_holes,
                                   teardown),
+        cmocka_unit_test_teardown(test_writers_of_gaps_take_nothing, teardown),
         cmocka_unit_test_teardown(test_steps_end_at_truncate_and_stop,
                                   teardown),
         cmocka_unit_test_teardown(test_nothing_taken_nothing_cut, teardown),

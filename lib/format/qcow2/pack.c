@@ -262,6 +262,8 @@ int qcow2_place_payloads(void *format, const struct format_payload *items,
     if (!p)
         return lam_fail(err, ENOMEM, "no memory for %zu compressed clusters",
                         *count);
+    /* The last payload before a plain cluster does not fill its own. */
+    lam_io_grow_with_gaps(q->io);
     claim_items(q, p);
     for (size_t i = 0; i < p->count && rc == 0; i++)
         rc = bitmaps_mark(q, items[i].guest, q->g.cluster_size, err);
