@@ -23,8 +23,8 @@ void image_lock_units(struct lam_image *image);
 int image_check_compressed(const struct lam_image *image, uint64_t offset,
                            uint64_t length, struct lam_error *err);
 
-/* @length bytes, and zeroes up to a whole cluster; to be freed, NULL: there is no
- * memory. */
+/* @length bytes, and zeroes up to a whole cluster; to be freed.  NULL: there is
+ * no memory. */
 uint8_t *image_pad_cluster(const struct lam_image *image, const void *data,
                            uint64_t length, struct lam_error *err);
 
