@@ -149,16 +149,12 @@ static int copied_l1_entry(struct check *c, struct scan *s, uint64_t index,
     return copied_l2_table(c, s, index, offset, err);
 }
 
-/* Nothing but the L1 table lies on its clusters, and they are there. */
-static bool owns_l1(const struct check *c)
+bool check_owns(const struct check *c, uint64_t offset, uint64_t length)
 {
-    uint64_t bytes = (uint64_t)c->h->l1_size * 8;
-
-    if (c->h->l1_offset + bytes > align_up(c->file_length, c->g.cluster_size))
+    if (offset + length > align_up(c->file_length, c->g.cluster_size))
         return false;
-    for (uint64_t at = 0; at < bytes; at += c->g.cluster_size)
-        if (refmap_get(&c->refs, host_cluster(&c->g, c->h->l1_offset + at)) !=
-            1)
+    for (uint64_t at = 0; at < length; at += c->g.cluster_size)
+        if (refmap_get(&c->refs, host_cluster(&c->g, offset + at)) != 1)
             return false;
     return true;
 }
@@ -196,7 +192,8 @@ int check_copied(struct check *c, struct lam_error *err)
         return lam_fail(err, ENOMEM, "no memory for an L1 table");
     if (!c->copied_wrong && !c->fix)
         return 0;
-    s.writable = s.fix && owns_l1(c);
+    s.writable = s.fix && check_owns(c, c->h->l1_offset,
+                                     c->h->l1_size * UINT64_C(8));
     for (uint64_t i = 0; i < c->h->l1_size && rc == 0; i += PIECE) {
         if (c->h->l1_offset + i * 8 >= c->file_length)
             return 0;

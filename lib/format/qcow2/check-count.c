@@ -67,7 +67,8 @@ static int count_l2_tables(struct check *c, struct lam_error *err)
 {
     check_collect_l2(c);
     for (size_t i = 0; i < c->nb_l2; i++) {
-        const struct check_l2 *l2 = &c->l2[i];
+        struct check_l2 *l2 = &c->l2[i];
+        uint64_t before = c->out->corruptions;
         int rc = check_reference(c, l2->offset, c->g.cluster_size,
                                  l2->references, err);
 
@@ -81,6 +82,7 @@ static int count_l2_tables(struct check *c, struct lam_error *err)
             rc = check_l2_table(c, l2, err);
         if (rc < 0)
             return rc;
+        l2->errors = c->out->corruptions - before;
     }
     return 0;
 }

@@ -15,6 +15,7 @@
  *     repair.c            order of the phases, counters, header bits
  *     repair-rebuild.c    new refcount blocks and a new table
  *     repair-entries.c    entries with unaligned offsets
+ *     repair-reserved.c   reserved bits of entries
  *     repair-snapshots.c  entries of the snapshot table
  */
 #ifndef LAM_QCOW2_CHECK_INTERNAL_H
@@ -32,6 +33,7 @@ struct check_l2 {
     uint64_t offset;
     uint64_t references;        /* from all L1 tables */
     uint64_t active;            /* from the active one */
+    uint64_t errors;            /* corruptions that were found in it */
 };
 
 enum { CHECK_BLOCK_SLOTS = 64 };
@@ -69,6 +71,7 @@ struct check {
                                    which one, after the comparison */
     unsigned fix;               /* LAM_REPAIR_..., 0: report only */
     uint64_t entry_fixes;       /* entries that repair-entries.c is to mend */
+    bool reserved_bits;         /* some entry has such bits set */
     int write_error;            /* the first failure of a write, and why */
     struct lam_error write_failure;
 
@@ -164,12 +167,27 @@ int check_write(struct check *c, const void *buf, uint64_t length,
 
 /* ---- repair-entries.c ---- */
 
+/* The L2 table at @table; NULL if no L1 entry names it. */
+const struct check_l2 *check_find_l2(const struct check *c, uint64_t table);
+
 /* True if what is at @table is an L2 table and nothing else: it may be
  * written to.  All is counted. */
 bool check_owns_l2(const struct check *c, uint64_t table);
 
 /* Unaligned offsets of clusters that show no data: the entries lose them. */
 int repair_entries(struct check *c, struct lam_error *err);
+
+/* ---- check-copied.c ---- */
+
+/* Nothing but one table lies on the clusters of [offset, offset + length), and
+ * they are there. */
+bool check_owns(const struct check *c, uint64_t offset, uint64_t length);
+
+/* ---- repair-reserved.c ---- */
+
+/* All else is repaired, as it can be.  @done is the check that did it. */
+int repair_reserved_bits(struct check *done, struct qcow2 *q,
+                         struct lam_error *err);
 
 /* ---- repair-snapshots.c ---- */
 

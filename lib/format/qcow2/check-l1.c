@@ -80,9 +80,11 @@ static int l1_entry(struct check *c, uint64_t entry, struct l1_of of,
 
     if (!entry)
         return 0;
-    if (entry & QCOW2_L1_RESERVED)
+    if (entry & QCOW2_L1_RESERVED) {
         check_found(c, LAM_FINDING_CORRUPTION, of.weight, "ERROR found L1 "
                     "entry with reserved bits set: %" PRIx64, entry);
+        c->reserved_bits = true;
+    }
     if (!offset)
         return 0;
     if (!is_aligned(offset, c->g.cluster_size)) {

@@ -113,10 +113,12 @@ static int entry_found(struct check *c, struct table_scan *s,
     if (type == QCOW2_COMPRESSED_CLUSTER)
         return compressed_entry_found(c, s, entry, err);
 
-    if (entry.word & QCOW2_L2_RESERVED)
+    if (entry.word & QCOW2_L2_RESERVED) {
         check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,
                     "ERROR found l2 entry with reserved bits set: %" PRIx64,
                     entry.word);
+        c->reserved_bits = true;
+    }
     zero_bit_found(c, s, entry);
     if ((entry.word & QCOW2_ZERO) && c->h->version < 3)
         check_found(c, LAM_FINDING_CORRUPTION, s->l2->references,

@@ -158,6 +158,12 @@ static inline unsigned qcow2_version(struct qcow2 *q)
     return version;
 }
 
+/* The external data file; NULL if there is none, or it is not open. */
+static inline struct lam_io *qcow2_open_data(const struct qcow2 *q)
+{
+    return q->data_file && q->data_io != q->io ? q->data_io : NULL;
+}
+
 /* ------------------------------------------------------------ update.c */
 
 /* Why nothing can be written, or 0. */

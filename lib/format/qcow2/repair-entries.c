@@ -17,10 +17,14 @@ static int by_offset(const void *key, const void *item)
     return x < y ? -1 : x > y;
 }
 
+const struct check_l2 *check_find_l2(const struct check *c, uint64_t table)
+{
+    return bsearch(&table, c->l2, c->nb_l2, sizeof *c->l2, by_offset);
+}
+
 bool check_owns_l2(const struct check *c, uint64_t table)
 {
-    const struct check_l2 *l2 = bsearch(&table, c->l2, c->nb_l2, sizeof *c->l2,
-                                        by_offset);
+    const struct check_l2 *l2 = check_find_l2(c, table);
 
     return l2 && is_aligned(table, c->g.cluster_size) &&
            table < c->file_length &&

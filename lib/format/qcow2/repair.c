@@ -110,6 +110,8 @@ static int run_phases(struct check *c, struct qcow2 *q, struct lam_error *err)
         rc = lam_io_flush(c->io, err);
     if (rc == 0)
         rc = repair_snapshots(c, q, err);
+    if (rc == 0 && c->reserved_bits && (c->fix & LAM_REPAIR_ERRORS))
+        rc = repair_reserved_bits(c, q, err);
     return rc < 0 ? rc : drop_dead_bitmaps(c, q, err);
 }
 
@@ -171,7 +173,7 @@ int qcow2_repair_run(struct qcow2 *q, unsigned what, lam_finding_fn *finding,
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a check");
     int rc = check_init(c, q->io, &q->header, what, finding, opaque, out, err);
-    check_set_data(c, q->data_file && q->data_io != q->io ? q->data_io : NULL);
+    check_set_data(c, qcow2_open_data(q));
     if (rc == 0)
         rc = clear_unknown_autoclear(q, err);
     if (rc == 0)
