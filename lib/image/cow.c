@@ -81,15 +81,19 @@ static bool reads_zero(const struct cow *c, const struct lam_extents *extents,
     return true;
 }
 
-/* @r of the guest into @bytes; @extents cover what of it is on the disk. */
+/* @r of the guest into *@bytes, a buffer of just its size, which may become
+ * another; @extents cover what of it is on the disk. */
 static int load(struct cow *c, const struct lam_extents *extents,
-                struct range r, uint8_t *bytes, struct lam_error *err)
+                struct range r, uint8_t **bytes, struct lam_error *err)
 {
     struct range part = inside(c, r);
 
-    memset(bytes + part.length, 0, r.length - part.length);
     lam_io_event(c->image->io, IO_EVENT_COW_READ);
-    return image_read_extents(c->image, extents, bytes, part.length,
+    if (part.length == r.length &&
+        cow_ahead_take(c->image, extents, r, bytes))
+        return 0;
+    memset(*bytes + part.length, 0, r.length - part.length);
+    return image_read_extents(c->image, extents, *bytes, part.length,
                               part.offset, err);
 }
 
@@ -108,7 +112,7 @@ static int load_side(struct cow *c, const struct lam_extents *extents,
     if (side->zero)
         return 0;
     int rc = take_buffer(c, side->range.length, &side->bytes, err);
-    return rc < 0 ? rc : load(c, extents, side->range, side->bytes, err);
+    return rc < 0 ? rc : load(c, extents, side->range, &side->bytes, err);
 }
 
 /* One map for both sides, and if neither is zero one read. */
@@ -123,7 +127,7 @@ static int load_whole(struct cow *c, struct lam_error *err)
     if (!reads_zero(c, &extents, c->head.range) &&
         !reads_zero(c, &extents, c->tail.range)) {
         rc = take_buffer(c, c->whole.length, &c->bytes, err);
-        return rc < 0 ? rc : load(c, &extents, c->whole, c->bytes, err);
+        return rc < 0 ? rc : load(c, &extents, c->whole, &c->bytes, err);
     }
     rc = load_side(c, &extents, &c->head, err);
     return rc < 0 ? rc : load_side(c, &extents, &c->tail, err);

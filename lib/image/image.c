@@ -76,6 +76,7 @@ static int close_layer(struct lam_image *image, struct lam_error *err)
     pthread_cond_destroy(&image->afloat.none);
     pthread_mutex_destroy(&image->afloat.lock);
     pthread_rwlock_destroy(&image->whole_units);
+    cow_ahead_deinit(&image->ahead, &image->buffers);
     buffer_pool_deinit(&image->buffers);
     pthread_mutex_destroy(&image->resize_lock);
     free(image->name);
@@ -93,6 +94,7 @@ static int close_chain(struct lam_image *image, struct lam_error *err)
     int rc = 0;
 
     if (image && image->level == 0) {
+        cow_ahead_stop(&image->ahead);
         free(image->layers);
         graph_free(image->graph);
     }

@@ -16,6 +16,7 @@
 
 #include "base/buffer.h"
 #include "format/format.h"
+#include "image/cow-ahead.h"
 
 enum { IMAGE_DEFAULT_MAX_DEPTH = 1024 };
 
@@ -68,6 +69,7 @@ struct lam_image {
         uint64_t count;
     } afloat;
     struct buffer_pool buffers;     /* for what a write copies */
+    struct cow_ahead ahead;         /* what it will copy next; the top's */
     pthread_mutex_t resize_lock;    /* one change of size, features or chain at
                                        a time; outermost */
 

@@ -87,6 +87,7 @@ int layer_new(struct lam_io *io, const char *name, const char *path,
     pthread_mutex_init(&image->afloat.lock, NULL);
     pthread_cond_init(&image->afloat.none, NULL);
     buffer_pool_init(&image->buffers);
+    cow_ahead_init(&image->ahead);
     pthread_mutex_init(&image->resize_lock, NULL);
     image->io = io;
     image->name = strdup(name);
