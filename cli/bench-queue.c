@@ -13,6 +13,7 @@ enum { BATCH = 64 };
 
 struct slot {
     void *buf;                  /* a reader's */
+    struct lam_error err;       /* of its request, if that failed */
     struct slot *next;
 };
 
@@ -21,7 +22,7 @@ struct sender {
     struct lam_queue *queue;
     struct slot *slots, *free;
     uint64_t depth;
-    struct lam_error err;       /* of a request that failed */
+    struct slot flush;          /* beside the others: no buffer */
 };
 
 /* False: this request has to wait for its buffer, or there is no memory. */
@@ -62,7 +63,7 @@ static size_t fill(struct sender *s, struct lam_request *requests)
             .kind = b->args->write ? LAM_REQUEST_WRITE : LAM_REQUEST_READ,
             .buf = b->pattern ? b->pattern : slot->buf,
             .length = b->args->size, .offset = b->offset,
-            .cookie = slot, .err = &s->err,
+            .cookie = slot, .err = &slot->err,
         };
         b->offset = bench_wrapped(b, b->offset + b->args->step);
         b->left--;
@@ -71,13 +72,14 @@ static size_t fill(struct sender *s, struct lam_request *requests)
     return n;
 }
 
-/* A flush is due; it has no slot. */
+/* A flush is due. */
 static size_t fill_flush(struct sender *s, struct lam_request *request)
 {
     struct bench *b = s->b;
 
     *request = (struct lam_request){ .kind = LAM_REQUEST_FLUSH,
-                                     .err = &s->err };
+                                     .cookie = &s->flush,
+                                     .err = &s->flush.err };
     b->flushed = b->left;
     b->flushing = true;
     return 1;
@@ -103,8 +105,8 @@ static void take_result(struct sender *s, const struct lam_result *result)
 {
     struct slot *slot = result->cookie;
 
-    bench_note(s->b, result->rc, &s->err);
-    if (!slot) {
+    bench_note(s->b, result->rc, &slot->err);
+    if (slot == &s->flush) {
         s->b->flushing = false;
         return;
     }
@@ -148,7 +150,7 @@ static int make_sender(struct sender *s, struct lam_error *err)
 
 int bench_run_queue(struct bench *b)
 {
-    struct sender s = { .b = b, .err = LAM_ERROR_INIT };
+    struct sender s = { .b = b };
     struct lam_error err = LAM_ERROR_INIT;
     int rc = make_sender(&s, &err);
 
