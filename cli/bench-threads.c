@@ -199,4 +199,3 @@ int bench_run_threads(struct bench *b)
     free(b->threads);
     return b->rc;
 }
-

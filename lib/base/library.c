@@ -23,7 +23,8 @@ void *library_open(const char *soname, const char *purpose,
     return library;
 }
 
-/* What is looked up is a function by its name's type: the only cast. */
+/* ISO C converts no object's address to a function's: POSIX has both of one
+ * kind, so the bytes are copied. */
 bool library_find(void *library, const char *soname, const char *name,
                   void *out, struct lam_error *err)
 {

@@ -291,4 +291,3 @@ void queue_stop_threads(struct lam_queue *q)
     if (q->has_watcher)
         pthread_join(q->watcher, NULL);
 }
-

@@ -14,7 +14,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -65,6 +64,7 @@ enum lam_io_locking { LAM_IO_UNLOCKED, LAM_IO_LOCKED, LAM_IO_LOCKED_SHARED };
  * its end), aligned to the limits, and lengths are never 0. */
 struct lam_io_ops {
     const char *name;           /* "file", "host_device", "memory", ... */
+    const char *fixed_kind;     /* lam_io_fixed_kind(); NULL: "device files" */
 
     /* Transfer some bytes, as preadv and pwritev: the count, 0 at the end of
      * the object, or -errno without *err. */
@@ -336,7 +336,7 @@ bool lam_io_same_object(const struct lam_io *a, const struct lam_io *b);
 /* What an object of fixed size is called where somebody asks for another. */
 static inline const char *lam_io_fixed_kind(const struct lam_io *io)
 {
-    return strcmp(io->ops->name, "nbd") ? "device files" : "NBD nodes";
+    return io->ops->fixed_kind ? io->ops->fixed_kind : "device files";
 }
 
 /* As fstat(); 0 or -errno, -EBADF for what is no file or device. */

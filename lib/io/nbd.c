@@ -237,7 +237,7 @@ static int nbd_set_writable(struct lam_io *io, bool writable,
     struct nbd *n = nbd_of(io);
 
     (void)locking;
-    if (writable && n->options.writable == false) {
+    if (writable && !n->options.writable) {
         struct nbd_handle *nbd = take(n);
         int read_only = libnbd()->nbd_is_read_only(nbd);
         put(n, nbd);
@@ -268,6 +268,7 @@ static void nbd_free(struct lam_io *io)
 
 static const struct lam_io_ops nbd_ops = {
     .name = "nbd",
+    .fixed_kind = "NBD nodes",
     .readv = nbd_readv,
     .writev = nbd_writev,
     .flush = nbd_sync,

@@ -192,8 +192,8 @@ static int luks_truncate(void *format, const struct format_resize *to,
     uint64_t size = align_up(to->size, CRYPT_SECTOR);
 
     if (l->io->limits.is_block_device)
-        return size <= l->size ? 0 : lam_fail(err, EINVAL,
-                                              "Cannot grow device files");
+        return size <= l->size ? 0 : lam_fail(err, EINVAL, "Cannot grow %s",
+                                              lam_io_fixed_kind(l->io));
     int rc = size < l->size ? lam_io_truncate(l->io, l->payload + size, err)
                             : grow(l, size, err);
     if (rc == 0)
