@@ -28,6 +28,18 @@ static int run(struct io_request *request)
     return rc;
 }
 
+/* readv and writev: an offset and the lengths of several buffers. */
+static int run_vector(struct io_request *request,
+                      const struct io_command *command, const char *letters,
+                      int argc, char **argv)
+{
+    if (io_request_options(request, command, letters, argc, argv) < 0)
+        return -1;
+    if (optind > argc - 2)
+        return io_usage(command);
+    return io_request_vector(request, argc, argv) < 0 ? -1 : run(request);
+}
+
 /* OFFSET LENGTH and nothing else.  @unless completes the message. */
 static int parse_range(struct io_request *request,
                        const struct io_command *command, const char *unless,
@@ -102,13 +114,7 @@ int io_cmd_readv(struct io_session *session, const struct io_command *command,
     struct io_request request = { .session = session, .failing = "readv",
                                   .kind = IO_READ };
 
-    if (io_request_options(&request, command, "CP:qrv", argc, argv) < 0)
-        return -1;
-    if (optind > argc - 2)
-        return io_usage(command);
-    if (io_request_vector(&request, argc, argv) < 0)
-        return -1;
-    return run(&request);
+    return run_vector(&request, command, "CP:qrv", argc, argv);
 }
 
 /* -------------------------------------------------------------------- write */
@@ -165,13 +171,7 @@ int io_cmd_writev(struct io_session *session, const struct io_command *command,
     struct io_request request = { .session = session, .failing = "writev",
                                   .kind = IO_WRITE };
 
-    if (io_request_options(&request, command, "CfP:qr", argc, argv) < 0)
-        return -1;
-    if (optind > argc - 2)
-        return io_usage(command);
-    if (io_request_vector(&request, argc, argv) < 0)
-        return -1;
-    return run(&request);
+    return run_vector(&request, command, "CfP:qr", argc, argv);
 }
 
 int io_cmd_discard(struct io_session *session, const struct io_command *command,

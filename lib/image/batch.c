@@ -120,10 +120,8 @@ static int store_next(struct batch *b, struct lam_error *err)
 
 static int name_failure(const struct batch *b, int rc, struct lam_error *err)
 {
-    if (b->named)
-        return rc;
-    return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
-                            b->image->name, b->failed);
+    return b->named ? rc : lam_error_prefix(err, rc, "'%s': guest offset %"
+                                            PRIu64, b->image->name, b->failed);
 }
 
 static void cancel_rest(struct batch *b)
@@ -437,10 +435,8 @@ int batch_place(struct batch *b, struct lam_error *err)
     enter(b);
     int rc = image_check_writable(b->image, err);
 
-    for (size_t i = 0; i < b->nb_items && rc == 0; i++) {
-        rc = place_item(b, &b->items[i], err);
-        name_failure(b, rc, err);
-    }
+    for (size_t i = 0; i < b->nb_items && rc == 0; i++)
+        rc = name_failure(b, place_item(b, &b->items[i], err), err);
     if (rc == 0)
         return 0;
     cancel_rest(b);
@@ -450,9 +446,8 @@ int batch_place(struct batch *b, struct lam_error *err)
 
 int batch_store(struct batch *b, struct lam_error *err)
 {
-    int rc = settle(b, err);
+    int rc = name_failure(b, settle(b, err), err);
 
-    name_failure(b, rc, err);
     if (rc == 0)
         rc = image_end_write(b->image, 0, err);
     leave(b, rc);

@@ -23,19 +23,26 @@ static int change(struct lam_image *image, change_fn *fn, const char *name,
     return rc;
 }
 
+/* @missing is what is said of a format without snapshots. */
+static int check_change(struct lam_image *image, int code, const char *missing,
+                        struct lam_error *err)
+{
+    int rc = image_check_writable(image, err);
+
+    return rc < 0 || image->ops->snapshots ? rc
+                                           : lam_fail(err, code, "%s", missing);
+}
+
 int lam_image_snapshot_create(struct lam_image *image, const char *name,
                               struct lam_error *err)
 {
     image = image_through(image);
     LAM_LOCKED(&image->resize_lock);
     IMAGE_INSIDE(image);
-    int rc = image_check_writable(image, err);
+    int rc = check_change(image, ENOTSUP, "Operation not supported", err);
 
-    if (rc < 0)
-        return rc;
-    if (!image->ops->snapshots)
-        return lam_fail(err, ENOTSUP, "Operation not supported");
-    return change(image, image->ops->snapshots->create, name, err);
+    return rc < 0 ? rc : change(image, image->ops->snapshots->create, name,
+                                err);
 }
 
 int lam_image_snapshot_apply(struct lam_image *image, const char *id_or_name,
@@ -44,14 +51,11 @@ int lam_image_snapshot_apply(struct lam_image *image, const char *id_or_name,
     image = image_through(image);
     LAM_LOCKED(&image->resize_lock);
     IMAGE_INSIDE(image);
-    int rc = image_check_writable(image, err);
+    int rc = check_change(image, ENOTSUP,
+                          "Block driver does not support snapshots", err);
 
-    if (rc < 0)
-        return rc;
-    if (!image->ops->snapshots)
-        return lam_fail(err, ENOTSUP, "Block driver does not support "
-                        "snapshots");
-    return change(image, image->ops->snapshots->apply, id_or_name, err);
+    return rc < 0 ? rc : change(image, image->ops->snapshots->apply, id_or_name,
+                                err);
 }
 
 int lam_image_snapshot_delete(struct lam_image *image, const char *name,
@@ -60,11 +64,8 @@ int lam_image_snapshot_delete(struct lam_image *image, const char *name,
     image = image_through(image);
     LAM_LOCKED(&image->resize_lock);
     IMAGE_INSIDE(image);
-    int rc = image_check_writable(image, err);
+    int rc = check_change(image, ENOENT, "snapshot not found", err);
 
-    if (rc < 0)
-        return rc;
-    if (!image->ops->snapshots)
-        return lam_fail(err, ENOENT, "snapshot not found");
-    return change(image, image->ops->snapshots->remove, name, err);
+    return rc < 0 ? rc : change(image, image->ops->snapshots->remove, name,
+                                err);
 }

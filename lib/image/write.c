@@ -52,6 +52,10 @@ bool image_reclaim(struct lam_image *image, int rc, bool *tried,
 }
 
 /* The next piece of a write; *@done is its length. */
+typedef int piece_fn(struct lam_image *image, const void *data,
+                     uint64_t length, uint64_t offset, uint64_t *done,
+                     struct lam_error *err);
+
 static int write_piece(struct lam_image *image, const void *data,
                        uint64_t length, uint64_t offset, uint64_t *done,
                        struct lam_error *err)
@@ -73,31 +77,54 @@ static int write_piece(struct lam_image *image, const void *data,
     return rc;
 }
 
-static int write_pieces(struct lam_image *image, const void *buf,
-                        uint64_t length, uint64_t offset, struct lam_error *err)
+/* All of the range, a piece at a time. */
+static int write_by(struct lam_image *image, piece_fn *piece,
+                    const uint8_t *buf, uint64_t length, uint64_t offset,
+                    struct lam_error *err)
 {
     bool tried = false;
 
     while (length > 0) {
         uint64_t done = 0;
         uint64_t token = image_enter(image);
-        int rc = write_piece(image, buf, length, offset, &done, err);
+        int rc = piece(image, buf, length, offset, &done, err);
         image_leave(image, token);
         if (image_reclaim(image, rc, &tried, err))
             continue;
         if (rc < 0)
             return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
                                     image->name, offset);
-        buf = (const uint8_t *)buf + done;
+        buf += done;
         offset += done;
         length -= done;
     }
     return 0;
 }
 
+static int write_pieces(struct lam_image *image, const void *buf,
+                        uint64_t length, uint64_t offset, struct lam_error *err)
+{
+    return write_by(image, write_piece, buf, length, offset, err);
+}
+
+/* Whole clusters, some at a time: they are deflated into memory. */
+static int write_some_clusters(struct lam_image *image, const void *data,
+                               uint64_t length, uint64_t offset,
+                               uint64_t *done, struct lam_error *err)
+{
+    const struct format_ops *ops = image->ops;
+
+    *done = min_u64(length, max_u64(COMPRESSED_BATCH,
+                                    ops->cluster_size(image->format)));
+    return ops->write_compressed(image->format, offset, data, *done, err);
+}
+
 static int write_clusters(struct lam_image *image, const uint8_t *buf,
                           uint64_t length, uint64_t offset,
-                          struct lam_error *err);
+                          struct lam_error *err)
+{
+    return write_by(image, write_some_clusters, buf, length, offset, err);
+}
 
 /* @length bytes of the cluster at @start; the others stay as they read now. */
 static int complete_cluster(struct lam_image *image, uint64_t start,
@@ -168,32 +195,6 @@ void image_lock_write(struct lam_image *image, uint64_t offset,
 }
 
 /* ------------------------------------------------------------ compressed */
-
-/* Whole clusters, some at a time: they are deflated into memory. */
-static int write_clusters(struct lam_image *image, const uint8_t *buf,
-                          uint64_t length, uint64_t offset,
-                          struct lam_error *err)
-{
-    const struct format_ops *ops = image->ops;
-    uint64_t max = max_u64(COMPRESSED_BATCH, ops->cluster_size(image->format));
-    bool tried = false;
-
-    while (length > 0) {
-        uint64_t n = min_u64(length, max);
-        uint64_t token = image_enter(image);
-        int rc = ops->write_compressed(image->format, offset, buf, n, err);
-        image_leave(image, token);
-        if (image_reclaim(image, rc, &tried, err))
-            continue;
-        if (rc < 0)
-            return lam_error_prefix(err, rc, "'%s': guest offset %" PRIu64,
-                                    image->name, offset);
-        buf += n;
-        offset += n;
-        length -= n;
-    }
-    return 0;
-}
 
 int image_check_compressed(const struct lam_image *image, uint64_t offset,
                            uint64_t length, struct lam_error *err)

@@ -474,9 +474,8 @@ static int qcow2_check(void *format, lam_finding_fn *finding, void *opaque,
 {
     struct qcow2 *q = format;
 
-    return qcow2_check_with_data(q->io, &q->header,
-                                 q->data_file ? q->data_io : NULL, finding,
-                                 opaque, out, err);
+    return qcow2_check_with_data(q->io, &q->header, qcow2_open_data(q),
+                                 finding, opaque, out, err);
 }
 
 static int qcow2_repair(void *format, unsigned what, lam_finding_fn *finding,
