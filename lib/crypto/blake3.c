@@ -156,7 +156,8 @@ void load_lanes(const struct batch *b, unsigned block,
 static inline __attribute__((always_inline))
 void run_batch(const struct batch *b, uint32_t (*out)[BLAKE3_WORDS])
 {
-    lanes cv[BLAKE3_WORDS], m[BLOCK_WORDS], v[BLOCK_WORDS];
+    lanes cv[BLAKE3_WORDS], m[BLOCK_WORDS];
+    lanes v[BLOCK_WORDS] = { { 0 } };   /* or gcc -O3 warns for nothing */
     lanes low, high, none = { 0 };
 
     for (int lane = 0; lane < LANES; lane++) {
