@@ -32,6 +32,15 @@ def reference():
     return GENUINE[-1]
 
 
+@pytest.fixture(scope='session')
+def texts():
+    """The genuine version whose texts are ours."""
+    if not GENUINE or GENUINE[-1].version < (10,):
+        pytest.skip('texts follow qemu-img 10, which is not here '
+                    '(QEMU_IMG_2 is not set)')
+    return GENUINE[-1]
+
+
 @pytest.fixture(scope='session', params=GENUINE or [None],
                 ids=GENUINE_IDS or ['none'])
 def genuine(request):

@@ -23,15 +23,6 @@ def our_lamella(lamella):
 
 
 @pytest.fixture(scope='session')
-def texts():
-    """The genuine version whose texts are ours."""
-    if not GENUINE or GENUINE[-1].version < (10,):
-        pytest.skip('texts follow qemu-img 10, which is not here '
-                    '(QEMU_IMG_2 is not set)')
-    return GENUINE[-1]
-
-
-@pytest.fixture(scope='session')
 def older():
     if not GENUINE or GENUINE[0].version >= (10,):
         pytest.skip('no genuine qemu-img older than 10 here')

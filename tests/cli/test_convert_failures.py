@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What can go wrong on either side of a conversion: one line that names the
 file, exit status 1, and nothing half-made or changed."""
+import contextlib
 import os
 import resource
 import shutil
@@ -86,33 +87,33 @@ def test_salvage_of_what_shrinks(lamella, reference, folder):
     assert out[-4096:] == bytes(4096)
 
 
-@pytest.mark.parametrize('options', [['-n'], []])
-def test_target_in_use(lamella, reference, folder, options):
+@contextlib.contextmanager
+def in_use(reference, folder):
+    """busy.qcow2 is a new image that another program has open."""
     reference.run('create', '-q', '-f', 'qcow2', 'busy.qcow2', '4M',
                   cwd=folder)
     user = subprocess.Popen([*reference.io, 'busy.qcow2'], cwd=folder,
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert user.stdout.read(7) == b'qemu-io'
-        refuse(lamella, folder, *options, '-f', 'raw', '-O', 'qcow2',
-               'a.raw', 'busy.qcow2', words=('busy.qcow2', 'lock'))
+        yield
     finally:
         user.communicate(b'quit\n')
+
+
+@pytest.mark.parametrize('options', [['-n'], []])
+def test_target_in_use(lamella, reference, folder, options):
+    with in_use(reference, folder):
+        refuse(lamella, folder, *options, '-f', 'raw', '-O', 'qcow2',
+               'a.raw', 'busy.qcow2', words=('busy.qcow2', 'lock'))
     reference.run('check', 'busy.qcow2', cwd=folder)
 
 
 def test_source_in_use(lamella, reference, folder):
-    reference.run('create', '-q', '-f', 'qcow2', 'busy.qcow2', '4M',
-                  cwd=folder)
-    user = subprocess.Popen([*reference.io, 'busy.qcow2'], cwd=folder,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert user.stdout.read(7) == b'qemu-io'
+    with in_use(reference, folder):
         refuse(lamella, folder, 'busy.qcow2', 'out',
                words=('busy.qcow2', 'lock'))
         lamella.run('convert', '-U', 'busy.qcow2', 'out', cwd=folder)
-    finally:
-        user.communicate(b'quit\n')
 
 
 @ROOT_ONLY

@@ -61,8 +61,8 @@ OVERLAYS = [
 ]
 
 
-def verify(chain, lamella, tmp_path):
-    """Every tool reads the model, every layer is clean, maps agree."""
+def verify_layers(chain, lamella, tmp_path):
+    """Every tool reads the model, every layer is clean."""
     for tools in [lamella, *GENUINE]:
         assert_same(guest_bytes(tools, chain.path(), tmp_path), chain.model,
                     tools.name)
@@ -70,6 +70,11 @@ def verify(chain, lamella, tmp_path):
         if fmt == 'qcow2':
             for tools in [lamella, *GENUINE]:
                 check(tools, chain.folder / name)
+
+
+def verify(chain, lamella, tmp_path):
+    """Besides, maps agree."""
+    verify_layers(chain, lamella, tmp_path)
     assert map_of(lamella, chain.path()) == map_of(GENUINE[-1], chain.path())
 
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from harness import GENUINE, KiB, MiB, run
-from test_chains import OVERLAYS, Chain
+from test_chains import OVERLAYS, Chain, verify_layers
 from test_interop import check
 from workload import Shape, assert_same, guest_bytes
 
@@ -43,16 +43,6 @@ def twin(chain, folder):
     return copy
 
 
-def verify(chain, lamella, tmp_path):
-    for tools in [lamella, *GENUINE]:
-        assert_same(guest_bytes(tools, chain.path(), tmp_path), chain.model,
-                    tools.name)
-    for name, fmt in chain.layers:
-        if fmt == 'qcow2':
-            for tools in [lamella, *GENUINE]:
-                check(tools, chain.folder / name)
-
-
 def allocated(tools, path, depth=0):
     """Guest bytes that the layer @depth has, zeroes included."""
     listed = json.loads(tools.run('map', '-f', 'qcow2', '--output=json', path))
@@ -83,7 +73,7 @@ def test_commit(seed, genuine, lamella, tmp_path):
     theirs = twin(ours, tmp_path / 'theirs')
     both = by_both(lamella, ours, genuine, theirs, 'commit', '-q', '-f',
                    'qcow2')
-    verify(ours, lamella, tmp_path)
+    verify_layers(ours, lamella, tmp_path)
     assert allocated(genuine, ours.path()) == 0
     if not both:
         return
@@ -104,7 +94,7 @@ def test_commit_further_down(seed, genuine, lamella, tmp_path):
     base, fmt = ours.layers[1]
     both = by_both(lamella, ours, genuine, theirs, 'commit', '-q', '-f',
                    'qcow2', '-b', base, cwd=True)
-    verify(ours, lamella, tmp_path)
+    verify_layers(ours, lamella, tmp_path)
     if not both:
         return
     contents = [guest_bytes(genuine, chain.folder / base, tmp_path, fmt=fmt)
@@ -128,7 +118,7 @@ def test_rebase(seed, genuine, lamella, tmp_path):
                               ('other/base.raw', 'raw')])
     both = by_both(lamella, ours, genuine, theirs, 'rebase', '-f', 'qcow2',
                    *flags, '-b', target, *(['-F', fmt] if fmt else []))
-    verify(ours, lamella, tmp_path)
+    verify_layers(ours, lamella, tmp_path)
     if not both:
         return
     assert allocated(genuine, ours.path()) <= \
@@ -147,7 +137,7 @@ def test_stream(seed, reference, lamella, tmp_path):
     base = [] if not keep else ['-b', chain.layers[keep - 1][0]]
     lamella.run('stream', '-q', '-f', 'qcow2', *base, chain.path().name,
                 cwd=chain.folder)
-    verify(chain, lamella, tmp_path)
+    verify_layers(chain, lamella, tmp_path)
     assert chain_length(reference, chain.path()) == keep + 1
 
 

@@ -8,18 +8,12 @@
  * those of the thin plan's table, in every mixture with sizes of granules and
  * requests, alignments, -S and what was on the device before.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
+#include "memory-image.h"
 
-#include "base/arith.h"
 #include "base/zeroes.h"
-#include "image/image.h"
 #include "job/clear.h"
 
 enum { SECTOR = 512, BLOCK = 4096, ROUNDS = 500, MAX_SECTORS = 1 << 11 };
@@ -204,21 +198,6 @@ struct round {
     uint64_t sparse_size;
     bool direct;
 };
-
-static struct lam_image *open_memory(const void *bytes, uint64_t length,
-                                     unsigned flags)
-{
-    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
-    struct lam_image *image;
-    struct lam_io *io;
-
-    options.flags = flags;
-    assert_int_equal(lam_io_memory_new(bytes, length, &io, NULL), 0);
-    io->writable = flags & LAM_OPEN_WRITE;
-    assert_int_equal(image_open_io(io, "raw", &options, NULL, &image, NULL),
-                     0);
-    return image;
-}
 
 static void become(struct lam_io *io, const struct row *row, bool direct)
 {

@@ -14,10 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "unit.h"
+#include "memory-image.h"
 
 #include "image/graph.h"
-#include "image/image.h"
 
 enum { SIZE = (12 << 20) + 512 };
 
@@ -56,13 +55,8 @@ static int disk_flush(struct lam_io *io)
 static struct lam_image *open_disk(const void *bytes, unsigned flags)
 {
     static struct lam_io_ops ops;
-    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
-    struct lam_image *image;
-    struct lam_io *io;
+    struct lam_io *io = new_memory(bytes, SIZE, flags);
 
-    options.flags = flags;
-    assert_int_equal(lam_io_memory_new(bytes, SIZE, &io, NULL), 0);
-    io->writable = flags & LAM_OPEN_WRITE;
     if (io->writable) {
         memory = io->ops;
         ops = *memory;
@@ -70,9 +64,7 @@ static struct lam_image *open_disk(const void *bytes, unsigned flags)
         ops.flush = disk_flush;
         io->ops = &ops;
     }
-    assert_int_equal(image_open_io(io, "raw", &options, NULL, &image, NULL),
-                     0);
-    return image;
+    return open_raw(io, flags);
 }
 
 /* ------------------------------------------------------------ the fixture */

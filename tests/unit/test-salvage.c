@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "unit.h"
-
-#include "image/image.h"
+#include "memory-image.h"
 
 enum { SECTOR = 512, SIZE = 4 << 20, SECTORS = SIZE / SECTOR };
 
@@ -30,26 +28,19 @@ static ssize_t bad_readv(struct lam_io *io, const struct iovec *iov,
     return memory->readv(io, iov, iovcnt, offset);
 }
 
-static struct lam_image *open_memory(const void *bytes, unsigned flags,
-                                     bool failing)
+static struct lam_image *open_disk(const void *bytes, unsigned flags,
+                                   bool failing)
 {
     static struct lam_io_ops ops;
-    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
-    struct lam_image *image;
-    struct lam_io *io;
+    struct lam_io *io = new_memory(bytes, SIZE, flags);
 
-    options.flags = flags;
-    assert_int_equal(lam_io_memory_new(bytes, SIZE, &io, NULL), 0);
-    io->writable = flags & LAM_OPEN_WRITE;
     if (failing) {
         memory = io->ops;
         ops = *memory;
         ops.readv = bad_readv;
         io->ops = &ops;
     }
-    assert_int_equal(image_open_io(io, "raw", &options, NULL, &image, NULL),
-                     0);
-    return image;
+    return open_raw(io, flags);
 }
 
 static struct { uint64_t lost; bool told[SECTORS]; } seen;
@@ -115,8 +106,8 @@ static void run_case(size_t i, const uint8_t *bytes)
         lost += s->count * SECTOR;
     }
     bad_code = cases[i].code;
-    struct lam_image *source = open_memory(bytes, 0, true);
-    struct lam_image *target = open_memory(bytes, LAM_OPEN_WRITE, false);
+    struct lam_image *source = open_disk(bytes, 0, true);
+    struct lam_image *target = open_disk(bytes, LAM_OPEN_WRITE, false);
     convert(source, target, i % 2, &result);
     assert_works(lam_image_read(target, found, SIZE, 0, NULL),
                  &(struct lam_error)LAM_ERROR_INIT);
@@ -161,8 +152,8 @@ static void test_error_names_the_place(void **state)
     memset(bad, 0, sizeof bad);
     bad[5000] = true;
     bad_code = EIO;
-    struct lam_image *source = open_memory(bytes, 0, true);
-    struct lam_image *target = open_memory(bytes, LAM_OPEN_WRITE, false);
+    struct lam_image *source = open_disk(bytes, 0, true);
+    struct lam_image *target = open_disk(bytes, LAM_OPEN_WRITE, false);
     assert_int_equal(lam_convert(&source, 1, target, NULL, NULL, &err), -EIO);
     assert_non_null(strstr(err.message, "guest offset 2097152"));
     assert_non_null(strstr(err.message, lam_image_name(source)));

@@ -6,25 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "unit.h"
-
-#include "image/image.h"
+#include "memory-image.h"
 
 enum { SIZE = (5 << 20) + 512 };
-
-static struct lam_image *open_memory(const void *bytes, unsigned flags)
-{
-    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
-    struct lam_image *image;
-    struct lam_io *io;
-
-    options.flags = flags;
-    assert_int_equal(lam_io_memory_new(bytes, SIZE, &io, NULL), 0);
-    io->writable = flags & LAM_OPEN_WRITE;
-    assert_int_equal(image_open_io(io, "raw", &options, NULL, &image, NULL),
-                     0);
-    return image;
-}
 
 /* Data, zeroes that are stored, and holes. */
 static uint8_t *make_bytes(void)
@@ -47,8 +31,8 @@ static void test_any_byte(void **state)
 {
     uint8_t *bytes = make_bytes();
     struct lam_error err = LAM_ERROR_INIT;
-    struct lam_image *source = open_memory(bytes, 0);
-    struct lam_image *target = open_memory(NULL, LAM_OPEN_WRITE);
+    struct lam_image *source = open_memory(bytes, SIZE, 0);
+    struct lam_image *target = open_memory(NULL, SIZE, LAM_OPEN_WRITE);
     char offset[64];
 
     (void)state;

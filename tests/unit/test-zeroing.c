@@ -3,17 +3,10 @@
  * test-zeroing.c - devices that do less than they said: whatever the plan was,
  * the target reads as the source afterwards.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
-#include "base/arith.h"
-#include "image/image.h"
+#include "memory-image.h"
 
 enum { SIZE = 3 << 20, LARGER = SIZE + (64 << 10), BLOCK = 4096 };
 
@@ -116,21 +109,6 @@ static int device_discard(struct lam_io *io, uint64_t offset, uint64_t length)
     for (uint64_t at = offset; at + BLOCK <= offset + length; at += 2 * BLOCK)
         memory->writev(io, &iov, 1, at);
     return 0;
-}
-
-static struct lam_image *open_memory(const void *bytes, uint64_t length,
-                                     unsigned flags)
-{
-    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
-    struct lam_image *image;
-    struct lam_io *io;
-
-    options.flags = flags;
-    assert_int_equal(lam_io_memory_new(bytes, length, &io, NULL), 0);
-    io->writable = flags & LAM_OPEN_WRITE;
-    assert_int_equal(image_open_io(io, "raw", &options, NULL, &image, NULL),
-                     0);
-    return image;
 }
 
 static void become(struct lam_io *io, const struct device *d)
