@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from harness import GENUINE, KiB, MiB, run
+from harness import KiB, MiB, run
 from test_chains import OVERLAYS, Chain, verify_layers
 from test_interop import check
 from workload import Shape, assert_same, guest_bytes
