@@ -1,145 +1,69 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * block.c - block ciphers by libcrypto.
+ * block.c - block ciphers, each by the library that has it.
  *
- * A context belongs to one thread at a time: there are as many as there have
- * been threads at once, kept in a list.
+ * OpenSSL never had Twofish and Serpent, and CAST5 only where somebody loads
+ * its legacy provider: these are nettle's.
  */
 #include "crypto/block.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 #include "base/arith.h"
-#include "base/cleanup.h"
-#include "crypto/hash.h"
-#include "crypto/libcrypto.h"
-
-struct context {
-    EVP_CIPHER_CTX *evp[2];     /* by direction */
-    struct context *next;
-};
+#include "crypto/block-engine.h"
 
 struct block_cipher {
-    const EVP_CIPHER *evp;
     enum cipher_algorithm algorithm;
-    uint8_t key[CIPHER_MAX_KEY];
-    pthread_mutex_t lock;       /* guards idle */
-    struct context *idle;
+    const struct block_engine *engine;
+    void *state;
 };
 
-static void context_free(struct context *c)
+static const struct block_engine *engine_of(enum cipher_algorithm algorithm)
 {
-    if (!c)
-        return;
-    libcrypto()->EVP_CIPHER_CTX_free(c->evp[CIPHER_DECRYPT]);
-    libcrypto()->EVP_CIPHER_CTX_free(c->evp[CIPHER_ENCRYPT]);
-    free(c);
-}
-
-static bool init_direction(const struct block_cipher *b, struct context *c,
-                           int direction)
-{
-    const struct libcrypto *lib = libcrypto();
-    EVP_CIPHER_CTX *evp = c->evp[direction] = lib->EVP_CIPHER_CTX_new();
-
-    return evp && lib->EVP_CipherInit_ex(evp, b->evp, NULL, b->key, NULL,
-                                         direction == CIPHER_ENCRYPT) == 1
-        && lib->EVP_CIPHER_CTX_set_padding(evp, 0) == 1;
-}
-
-static struct context *context_new(const struct block_cipher *b)
-{
-    struct context *c = calloc(1, sizeof *c);
-
-    if (c && init_direction(b, c, CIPHER_DECRYPT) &&
-        init_direction(b, c, CIPHER_ENCRYPT))
-        return c;
-    context_free(c);
-    return NULL;
-}
-
-static struct context *context_get(struct block_cipher *b)
-{
-    struct context *c;
-    {
-        LAM_LOCKED(&b->lock);
-        c = b->idle;
-        if (c)
-            b->idle = c->next;
+    switch (algorithm) {
+    case CIPHER_CAST5_128:
+    case CIPHER_SERPENT_128:
+    case CIPHER_SERPENT_192:
+    case CIPHER_SERPENT_256:
+    case CIPHER_TWOFISH_128:
+    case CIPHER_TWOFISH_192:
+    case CIPHER_TWOFISH_256:
+        return &block_nettle;
+    default:
+        return &block_libcrypto;
     }
-    return c ? c : context_new(b);
-}
-
-static void context_put(struct block_cipher *b, struct context *c)
-{
-    LAM_LOCKED(&b->lock);
-    c->next = b->idle;
-    b->idle = c;
 }
 
 int block_new(enum cipher_algorithm algorithm, const uint8_t *key,
               struct block_cipher **out, struct lam_error *err)
 {
-    static const char *const names[CIPHER_COUNT] = {
-        [CIPHER_AES_128] = "AES-128-ECB", [CIPHER_AES_192] = "AES-192-ECB",
-        [CIPHER_AES_256] = "AES-256-ECB", [CIPHER_SM4] = "SM4-ECB",
-    };
-    const char *name = names[algorithm];
-    const struct libcrypto *lib;
-    int rc = libcrypto_load(&lib, err);
-    if (rc < 0)
-        return rc;
-    const EVP_CIPHER *evp = name ? lib->EVP_get_cipherbyname(name) : NULL;
-    if (!evp)
-        return lam_fail(err, ENOTSUP, "Algorithm '%s' not supported",
-                        cipher_name(algorithm));
     struct block_cipher *b = calloc(1, sizeof *b);
+
     if (!b)
         return lam_fail(err, ENOMEM, "no memory for a cipher");
-    b->evp = evp;
     b->algorithm = algorithm;
-    memcpy(b->key, key, (size_t)lib->EVP_CIPHER_get_key_length(evp));
-    pthread_mutex_init(&b->lock, NULL);
-    b->idle = context_new(b);
-    if (!b->idle) {
-        block_free(b);
-        return lam_fail(err, ENOMEM, "no memory for a cipher");
-    }
-    *out = b;
-    return 0;
+    b->engine = engine_of(algorithm);
+    int rc = b->engine->new(algorithm, key, &b->state, err);
+    if (rc < 0)
+        free(b);
+    else
+        *out = b;
+    return rc;
 }
 
 void block_free(struct block_cipher *b)
 {
     if (!b)
         return;
-    while (b->idle) {
-        struct context *next = b->idle->next;
-        context_free(b->idle);
-        b->idle = next;
-    }
-    pthread_mutex_destroy(&b->lock);
-    crypto_wipe(b->key, sizeof b->key);
+    b->engine->free(b->state);
     free(b);
 }
 
 int block_run(struct block_cipher *b, enum cipher_direction direction,
               uint8_t *buf, size_t length, struct lam_error *err)
 {
-    static const size_t PIECE = 1 << 20;        /* libcrypto counts in int */
-    struct context *c = context_get(b);
-    bool good = c;
-
-    if (!c)
-        return lam_fail(err, ENOMEM, "no memory for a cipher");
-    assert(length % BLOCK_BYTES == 0);
-    for (size_t at = 0; at < length && good; at += PIECE) {
-        int done;
-        good = libcrypto()->EVP_CipherUpdate(
-            c->evp[direction], buf + at, &done, buf + at,
-            (int)min_u64(PIECE, length - at)) == 1;
-    }
-    context_put(b, c);
-    return good ? 0 : lam_fail(err, EIO, "cipher '%s' failed",
-                               cipher_name(b->algorithm));
+    assert(length % cipher_block_bytes(b->algorithm) == 0);
+    return b->engine->run(b->state, direction, buf, length)
+        ? 0 : lam_fail(err, EIO, "cipher '%s' failed",
+                       cipher_name(b->algorithm));
 }

@@ -89,3 +89,15 @@ size_t cipher_key_bytes(enum cipher_algorithm algorithm, enum cipher_mode mode)
     assert(algorithm < CIPHER_COUNT);
     return ciphers[algorithm].key_bytes * (mode == CIPHER_XTS ? 2 : 1);
 }
+
+size_t cipher_block_bytes(enum cipher_algorithm algorithm)
+{
+    switch (algorithm) {
+    case CIPHER_DES:
+    case CIPHER_3DES:
+    case CIPHER_CAST5_128:
+        return 8;
+    default:
+        return CIPHER_IV_BYTES;
+    }
+}

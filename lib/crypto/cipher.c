@@ -19,9 +19,12 @@
 
 /* At a time; what is worked with lies on the stack. */
 enum { BATCH_BYTES = 8192 };
+/* The mode is defined for no other. */
+enum { XTS_BLOCK = 16 };
 
 struct cipher {
     enum cipher_mode mode;
+    size_t step;                    /* bytes of a block, and of an IV */
     struct block_cipher *block;
     struct block_cipher *tweak;     /* XTS: for the IVs */
 };
@@ -31,7 +34,8 @@ struct run {
     enum cipher_direction direction;
     uint8_t *buf;
     size_t length, unit;
-    uint8_t *ivs;
+    size_t step;
+    uint8_t *ivs;                   /* @step bytes each */
 };
 
 int cipher_new(enum cipher_algorithm algorithm, enum cipher_mode mode,
@@ -46,7 +50,11 @@ int cipher_new(enum cipher_algorithm algorithm, enum cipher_mode mode,
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a cipher");
     c->mode = mode;
+    c->step = cipher_block_bytes(algorithm);
     int rc = block_new(algorithm, key, &c->block, err);
+    if (rc == 0 && mode == CIPHER_XTS && c->step != XTS_BLOCK)
+        rc = lam_fail(err, EINVAL, "Unsupported cipher mode %s",
+                      cipher_mode_name(mode));
     if (rc == 0 && mode == CIPHER_XTS)
         rc = block_new(algorithm, key + one, &c->tweak, err);
     if (rc < 0)
@@ -63,6 +71,14 @@ void cipher_free(struct cipher *c)
     block_free(c->block);
     block_free(c->tweak);
     free(c);
+}
+
+/* One block: two moves at most, where memcpy() would be called. */
+static void copy_block(uint8_t *to, const uint8_t *from, size_t step)
+{
+    memcpy(to, from, 8);
+    if (step > 8)
+        memcpy(to + 8, from + 8, 8);
 }
 
 static void xor_bytes(uint8_t *to, const uint8_t *with, size_t length)
@@ -99,14 +115,14 @@ static int run_xts(struct run *r, struct lam_error *err)
 {
     uint8_t tweaks[BATCH_BYTES];
     int rc = block_run(r->cipher->tweak, CIPHER_ENCRYPT, r->ivs,
-                       r->length / r->unit * BLOCK_BYTES, err);
+                       r->length / r->unit * XTS_BLOCK, err);
 
     for (size_t at = 0; at < r->length && rc == 0; at += BATCH_BYTES) {
         size_t n = min_u64(BATCH_BYTES, r->length - at);
 
-        for (size_t i = 0; i < n; i += BLOCK_BYTES) {
-            uint8_t *tweak = r->ivs + (at + i) / r->unit * BLOCK_BYTES;
-            memcpy(tweaks + i, tweak, BLOCK_BYTES);
+        for (size_t i = 0; i < n; i += XTS_BLOCK) {
+            uint8_t *tweak = r->ivs + (at + i) / r->unit * XTS_BLOCK;
+            memcpy(tweaks + i, tweak, XTS_BLOCK);
             double_tweak(tweak);
         }
         xor_bytes(r->buf + at, tweaks, n);
@@ -121,8 +137,8 @@ static int run_xts(struct run *r, struct lam_error *err)
 /* What block comes before the one at @at, in the original. */
 static const uint8_t *before(const struct run *r, size_t at)
 {
-    return at % r->unit ? r->buf + at - BLOCK_BYTES
-                        : r->ivs + at / r->unit * BLOCK_BYTES;
+    return at % r->unit ? r->buf + at - r->step
+                        : r->ivs + at / r->unit * r->step;
 }
 
 /* From the end, since each block needs the one before it as it was. */
@@ -135,8 +151,8 @@ static int decrypt_cbc(struct run *r, struct lam_error *err)
     while (end > 0 && rc == 0) {
         size_t start = (end - 1) / BATCH_BYTES * BATCH_BYTES;
 
-        for (size_t at = start; at < end; at += BLOCK_BYTES)
-            memcpy(chain + (at - start), before(r, at), BLOCK_BYTES);
+        for (size_t at = start; at < end; at += r->step)
+            copy_block(chain + (at - start), before(r, at), r->step);
         rc = block_run(r->cipher->block, CIPHER_DECRYPT, r->buf + start,
                        end - start, err);
         xor_bytes(r->buf + start, chain, end - start);
@@ -149,19 +165,19 @@ static int decrypt_cbc(struct run *r, struct lam_error *err)
 static int encrypt_cbc_units(struct run *r, size_t first, size_t count,
                              struct lam_error *err)
 {
-    uint8_t *chain = r->ivs + first * BLOCK_BYTES;
+    const size_t step = r->step;
+    uint8_t *chain = r->ivs + first * step;
     int rc = 0;
 
-    for (size_t at = 0; at < r->unit && rc == 0; at += BLOCK_BYTES) {
+    for (size_t at = 0; at < r->unit && rc == 0; at += step) {
         uint8_t *column = r->buf + first * r->unit + at;
 
         for (size_t i = 0; i < count; i++)
-            xor_bytes(chain + i * BLOCK_BYTES, column + i * r->unit,
-                      BLOCK_BYTES);
-        rc = block_run(r->cipher->block, CIPHER_ENCRYPT, chain,
-                       count * BLOCK_BYTES, err);
+            xor_bytes(chain + i * step, column + i * r->unit, step);
+        rc = block_run(r->cipher->block, CIPHER_ENCRYPT, chain, count * step,
+                       err);
         for (size_t i = 0; i < count; i++)
-            memcpy(column + i * r->unit, chain + i * BLOCK_BYTES, BLOCK_BYTES);
+            copy_block(column + i * r->unit, chain + i * step, step);
     }
     return rc;
 }
@@ -179,9 +195,9 @@ static int encrypt_cbc(struct run *r, struct lam_error *err)
 
 /* ---------------------------------------------------------------------- CTR */
 
-static void count_up(uint8_t *counter)
+static void count_up(uint8_t *counter, size_t step)
 {
-    for (int i = BLOCK_BYTES; i-- > 0;) {
+    for (size_t i = step; i-- > 0;) {
         if (++counter[i])
             return;
     }
@@ -195,10 +211,10 @@ static int run_ctr(struct run *r, struct lam_error *err)
     for (size_t at = 0; at < r->length && rc == 0; at += BATCH_BYTES) {
         size_t n = min_u64(BATCH_BYTES, r->length - at);
 
-        for (size_t i = 0; i < n; i += BLOCK_BYTES) {
-            uint8_t *counter = r->ivs + (at + i) / r->unit * BLOCK_BYTES;
-            memcpy(stream + i, counter, BLOCK_BYTES);
-            count_up(counter);
+        for (size_t i = 0; i < n; i += r->step) {
+            uint8_t *counter = r->ivs + (at + i) / r->unit * r->step;
+            copy_block(stream + i, counter, r->step);
+            count_up(counter, r->step);
         }
         rc = block_run(r->cipher->block, CIPHER_ENCRYPT, stream, n, err);
         if (rc == 0)
@@ -208,14 +224,22 @@ static int run_ctr(struct run *r, struct lam_error *err)
     return rc;
 }
 
+/* IVs come 16 bytes each: shorter blocks take the first of them. */
+static void shorten_ivs(uint8_t *ivs, size_t count, size_t step)
+{
+    for (size_t i = 1; i < count && step < CIPHER_IV_BYTES; i++)
+        memmove(ivs + i * step, ivs + i * CIPHER_IV_BYTES, step);
+}
+
 int cipher_run(struct cipher *c, enum cipher_direction direction, uint8_t *buf,
                size_t length, size_t unit, uint8_t *ivs, struct lam_error *err)
 {
-    struct run r = { c, direction, buf, length, unit, ivs };
+    struct run r = { c, direction, buf, length, unit, c->step, ivs };
 
-    assert(unit && unit % BLOCK_BYTES == 0 && length % unit == 0);
+    assert(unit && unit % c->step == 0 && length % unit == 0);
     if (!length)
         return 0;
+    shorten_ivs(ivs, length / unit, c->step);
     switch (c->mode) {
     case CIPHER_XTS:
         return run_xts(&r, err);

@@ -42,8 +42,13 @@ int cipher_of_family(const char *family, size_t key_bytes,
 /* Bytes of key in @mode: XTS has two keys. */
 size_t cipher_key_bytes(enum cipher_algorithm algorithm, enum cipher_mode mode);
 
+/* Bytes of a block, and of an IV: 16 or 8. */
+size_t cipher_block_bytes(enum cipher_algorithm algorithm);
+
 struct cipher;
 
+/* -ENOTSUP by name if this build has no such cipher; -EINVAL for a mode that
+ * does not go with it. */
 int cipher_new(enum cipher_algorithm algorithm, enum cipher_mode mode,
                const uint8_t *key, size_t key_bytes, struct cipher **out,
                struct lam_error *err);
@@ -53,7 +58,8 @@ void cipher_free(struct cipher *cipher);
  * cipher_run() - en- or decrypt @buf in place.
  *
  * Every @unit bytes begin anew with an IV of their own from @ivs, 16 bytes
- * each, which are used up.  @unit is a multiple of 16, and @length of @unit.
+ * each, which are used up.  @unit is a multiple of cipher_block_bytes(), and
+ * @length of @unit.
  * Any number of threads may use a cipher at once.
  */
 int cipher_run(struct cipher *cipher, enum cipher_direction direction,

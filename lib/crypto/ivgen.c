@@ -34,12 +34,23 @@ int ivgen_find(const char *name, size_t length, enum ivgen_algorithm *ivgen)
 int ivgen_essiv_cipher(enum hash_algorithm hash, enum cipher_algorithm cipher,
                        enum cipher_algorithm *out, struct lam_error *err)
 {
+    static const struct { const char *family, *title; } titles[] = {
+        { "aes", "AES" }, { "serpent", "Serpent" }, { "twofish", "Twofish" },
+    };
     const char *family = cipher_family(cipher);
 
-    if (cipher_of_family(family, hash_size(hash), out) == 0)
+    *out = cipher;
+    if (cipher_key_bytes(cipher, CIPHER_ECB) == hash_size(hash))
         return 0;
-    return lam_fail(err, EINVAL, "No %s cipher with key size %zu available",
-                    strcmp(family, "aes") ? family : "AES", hash_size(hash));
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(titles); i++) {
+        if (strcmp(family, titles[i].family))
+            continue;
+        return cipher_of_family(family, hash_size(hash), out) == 0 ? 0
+            : lam_fail(err, EINVAL, "No %s cipher with key size %zu available",
+                       titles[i].title, hash_size(hash));
+    }
+    return lam_fail(err, EINVAL, "Cipher %s not supported with essiv",
+                    cipher_name(cipher));
 }
 
 int ivgen_init(struct ivgen *gen, enum ivgen_algorithm ivgen,
