@@ -74,6 +74,44 @@ def cowd(entries, grain=GRAIN, capacity=2048, gd=4, tables=None, version=1,
                    first) + body
 
 
+STORED, ZERO, UNMAPPED = 3 << 60, 2 << 60, 1 << 60
+
+
+def stored(index):
+    """The entry of a grain table that numbers a grain."""
+    return STORED | (index & 0xfff) << 48 | index >> 12
+
+
+def sesparse(entries=(), grains=3, capacity=32768 * 2, fields=(), volatile=(),
+             tables=(1, 0), cut=None):
+    """A space-efficient extent: headers, directory, @tables grain tables in
+    the order that is said, all @entries of the disk in them, and @grains
+    grains full of 0x11, 0x22, ..."""
+    gd, gt = 8, 16
+    first = gt + 64 * len(tables)
+    const = [0xcafebabe, 2 << 32 | 1, capacity, 8, 64] + [0] * 59
+    const[10:26] = [1, 1, 2, 1, 3, 1, gd, 1, gt, 64 * len(tables), 4, 1, 5, 1,
+                    first, 8 * grains]
+    other = [0xcafecafe] + [0] * 63
+    for sector, changes in (const, fields), (other, volatile):
+        for index, value in dict(changes).items():
+            sector[index] = value
+    out = struct.pack('<64Q', *const) + struct.pack('<64Q', *other)
+    out = sectors(out, gd) + sectors(struct.pack(
+        '<%dQ' % len(tables), *(UNMAPPED | index if index >= 0 else 0
+                                for index in tables)), gt - gd)
+    places = [bytes(64 * SECTOR)] * len(tables)
+    numbers = dict(entries)
+    for table_index, place in enumerate(tables):
+        if place in range(len(tables)):
+            places[place] = struct.pack('<4096Q', *(
+                numbers.get(4096 * table_index + i, 0) for i in range(4096)))
+    out += b''.join(places)
+    out += b''.join(bytes([0x11 * (i % 15 + 1)]) * (8 * SECTOR)
+                    for i in range(grains))
+    return out[:cut]
+
+
 def marker(value, size, kind):
     return sectors(struct.pack('<QII', value, size, kind), 1)
 

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from harness import GiB, MiB, pytest_fail, run
-from vmdk_files import (AT_END, GRAIN, SECTOR, cowd, descriptor, sparse,
-                        stream, table)
+from vmdk_files import (AT_END, GRAIN, SECTOR, cowd, descriptor, sesparse,
+                        sparse, stored, stream, table)
 
 LIMITS = [(resource.RLIMIT_AS, 2 * GiB), (resource.RLIMIT_CPU, 10)]
 HUGE, MAX = 1 << 62, (1 << 64) - 1
@@ -216,6 +216,70 @@ def test_hostile_cowd(name, lamella, tmp_path):
     else:
         assert re.search(expected, '\n'.join(text for _, status, text in
                                              said[:4] if status))
+
+
+# The same of the later kind; each is what is changed.
+SPACE_EFFICIENT = {
+    'right': ({}, None),
+    'magic': ({'fields': {0: 1}}, 'Bad const header magic: 0x0*1$'),
+    'version': ({'fields': {1: 1}}, 'Unsupported version: 0x0*1$'),
+    'grain': ({'fields': {3: 16}}, 'Unsupported grain size: 16'),
+    'table': ({'fields': {4: 0}}, 'Unsupported grain table size: 0'),
+    'flags': ({'fields': {5: 4}}, 'Unsupported flags: 0x0*4$'),
+    'reserved': ({'fields': {7: 1}}, 'Unsupported reserved bits'),
+    'padding': ({'fields': {63: 1}}, 'non-zero const header padding'),
+    'capacity-0': ({'fields': {2: 0}}, 'the descriptor says 65536'),
+    'capacity-huge': ({'fields': {2: 1 << 60}}, 'L1 size too big'),
+    'capacity-tables': ({'fields': {2: 1 << 50, 17: 1 << 40}},
+                        'L1 size too big'),
+    'directory-short': ({'fields': {17: 0}}, 'directory of 0 sectors'),
+    'directory-0': ({'fields': {16: 0}}, 'lies on the header'),
+    'directory-far': ({'fields': {16: 1 << 40}}, 'beyond the file'),
+    'directory-end': ({'fields': {16: AT_END}}, 'L1 size too big'),
+    'tables-far': ({'fields': {18: AT_END}}, 'grain tables at sector'),
+    'tables-behind': ({'fields': {18: 1 << 40}}, 'beyond the file'),
+    'tables-none': ({'fields': {19: 0}}, 'room for 0 grain tables'),
+    'grains-far': ({'fields': {24: 1 << 62}}, 'grains at sector'),
+    'grains-behind': ({'fields': {24: 1 << 40}}, 'beyond the file'),
+    'grains-none': ({'fields': {25: 0}}, 'room for 0 grains'),
+    'grains-on-tables': ({'fields': {24: 16}}, 'own tables'),
+    'volatile-0': ({'fields': {10: 0}}, 'volatile header at sector 0'),
+    'volatile-far': ({'fields': {10: AT_END}}, 'volatile header at sector'),
+    'volatile-magic': ({'volatile': {0: 1}}, 'Bad volatile header magic'),
+    'volatile-padding': ({'volatile': {9: 1}}, 'volatile header padding'),
+    'journal': ({'volatile': {3: 1}}, 'Replaying journal not supported'),
+    'table-index': ({'tables': (0, 2)}, 'room for 2 grain tables'),
+    'table-kind': ({'tables': (0, 1 << 61)}, 'room for 2 grain tables'),
+    'grain-index': ({'entries': {0: stored(3)}}, 'room for 3 grains'),
+    'grain-high': ({'entries': {0: stored(1 << 40)}}, 'room for 3 grains'),
+    'grain-2^32': ({'entries': {0: stored(0xffffffff)},
+                    'fields': {25: 1 << 40}}, r'limit: 2\^32'),
+    'grain-kind': ({'entries': {0: 4 << 60}}, 'room for 3 grains'),
+    'grain-no-kind': ({'entries': {0: 5}}, 'room for 3 grains'),
+    'cut': ({'cut': -SECTOR}, 'ends beyond the file'),
+    'cut-table': ({'cut': 30 * SECTOR}, 'beyond the file'),
+    'cut-header': ({'cut': 100}, 'const header|volatile|version'),
+    'nothing': ({'cut': 0}, 'Bad const header magic'),
+}
+
+
+@pytest.mark.parametrize('name', SPACE_EFFICIENT)
+def test_hostile_space_efficient(name, lamella, tmp_path):
+    changes, expected = SPACE_EFFICIENT[name]
+    changes = dict({'entries': {0: stored(0), 9: stored(1), 4100: stored(2)}},
+                   **changes)
+    content = sesparse(**changes)
+    (tmp_path / 'esx').write_bytes(content)
+    (tmp_path / 'x.vmdk').write_bytes(descriptor(
+        'RW 65536 SESPARSE "esx"', kind='seSparse'))
+    said = run_all(lamella, tmp_path)
+    assert (tmp_path / 'esx').read_bytes() == content
+    if expected is None:
+        assert not [text for _, status, text in said[:4] if status]
+        assert 'No write support for seSparse' in said[4][2]
+    else:
+        assert re.search(expected, '\n'.join(text.strip() for _, status, text
+                                             in said[:4] if status), re.M)
 
 
 def test_cowd_without_descriptor(lamella, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from foreign import convert, said, same
 from harness import GENUINE, GiB, KiB, MiB, make_mixed_file, run
-from vmdk_files import cowd, descriptor
+from vmdk_files import UNMAPPED, ZERO, cowd, descriptor, sesparse, stored
 
 SUBFORMATS = ['monolithicSparse', 'monolithicFlat', 'twoGbMaxExtentSparse',
               'twoGbMaxExtentFlat', 'streamOptimized']
@@ -245,6 +245,23 @@ def test_esx_extent(grain, capacity, reference, lamella, tmp_path):
     image = tmp_path / 'x.vmdk'
     image.write_bytes(descriptor('RW %d VMFSSPARSE "esx"' % capacity,
                                  kind='vmfsSparse'))
+    agree(lamella, reference, image)
+    for tools, name in (reference, 'theirs'), (lamella, 'ours'):
+        tools.run('convert', '-f', 'vmdk', '-O', 'raw', image, tmp_path / name)
+    assert (tmp_path / 'ours').read_bytes() == \
+        (tmp_path / 'theirs').read_bytes()
+
+
+@pytest.mark.parametrize('entries,grains', [
+    ({}, 0), ({0: stored(0), 4: stored(2), 5: ZERO, 6: UNMAPPED, 7: ZERO | 9,
+              4095: stored(1), 4096: stored(3), 8191: stored(4)}, 5),
+    ({i: stored(4200 - i) for i in range(4200)}, 4201)],
+    ids=['empty', 'few', 'many'])
+def test_space_efficient_extent(entries, grains, reference, lamella, tmp_path):
+    """Entries of 64 bits that number tables and grains."""
+    (tmp_path / 'esx').write_bytes(sesparse(entries, grains))
+    image = tmp_path / 'x.vmdk'
+    image.write_bytes(descriptor('RW 65536 SESPARSE "esx"', kind='seSparse'))
     agree(lamella, reference, image)
     for tools, name in (reference, 'theirs'), (lamella, 'ours'):
         tools.run('convert', '-f', 'vmdk', '-O', 'raw', image, tmp_path / name)

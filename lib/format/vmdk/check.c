@@ -72,12 +72,13 @@ static void check_grain(struct checking *c, uint64_t offset, uint32_t entry)
 
     if (vmdk_grain_state(c->e->sparse, entry) != VMDK_GRAIN_STORED)
         return;
+    uint64_t host = vmdk_grain_host(&c->e->sparse->h, entry);
     if (vmdk_check_entry(c->e, offset, entry, &why) < 0)
         report_error(c, &why);
-    else if (!mark(c, (uint64_t)entry * VMDK_SECTOR))
+    else if (!mark(c, host))
         report(c, LAM_FINDING_CORRUPTION, "'%s': grain of offset %" PRIu64
-               " at sector %" PRIu32 " lies on another one", c->e->io->name,
-               offset, entry);
+               " at sector %" PRIu64 " lies on another one", c->e->io->name,
+               offset, host / VMDK_SECTOR);
 }
 
 /* A power cut may leave the two apart, and no reader looks at the redundant one
@@ -121,7 +122,7 @@ static int check_table(struct vmdk *v, struct checking *c, uint64_t index,
     pthread_rwlock_wrlock(&v->lock);
     int rc = vmdk_table_load(c->e, start, &t, &why);
     if (rc == 0 && t)
-        memcpy(entries, t->entries, vmdk_table_bytes(&s->h));
+        memcpy(entries, t->entries, s->h.gtes * sizeof *entries);
     pthread_rwlock_unlock(&v->lock);
     if (rc == -ENOMEM)
         return lam_fail(err, ENOMEM, "%s", why.message);

@@ -21,6 +21,7 @@ static const char *const type_names[] = {
     [VMDK_ZERO] = "ZERO",
     [VMDK_VMFS] = "VMFS",
     [VMDK_VMFS_SPARSE] = "VMFSSPARSE",
+    [VMDK_SE_SPARSE] = "SESPARSE",
 };
 
 const char *vmdk_line_type_name(enum vmdk_line_type type)

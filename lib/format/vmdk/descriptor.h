@@ -25,7 +25,7 @@ enum { VMDK_MAX_DESCRIPTOR = 1 << 20, VMDK_MAX_EXTENTS = 2048 };
 enum vmdk_access { VMDK_RW, VMDK_RDONLY, VMDK_NOACCESS };
 
 enum vmdk_line_type { VMDK_FLAT, VMDK_SPARSE, VMDK_ZERO, VMDK_VMFS,
-                      VMDK_VMFS_SPARSE };
+                      VMDK_VMFS_SPARSE, VMDK_SE_SPARSE };
 
 /* RW 4192256 SPARSE "test-s001.vmdk" */
 struct vmdk_line {

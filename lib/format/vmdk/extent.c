@@ -78,17 +78,47 @@ static int read_footer(struct lam_io *io, uint64_t length,
     return lam_error_prefix(err, rc, "footer");
 }
 
-static int read_header(struct lam_io *io, uint64_t length,
-                       struct vmdk_sparse *s, struct lam_error *err)
+/* The second header says whether the file was closed. */
+static int read_se_headers(struct lam_io *io, const uint8_t *first,
+                           uint64_t length, struct vmdk_header *h,
+                           struct lam_error *err)
 {
+    uint8_t buf[VMDK_HEADER_SIZE];
+    int rc = vmdk_se_decode(first, h, err);
+
+    if (rc < 0)
+        return rc;
+    if (h->volatile_offset < 1 ||
+        h->volatile_offset >= length / VMDK_SECTOR)
+        return lam_fail(err, EUCLEAN, "the volatile header at sector %" PRIu64
+                        " is not inside the file's %" PRIu64 " bytes",
+                        h->volatile_offset, length);
+    rc = lam_io_read(io, buf, sizeof buf, h->volatile_offset * VMDK_SECTOR,
+                     err);
+    return rc < 0 ? rc : vmdk_se_judge_volatile(buf, err);
+}
+
+static int decode_header(const struct vmdk_extent *e, const uint8_t *buf,
+                         uint64_t length, struct vmdk_header *h,
+                         struct lam_error *err)
+{
+    if (e->type == VMDK_SE_SPARSE)
+        return read_se_headers(e->io, buf, length, h, err);
+    return vmdk_is_cowd(buf, VMDK_COWD_HEADER_SIZE)
+        ? vmdk_cowd_decode(buf, h, err) : vmdk_header_decode(buf, h, err);
+}
+
+static int read_header(struct vmdk_extent *e, uint64_t length,
+                       struct lam_error *err)
+{
+    struct vmdk_sparse *s = e->sparse;
+    struct lam_io *io = e->io;
     uint8_t buf[VMDK_COWD_HEADER_SIZE] = { 0 };
 
     /* What a file that ends in its header lacks are zeroes. */
     int rc = lam_io_read(io, buf, min_u64(length, sizeof buf), 0, err);
     if (rc == 0)
-        rc = vmdk_is_cowd(buf, sizeof buf) ? vmdk_cowd_decode(buf, &s->h, err)
-                                           : vmdk_header_decode(buf, &s->h,
-                                                                err);
+        rc = decode_header(e, buf, length, &s->h, err);
     if (rc == 0)
         rc = vmdk_header_validate(&s->h, length, err);
     if (rc == 0 && s->h.gd_offset == VMDK_GD_AT_END) {
@@ -101,7 +131,7 @@ static int read_header(struct lam_io *io, uint64_t length,
         return rc;
     s->grain_size = s->h.grain_size * VMDK_SECTOR;
     s->compressed = vmdk_has_flag(&s->h, VMDK_FLAG_COMPRESSED);
-    s->zeroed = vmdk_has_flag(&s->h, VMDK_FLAG_ZEROED);
+    s->zeroed = s->h.se || vmdk_has_flag(&s->h, VMDK_FLAG_ZEROED);
     s->nb_tables = vmdk_nb_tables(&s->h);
     return 0;
 }
@@ -124,6 +154,34 @@ static int read_directory(struct lam_io *io, uint64_t sector, uint64_t count,
     }
     for (uint64_t i = 0; i < count; i++)
         entries[i] = le32_get(&entries[i]);
+    *out = lam_take(&entries);
+    return 0;
+}
+
+/* The same of 64-bit entries, a piece at a time. */
+static int read_se_directory(struct lam_io *io, const struct vmdk_header *h,
+                             uint64_t count, uint32_t **out,
+                             struct lam_error *err)
+{
+    lam_autofree uint32_t *entries = calloc(count ? count : 1,
+                                            sizeof *entries);
+    uint8_t raw[4096];
+    int rc = 0;
+
+    if (!entries)
+        return lam_fail(err, ENOMEM, "no memory for a grain directory of %"
+                        PRIu64 " entries", count);
+    for (uint64_t i = 0; i < count && rc == 0; i++) {
+        uint64_t n = min_u64(count - i, sizeof raw / 8);
+        if (i % (sizeof raw / 8) == 0)
+            rc = lam_io_read(io, raw, 8 * n, h->gd_offset * VMDK_SECTOR + 8 * i,
+                             err);
+        if (rc == 0)
+            rc = vmdk_se_directory_entry(h, le64_get(raw + 8 * i % sizeof raw),
+                                         &entries[i], err);
+    }
+    if (rc < 0)
+        return lam_error_prefix(err, rc, "grain directory");
     *out = lam_take(&entries);
     return 0;
 }
@@ -169,10 +227,11 @@ static void merge_metadata(struct vmdk_sparse *s)
 static void add_tables(struct vmdk_sparse *s, const uint32_t *gd,
                        uint64_t sector, uint64_t length)
 {
-    add_metadata(s, sector, s->nb_tables * 4);
+    add_metadata(s, sector, s->nb_tables * (s->h.se ? 8 : 4));
     for (uint64_t i = 0; i < s->nb_tables; i++)
-        if (gd[i] && (uint64_t)gd[i] * VMDK_SECTOR < length)
-            add_metadata(s, gd[i], vmdk_table_bytes(&s->h));
+        if (gd[i] && vmdk_table_host(&s->h, gd[i]) < length)
+            add_metadata(s, vmdk_table_host(&s->h, gd[i]) / VMDK_SECTOR,
+                         vmdk_table_bytes(&s->h));
 }
 
 /* So that no entry can make a write of the guest's land there. */
@@ -186,6 +245,8 @@ static int note_metadata(struct vmdk_sparse *s, uint64_t length,
     if (!s->metadata)
         return lam_fail(err, ENOMEM, "no memory for %" PRIu64 " ranges", most);
     add_metadata(s, 0, vmdk_header_bytes(h));
+    if (h->se)
+        add_metadata(s, h->volatile_offset, VMDK_HEADER_SIZE);
     if (h->descriptor_offset)
         add_metadata(s, h->descriptor_offset,
                      h->descriptor_size * VMDK_SECTOR);
@@ -217,7 +278,9 @@ static int read_directories(struct vmdk_extent *e, uint64_t length,
                             struct lam_error *err)
 {
     struct vmdk_sparse *s = e->sparse;
-    int rc = read_directory(e->io, s->h.gd_offset, s->nb_tables, &s->gd, err);
+    int rc = s->h.se
+        ? read_se_directory(e->io, &s->h, s->nb_tables, &s->gd, err)
+        : read_directory(e->io, s->h.gd_offset, s->nb_tables, &s->gd, err);
 
     if (rc == 0 && vmdk_has_flag(&s->h, VMDK_FLAG_REDUNDANT))
         rc = read_directory(e->io, s->h.rgd_offset, s->nb_tables, &s->rgd,
@@ -242,7 +305,7 @@ int vmdk_sparse_open(struct vmdk_extent *e, bool tables, struct lam_error *err)
     e->sparse = calloc(1, sizeof *e->sparse);
     if (!e->sparse)
         return lam_fail(err, ENOMEM, "no memory for an extent");
-    rc = read_header(e->io, length, e->sparse, err);
+    rc = read_header(e, length, err);
     if (rc < 0 || !tables)
         return rc;
     if (e->io->eof_unit < VMDK_SECTOR)

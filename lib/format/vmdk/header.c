@@ -134,13 +134,14 @@ uint64_t vmdk_nb_tables(const struct vmdk_header *h)
 static int check_kind(const struct vmdk_header *h, struct lam_error *err)
 {
     unsigned least = h->cowd ? 1 : 8;
+    bool other = h->cowd || h->se;
 
     if (!is_power_of_two(h->grain_size) || h->grain_size < least ||
         h->grain_size > 16384)
         return lam_fail(err, EUCLEAN, "Invalid granularity: a grain of %" PRIu64
                         " sectors is no power of two from %u to 16384",
                         h->grain_size, least);
-    if (!h->cowd && h->gtes != VMDK_GTES)
+    if (!other && h->gtes != VMDK_GTES)
         return lam_fail(err, ENOTSUP, "grain tables of %" PRIu32 " entries are "
                         "not supported (limit: %d)", h->gtes, VMDK_GTES);
     if (h->compression > 1 || (vmdk_has_flag(h, VMDK_FLAG_COMPRESSED) &&
@@ -195,7 +196,8 @@ int vmdk_header_validate(const struct vmdk_header *h, uint64_t length,
     if (rc < 0)
         return rc;
 
-    uint64_t directory = div_up(vmdk_nb_tables(h) * 4, VMDK_SECTOR);
+    uint64_t directory = div_up(vmdk_nb_tables(h) * (h->se ? 8 : 4),
+                                VMDK_SECTOR);
     if (h->descriptor_offset && h->descriptor_size)
         rc = check_inside("the descriptor", h->descriptor_offset,
                           h->descriptor_size, length, err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * header.h - the header of a sparse extent, be it one of a hosted product or
- * one of an ESX server's (COWD), and the markers of a stream-optimized one.
+ * one of an ESX server's (COWD, or seSparse since its release 6.5), and the
+ * markers of a stream-optimized one.
  *
  * Numbers are little-endian and places count in sectors of 512 bytes.
  */
@@ -11,7 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/arith.h"
 #include "base/error.h"
+#include "format/vmdk/descriptor.h"
 
 enum {
     VMDK_MAGIC = 0x564d444b,        /* "KDMV" */
@@ -21,6 +24,7 @@ enum {
     VMDK_COWD_MAGIC = 0x44574f43,   /* "COWD" */
     VMDK_COWD_HEADER_SIZE = 2048,
     VMDK_COWD_GTES = 4096,
+    VMDK_SE_GTES = 4096,
     VMDK_GTE_ZERO = 1,              /* a zeroed grain, with that flag */
     VMDK_MARKER_SIZE = 12,          /* in front of a compressed grain */
 };
@@ -36,9 +40,12 @@ enum {
 /* The directory is at the end: the footer, a copy of the header, knows. */
 #define VMDK_GD_AT_END UINT64_MAX
 
+/* Of an extent of the kind seSparse. */
+#define VMDK_SE_MAGIC UINT64_C(0xcafebabe)
+
 /* As it is on disk, in sectors. */
 struct vmdk_header {
-    bool cowd;
+    bool cowd, se;
     uint32_t version;               /* 1 to 3 */
     uint32_t flags;                 /* VMDK_FLAG_... */
     uint64_t capacity;
@@ -49,10 +56,29 @@ struct vmdk_header {
     uint64_t overhead;              /* where the first grain may be */
     bool unclean;
     uint16_t compression;           /* 0 none, 1 deflate in a zlib wrapper */
+    /* Of seSparse, where entries number what lies in a region. */
+    uint64_t volatile_offset;       /* of the other header */
+    uint64_t gt_offset, host_tables;
+    uint64_t grains_offset, host_grains;
 };
 
 bool vmdk_is_header(const uint8_t *head, size_t length);
 bool vmdk_is_cowd(const uint8_t *head, size_t length);
+
+bool vmdk_is_se(const uint8_t *head, size_t length);
+
+/* Of VMDK_HEADER_SIZE bytes, without a look at the magic; and is the other
+ * header good?  -EUCLEAN, and -ENOTSUP for what we lack. */
+int vmdk_se_decode(const uint8_t *buf, struct vmdk_header *h,
+                   struct lam_error *err);
+int vmdk_se_judge_volatile(const uint8_t *buf, struct lam_error *err);
+
+/* What @raw is in memory: 0 is absent; a table's number comes with 1 added, a
+ * grain's with 2.  -EUCLEAN. */
+int vmdk_se_directory_entry(const struct vmdk_header *h, uint64_t raw,
+                            uint32_t *out, struct lam_error *err);
+int vmdk_se_table_entry(const struct vmdk_header *h, uint64_t raw,
+                        uint32_t *out, struct lam_error *err);
 
 /* Of VMDK_COWD_HEADER_SIZE bytes with that magic. */
 int vmdk_cowd_decode(const uint8_t *buf, struct vmdk_header *h,
@@ -73,7 +99,7 @@ static inline bool vmdk_has_flag(const struct vmdk_header *h, uint32_t flag)
     return h->flags & flag;
 }
 
-/* Bytes of the header, and of a grain table. */
+/* Bytes in the file of the header, and of a grain table. */
 static inline uint64_t vmdk_header_bytes(const struct vmdk_header *h)
 {
     return h->cowd ? VMDK_COWD_HEADER_SIZE : VMDK_HEADER_SIZE;
@@ -81,7 +107,24 @@ static inline uint64_t vmdk_header_bytes(const struct vmdk_header *h)
 
 static inline uint64_t vmdk_table_bytes(const struct vmdk_header *h)
 {
-    return 4 * (uint64_t)h->gtes;
+    return (h->se ? 8 : 4) * (uint64_t)h->gtes;
+}
+
+/* Where the table and the grain are that an entry (not 0) names, in bytes. */
+static inline uint64_t vmdk_table_host(const struct vmdk_header *h,
+                                       uint32_t entry)
+{
+    return h->se ? h->gt_offset * VMDK_SECTOR +
+                   (entry - 1) * vmdk_table_bytes(h)
+                 : (uint64_t)entry * VMDK_SECTOR;
+}
+
+static inline uint64_t vmdk_grain_host(const struct vmdk_header *h,
+                                       uint32_t entry)
+{
+    return h->se ? (h->grains_offset +
+                    (uint64_t)(entry - 2) * h->grain_size) * VMDK_SECTOR
+                 : (uint64_t)entry * VMDK_SECTOR;
 }
 
 /* Entries of the grain directory. */

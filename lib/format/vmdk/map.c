@@ -48,7 +48,7 @@ static int append_grain(const struct vmdk_extent *e, struct range r,
     int rc = vmdk_check_entry(e, r.offset, entry, err);
     if (rc < 0)
         return rc;
-    uint64_t host = (uint64_t)entry * VMDK_SECTOR;
+    uint64_t host = vmdk_grain_host(&s->h, entry);
     return s->compressed
         ? append(out, e, r, LAM_EXTENT_COMPRESSED, host, err)
         : append(out, e, r, LAM_EXTENT_DATA,

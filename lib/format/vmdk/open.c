@@ -60,7 +60,8 @@ static int open_single(struct vmdk *v, struct lam_error *err)
 
 static bool is_sparse(enum vmdk_line_type type)
 {
-    return type == VMDK_SPARSE || type == VMDK_VMFS_SPARSE;
+    return type == VMDK_SPARSE || type == VMDK_VMFS_SPARSE ||
+           type == VMDK_SE_SPARSE;
 }
 
 /* A file that several extents lie in is opened once: its locks would be in
@@ -196,6 +197,9 @@ int vmdk_judge_writable(const struct vmdk *v, struct lam_error *err)
         if (s && s->h.cowd)
             return lam_fail(err, EROFS, "'%s': an extent of an ESX server "
                             "(COWD) can only be read", e->io->name);
+        if (s && s->h.se)
+            return lam_fail(err, EROFS, "No write support for seSparse images "
+                            "available");
         if (s && s->footer)
             return lam_fail(err, ENOTSUP, "'%s': an extent with a footer can "
                             "only be read", e->io->name);

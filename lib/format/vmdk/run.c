@@ -33,7 +33,8 @@ static int measure(const struct vmdk_extent *e, const uint32_t *entries,
     uint32_t step = (uint32_t)s->h.grain_size;
 
     run->state = vmdk_grain_state(s, first);
-    run->host = (uint64_t)first * VMDK_SECTOR;
+    run->host = run->state == VMDK_GRAIN_STORED
+        ? vmdk_grain_host(&s->h, first) : 0;
     for (uint32_t i = 0; at < end; i++, at += s->grain_size) {
         uint32_t entry = entries[vmdk_entry_index(s, at)];
         if (vmdk_grain_state(s, entry) != run->state)

@@ -17,19 +17,20 @@ int vmdk_check_entry(const struct vmdk_extent *e, uint64_t offset,
                      uint32_t entry, struct lam_error *err)
 {
     const struct vmdk_sparse *s = e->sparse;
-    uint64_t host = (uint64_t)entry * VMDK_SECTOR;
+    uint64_t host = vmdk_grain_host(&s->h, entry);
     uint64_t length = s->compressed ? VMDK_SECTOR
                                     : vmdk_grain_length(e, offset);
     uint64_t end = align_up(atomic_load(&e->io->size), VMDK_SECTOR);
 
     if (host + length > end && e->io->eof_unit != UINT64_MAX)
         return lam_fail(err, EUCLEAN, "'%s': grain of offset %" PRIu64
-                        " at sector %" PRIu32 " ends beyond the file's %"
-                        PRIu64 " bytes", e->io->name, offset, entry, end);
+                        " at sector %" PRIu64 " ends beyond the file's %"
+                        PRIu64 " bytes", e->io->name, offset,
+                        host / VMDK_SECTOR, end);
     if (vmdk_hits_metadata(s, host, length))
         return lam_fail(err, EUCLEAN, "'%s': grain of offset %" PRIu64
-                        " at sector %" PRIu32 " lies on the extent's own "
-                        "tables", e->io->name, offset, entry);
+                        " at sector %" PRIu64 " lies on the extent's own "
+                        "tables", e->io->name, offset, host / VMDK_SECTOR);
     return 0;
 }
 
@@ -72,26 +73,48 @@ bool vmdk_table_cached(struct vmdk_sparse *s, uint64_t offset,
     return true;
 }
 
+static int read_se_entries(const struct vmdk_extent *e, uint32_t *entries,
+                           uint64_t host, struct lam_error *err)
+{
+    const struct vmdk_header *h = &e->sparse->h;
+    lam_autofree uint8_t *raw = malloc(vmdk_table_bytes(h));
+
+    if (!raw)
+        return lam_fail(err, ENOMEM, "no memory for a grain table");
+    int rc = lam_io_read(e->io, raw, vmdk_table_bytes(h), host, err);
+    for (size_t i = 0; i < h->gtes && rc == 0; i++)
+        rc = vmdk_se_table_entry(h, le64_get(raw + 8 * i), &entries[i], err);
+    return rc;
+}
+
+static int read_entries(const struct vmdk_extent *e, uint32_t *entries,
+                        uint64_t host, struct lam_error *err)
+{
+    const struct vmdk_header *h = &e->sparse->h;
+
+    if (h->se)
+        return read_se_entries(e, entries, host, err);
+    int rc = lam_io_read(e->io, entries, vmdk_table_bytes(h), host, err);
+    for (size_t i = 0; i < h->gtes && rc == 0; i++)
+        entries[i] = le32_get(&entries[i]);
+    return rc;
+}
+
 static int read_table(struct vmdk_extent *e, uint64_t index, uint32_t *entries,
                       struct lam_error *err)
 {
-    uint64_t host = (uint64_t)e->sparse->gd[index] * VMDK_SECTOR;
+    uint64_t host = vmdk_table_host(&e->sparse->h, e->sparse->gd[index]);
     uint64_t size = atomic_load(&e->io->size);
     uint64_t bytes = vmdk_table_bytes(&e->sparse->h);
     int rc = 0;
 
     if (host + bytes > align_up(size, VMDK_SECTOR))
-        rc = lam_fail(err, EUCLEAN, "its place, sector %" PRIu32 ", is beyond "
-                      "the file's %" PRIu64 " bytes", e->sparse->gd[index],
-                      size);
+        rc = lam_fail(err, EUCLEAN, "its place, sector %" PRIu64 ", is beyond "
+                      "the file's %" PRIu64 " bytes", host / VMDK_SECTOR, size);
     if (rc == 0)
-        rc = lam_io_read(e->io, entries, bytes, host, err);
-    if (rc < 0)
-        return lam_error_prefix(err, rc, "'%s': grain table %" PRIu64,
-                                e->io->name, index);
-    for (size_t i = 0; i < e->sparse->h.gtes; i++)
-        entries[i] = le32_get(&entries[i]);
-    return 0;
+        rc = read_entries(e, entries, host, err);
+    return lam_error_prefix(err, rc, "'%s': grain table %" PRIu64, e->io->name,
+                            index);
 }
 
 int vmdk_table_load(struct vmdk_extent *e, uint64_t offset,
@@ -102,7 +125,7 @@ int vmdk_table_load(struct vmdk_extent *e, uint64_t offset,
     if (vmdk_table_cached(s, offset, out))
         return 0;
     evict(s);
-    lam_autofree uint32_t *entries = malloc(vmdk_table_bytes(&s->h));
+    lam_autofree uint32_t *entries = malloc(s->h.gtes * sizeof *entries);
     if (!entries)
         return lam_fail(err, ENOMEM, "no memory for a grain table");
     uint64_t index = vmdk_table_index(s, offset);
