@@ -24,21 +24,25 @@ static int parse_curl(struct node *node, const char *name,
 
 /* ------------------------------------------------------------------ options */
 
-static int take_numbers(struct node *node, struct io_curl_options *o,
-                        struct lam_error *err)
+static int take_values(struct node *node, struct io_curl_options *o,
+                       struct lam_error *err)
 {
+    enum node_switch verify = NODE_UNSET;
     uint64_t seconds = DEFAULT_TIMEOUT;
     int rc = node_take_bytes(node, "readahead", &o->readahead, err);
 
+    if (rc == 0)
+        rc = node_take_number(node, "timeout", &seconds, err);
+    if (rc == 0)
+        rc = node_take_switch(node, "sslverify", &verify, err);
     if (rc == 0 && o->readahead % 512)
         rc = lam_fail(err, EINVAL, "HTTP_READAHEAD_SIZE %llu is not a multiple "
                       "of 512", (unsigned long long)o->readahead);
-    if (rc == 0)
-        rc = node_take_number(node, "timeout", &seconds, err);
     if (rc == 0 && seconds > MAX_TIMEOUT)
         rc = lam_fail(err, EINVAL, "timeout parameter is too large or "
                       "negative");
     o->timeout = (unsigned)seconds;
+    o->no_verify = verify == NODE_OFF;
     return rc;
 }
 
@@ -71,12 +75,8 @@ static int take_url(struct host_node *n, struct io_curl_options *o,
 static int take_options(struct host_node *n, struct io_curl_options *o,
                         struct lam_error *err)
 {
-    enum node_switch verify = NODE_UNSET;
-    int rc = take_numbers(n->node, o, err);
+    int rc = take_values(n->node, o, err);
 
-    if (rc == 0)
-        rc = node_take_switch(n->node, "sslverify", &verify, err);
-    o->no_verify = verify == NODE_OFF;
     o->cookie = node_take_text(n->node, "cookie");
     if (rc == 0 && o->cookie && node_take_text(n->node, "cookie-secret"))
         rc = lam_fail(err, EINVAL, "curl driver cannot handle both cookie and "
@@ -96,6 +96,15 @@ static int take_options(struct host_node *n, struct io_curl_options *o,
 
 /* ------------------------------------------------------------------ opening */
 
+static int check_access(const struct host_node *n, struct lam_error *err)
+{
+    bool wanted = host_is_writable(n);
+    if (n->traits.auto_read_only == NODE_ON)
+        return wanted ? lam_fail(err, EROFS, "Block node is read-only") : 0;
+    return wanted || n->traits.read_only == NODE_OFF
+        ? lam_fail(err, EACCES, "curl driver does not support writes") : 0;
+}
+
 static int curl_open(struct host_node *n, struct lam_io **out,
                      struct lam_error *err)
 {
@@ -106,9 +115,9 @@ static int curl_open(struct host_node *n, struct lam_io **out,
         .cache = host_cache(how, &n->traits),
     };
 
-    if (host_is_writable(n) && n->traits.auto_read_only != NODE_ON)
-        return lam_fail(err, EACCES, "curl driver does not support writes");
-    int rc = take_options(n, &o, err);
+    int rc = check_access(n, err);
+    if (rc == 0)
+        rc = take_options(n, &o, err);
     if (rc < 0)
         return rc;
     if (how->policy == LAM_POLICY_NONE)

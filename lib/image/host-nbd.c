@@ -284,11 +284,9 @@ static int nbd_open(struct host_node *n, struct lam_io **out,
     if (!n->plain)
         return no_memory(err);
     rc = io_nbd_open(n->plain, &o, out, err);
-    if (rc == -EACCES && o.writable && n->traits.auto_read_only == NODE_ON) {
-        o.writable = false;
-        rc = io_nbd_open(n->plain, &o, out, err);
-    }
-    return rc;
+    /* It may be read, but whoever wants to write cannot do with that. */
+    return rc == -EACCES && o.writable && n->traits.auto_read_only == NODE_ON
+        ? lam_fail(err, EROFS, "Block node is read-only") : rc;
 }
 
 static void node_deinit(struct node **node)

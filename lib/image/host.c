@@ -147,26 +147,6 @@ static int check_said(const struct host_node *n, struct lam_error *err)
                    "file", n->plain);
 }
 
-static bool may_not_write(int rc)
-{
-    return rc == -EACCES || rc == -EROFS || rc == -EPERM;
-}
-
-static int open_path(struct host_node *n, const char *path,
-                     struct lam_io_open_options *o, struct lam_io **out,
-                     struct lam_error *err)
-{
-    struct lam_error first = LAM_ERROR_INIT;
-    int rc = lam_io_open(path, o, out, &first);
-
-    if (may_not_write(rc) && o->writable
-        && n->traits.auto_read_only == NODE_ON) {
-        o->writable = false;
-        return lam_io_open(path, o, out, err);
-    }
-    return rc < 0 ? lam_fail(err, -rc, "%s", first.message) : rc;
-}
-
 static int file_open(struct host_node *n, struct lam_io **out,
                      struct lam_error *err)
 {
@@ -197,7 +177,7 @@ static int file_open(struct host_node *n, struct lam_io **out,
     if (rc == 0 && !o.beneath)
         rc = check_said(n, err);
     if (rc == 0)
-        rc = open_path(n, o.beneath ? pass->path : name, &o, out, err);
+        rc = lam_io_open(o.beneath ? pass->path : name, &o, out, err);
     if (rc < 0)
         return rc;
     rc = check_kind(n, *out, err);

@@ -154,7 +154,7 @@ static bool write_value(FILE *out, const struct node_view *view,
         write_item(out, item);
     /* Some options are what a plain name is made of. */
     return backing || (!driver && !children && !below && strcmp(key, "filename")
-                       && strcmp(key, "config"));
+                       && strcmp(key, "config") && strcmp(key, "url"));
 }
 
 /* *@options: some of what was written is an option. */
@@ -327,6 +327,19 @@ static int describe(const struct node_view *view, struct lam_image_info **out,
     return rc;
 }
 
+/* A server tells neither what its file takes nor how it is used. */
+static bool is_remote(const char *driver)
+{
+    static const char *const names[] = {
+        "nbd", "http", "https", "ftp", "ftps",
+    };
+    size_t i = 0;
+
+    while (i < LAM_ARRAY_SIZE(names) && strcmp(driver, names[i]))
+        i++;
+    return i < LAM_ARRAY_SIZE(names);
+}
+
 int view_describe(const struct node_view *view, struct lam_image_info *info,
                   struct lam_error *err)
 {
@@ -347,7 +360,7 @@ int view_describe(const struct node_view *view, struct lam_image_info *info,
     /* Faults on purpose: it is not asked what lies below. */
     info->actual_size_unknown |= !strcmp(info->format, "blkdebug")
         || !strcmp(info->format, "blkverify");
-    bool remote = !strcmp(info->format, "nbd");
+    bool remote = is_remote(info->format);
     info->actual_size_unknown |= remote;
     info->dirty_unknown |= remote;
     return 0;
