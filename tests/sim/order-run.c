@@ -98,6 +98,14 @@ void order_open_session(struct order *t)
 
 /* --------------------------------------------------------------- operations */
 
+static struct range guest_range(const struct order *t,
+                                const struct order_op *op)
+{
+    uint64_t unit = (uint64_t)t->unit * ORDER_SECTOR;
+
+    return range_make(op->first * unit, op->count * unit);
+}
+
 static int write_data(struct order *t, struct range r, bool compressed,
                       struct lam_error *err)
 {
@@ -133,6 +141,10 @@ static int amend(struct order *t, const struct order_op *op,
         o.version = op->first;
     else if (op->kind == ORDER_BITS)
         o.refcount_bits = op->first;
+    else if (op->kind == ORDER_LENGTH)
+        o.size = guest_range(t, op).offset;
+    else if (op->kind == ORDER_RAW)
+        o.data_file_raw = LAM_SETTING_OFF;
     else if (op->kind == ORDER_NAME)
         o.data_file = op->first ? "another name" : "data";
     else
@@ -186,14 +198,6 @@ static int change_bitmap(struct order *t, const struct order_op *op,
 static bool is_bitmap_op(const struct order_op *op)
 {
     return op->kind >= ORDER_ADD && op->kind <= ORDER_MERGE;
-}
-
-static struct range guest_range(const struct order *t,
-                                const struct order_op *op)
-{
-    uint64_t unit = (uint64_t)t->unit * ORDER_SECTOR;
-
-    return range_make(op->first * unit, op->count * unit);
 }
 
 int order_try(struct order *t, const struct order_op *op,
@@ -342,6 +346,7 @@ void order_model(struct order *t, const struct order_op *op, bool sure,
         model_data(t, op, sure, s);
         break;
     case ORDER_RESIZE:
+    case ORDER_LENGTH:
         model_size(t, s, op->first * t->unit);
         break;
     case ORDER_CREATE:
@@ -370,6 +375,15 @@ static size_t events(const struct order *t)
     return n;
 }
 
+static bool has_bitmaps(const struct order_state *s)
+{
+    bool some = false;
+
+    for (unsigned i = 0; i < ORDER_BITMAPS; i++)
+        some |= s->bitmaps[i].exists;
+    return some;
+}
+
 bool order_makes_sense(const struct order *t, const struct order_op *op)
 {
     const struct sim_kind *kind = &t->shape->kind;
@@ -377,12 +391,19 @@ bool order_makes_sense(const struct order *t, const struct order_op *op)
 
     if (snapshot && (sim_has_data_file(t->shape) || kind->refcount_bits < 8))
         return false;
+    /* Refused while there are bitmaps. */
+    if ((op->kind == ORDER_APPLY ||
+         (op->kind == ORDER_VERSION && op->first == 2)) &&
+        has_bitmaps(&t->states[t->nb_states - 1]))
+        return false;
     if (op->kind == ORDER_VERSION && op->first == 2 &&
         (sim_has_data_file(t->shape) || kind->extended_l2 ||
          kind->refcount_bits != 16))
         return false;
     if (op->kind == ORDER_NAME)
         return sim_has_data_file(t->shape);
+    if (op->kind == ORDER_RAW)
+        return t->shape->store == SIM_DATA_RAW;
     if (op->kind == ORDER_LAZY || op->kind == ORDER_BITS || is_bitmap_op(op))
         return kind->version == 3;
     return op->kind != ORDER_KEY || t->shape->store == SIM_LUKS;

@@ -26,6 +26,8 @@ enum order_kind {
     ORDER_RESIZE,               /* to @first units; @count: preallocation */
     ORDER_CREATE, ORDER_APPLY, ORDER_DELETE,    /* snapshot "s@first" */
     ORDER_VERSION, ORDER_BITS, ORDER_LAZY,      /* amend: @first */
+    ORDER_LENGTH,               /* amend: @first units */
+    ORDER_RAW,                  /* amend: the data file is no raw image */
     ORDER_KEY,                                  /* @first: add, else erase */
     ORDER_ADD, ORDER_REMOVE, ORDER_CLEAR,       /* bitmap "b@first" */
     ORDER_ENABLE, ORDER_DISABLE,
