@@ -250,9 +250,9 @@ struct json_object *info_to_json(const struct lam_image_info *info)
     else if (info->nb_values)
         json_object_object_add(object, "format-specific",
                                format_specific(info->format, values(info)));
+    add_string(object, "full-backing-filename", info->full_backing_filename);
     if (info->encrypted)
         add_bool(object, "encrypted", true);
-    add_string(object, "full-backing-filename", info->full_backing_filename);
     add_string(object, "backing-filename", info->backing_filename);
     if (!info->dirty_unknown)
         add_bool(object, "dirty-flag", info->dirty);

@@ -20,6 +20,7 @@
 #include "image/access.h"
 #include "image/graph.h"
 #include "image/name.h"
+#include "image/view.h"
 #include "image/write.h"
 
 static int check_request(struct lam_image *image, const char *overlay,
@@ -50,7 +51,8 @@ static int name_backing(const struct lam_image *image, const char *overlay,
                         const struct lam_overlay_options *o, char **out,
                         struct lam_error *err)
 {
-    if (!o->backing_name && !strncmp(image->shown, "json:", 5))
+    if (!o->backing_name && !strncmp(image->shown, "json:", 5) &&
+        !(image->view && image->view->path_and_keys))
         return lam_fail(err, EINVAL, "'%s' is not described by a path alone; "
                         "say what the overlay is to call it", image->name);
     if (!o->backing_name)

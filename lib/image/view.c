@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/utf8.h"
 #include "image/image.h"
 #include "image/image-io.h"
 
@@ -85,12 +86,26 @@ static const struct keyitem *find_item(const struct node *node,
     return found;
 }
 
+/* In ASCII, as the genuine tools have it.  Bytes that are no UTF-8 stay what
+ * they are, for the name has to open the same file. */
 static void write_string(FILE *out, const char *text)
 {
     struct json_object *string = json_object_new_string(text);
+    const char *s = json_object_to_json_string_ext(
+        string, JSON_C_TO_STRING_NOSLASHESCAPE);
 
-    fputs(json_object_to_json_string_ext(string,
-                                         JSON_C_TO_STRING_NOSLASHESCAPE), out);
+    while (s && *s) {
+        uint32_t c = 0;
+        size_t n = utf8_decode(s, &c);
+        if (c >= 0x10000)
+            fprintf(out, "\\u%04X\\u%04X", 0xd800 | (c - 0x10000) >> 10,
+                    0xdc00 | (c & 0x3ff));
+        else if (c >= 0x7f)
+            fprintf(out, "\\u%04X", c);
+        else
+            fputc(*s, out);
+        s += n ? n : 1;
+    }
     json_object_put(string);
 }
 
@@ -157,9 +172,21 @@ static bool write_value(FILE *out, const struct node_view *view,
                        && strcmp(key, "config") && strcmp(key, "url"));
 }
 
-/* *@options: some of what was written is an option. */
+/* "key-secret", "encrypt.key-secret": who opens it, not what it is. */
+static bool is_secret(const char *key)
+{
+    size_t length = strlen(key), end = strlen("key-secret");
+
+    return length >= end && !strcmp(key + length - end, "key-secret");
+}
+
+/* What was written: options that are no ids of secrets, such ids. */
+struct written {
+    bool options, secrets;
+};
+
 static int write_json(struct node_view *view, const struct node *node,
-                      const char *const *keys, bool *options)
+                      const char *const *keys, struct written *written)
 {
     const char *separator = "";
     size_t length;
@@ -168,8 +195,10 @@ static int write_json(struct node_view *view, const struct node *node,
     if (!out)
         return -ENOMEM;
     fputc('{', out);
-    for (; *keys; keys++)
-        *options |= write_value(out, view, node, *keys, &separator);
+    for (; *keys; keys++) {
+        bool option = write_value(out, view, node, *keys, &separator);
+        *(is_secret(*keys) ? &written->secrets : &written->options) |= option;
+    }
     fputc('}', out);
     return fclose(out) == 0 && view->json ? 0 : -ENOMEM;
 }
@@ -178,14 +207,15 @@ int view_name(struct node_view *view, const struct node *node,
               const char *const *keys, const char *plain,
               struct lam_error *err)
 {
-    bool options = false;
+    struct written written = { false };
 
     free(view->json);
     free(view->shown);
     view->json = view->shown = NULL;
-    if (write_json(view, node, keys, &options) < 0)
+    if (write_json(view, node, keys, &written) < 0)
         return no_memory(err);
-    view->plain = plain && !options;
+    view->plain = plain && !written.options && !written.secrets;
+    view->path_and_keys = plain && !written.options && written.secrets;
     int n = asprintf(&view->shown, "%s%s", view->plain ? "" : "json:",
                      view->plain ? plain : view->json);
     if (n < 0) {

@@ -23,6 +23,7 @@ struct node_view {
     char *backing;              /* of an image whose backing file is not what
                                    its header names: JSON, "null"; or NULL */
     bool plain;                 /* @shown is plain */
+    bool path_and_keys;         /* what it is not plain for are secrets' ids */
     bool protocol;              /* of a driver that reads something itself */
     struct lam_io *io;          /* what it is; borrowed.  NULL: */
     struct lam_image *image;    /* ... an image, which has its own views */

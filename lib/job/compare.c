@@ -161,7 +161,7 @@ static const struct lam_extent *current(struct side *side, uint64_t offset)
 /* What strict mode wants equal: not where data are, but how they are had. */
 static unsigned allocation(const struct lam_extent *e)
 {
-    unsigned flags = e->flags & LAM_EXTENT_HOST_HOLE;
+    unsigned flags = e->flags & (LAM_EXTENT_HOST_HOLE | LAM_EXTENT_ENCRYPTED);
 
     if (e->flags & LAM_EXTENT_BEYOND_BACKING)
         return LAM_EXTENT_UNALLOCATED << 8;
