@@ -127,12 +127,13 @@ static bool reader_left(void)
 
 int cli_finish(const struct cli *cli, int status)
 {
-    if (!fflush(stdout) && !ferror(stdout))
+    int code = fflush(stdout) ? errno : 0;
+
+    if ((!code && !ferror(stdout)) || (cli->as_qemu && reader_left()))
         return status;
-    int code = errno;
-    if (cli->as_qemu && reader_left())
-        return status;
-    cli_error(cli, "Could not write to standard output: %s", strerror(code));
+    /* What failed before, and why, nobody has kept. */
+    cli_error(cli, "Could not write to standard output%s%s",
+              code ? ": " : "", code ? strerror(code) : "");
     return status ? status : 1;
 }
 

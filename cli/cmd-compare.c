@@ -187,7 +187,8 @@ static int run_compare(const struct cli *cli, int argc, char **argv)
         putchar('\n');
     lam_image_close(image[1], NULL);
     lam_image_close(image[0], NULL);
-    return cli_finish(cli, status);
+    /* 1 would say that they differ. */
+    return cli_finish(cli, status) == status ? status : STATUS_ERROR;
 }
 
 const struct command command_compare = {
@@ -206,8 +207,9 @@ const struct command command_compare = {
         "given. A mismatch is told by the offset of its first 512-byte "
         "sector.",
     .status =
-        "0 identical; 1 different; 2 an image cannot be opened, or another "
-        "error; 3 the map of an image cannot be read; 4 its data cannot.",
+        "0 identical; 1 different, or called wrong; 2 an image cannot be "
+        "opened, or another error; 3 the map of an image cannot be read; 4 "
+        "its data cannot.",
     .examples =
         "-q disk.raw disk.qcow2\n"
         "-f raw -F qcow2 /dev/vg/volume backup.qcow2\n",

@@ -41,6 +41,17 @@ def test_closed_streams_of_lamella(our_lamella, image):
     assert sh('"$1" info a.qcow2 >&-', image.parent, our_lamella).returncode
     assert sh('"$1" info x 2>&-', image.parent, our_lamella).returncode == 1
     assert image.read_bytes() == before
+    # That it failed is known, and no reason that is none.
+    done = sh('"$1" create -f qcow2 c.qcow2 1M >&-', image.parent, our_lamella)
+    assert done.returncode == 1
+    assert done.stderr in ('lamella: Could not write to standard output' + why
+                           for why in ('\n', ': Bad file descriptor\n'))
+
+
+def test_compare_unheard(our_lamella, image):
+    """1 would say that the images differ."""
+    command = '"$1" compare a.qcow2 a.qcow2 >/dev/full'
+    assert sh(command, image.parent, our_lamella).returncode == 2
 
 
 @pytest.mark.parametrize('command', [
