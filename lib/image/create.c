@@ -505,7 +505,7 @@ int lam_image_create_check(const char *name, struct lam_error *err)
 int lam_image_create(const char *name, const struct lam_create_options *options,
                      struct lam_error *err)
 {
-    const char *path;
+    const char *path = NULL;
     int rc = lam_check_choice(options->preallocation, LAM_PREALLOC_FULL,
                               "preallocation mode", err);
 

@@ -362,7 +362,7 @@ static int check_node_names(const struct node *node, struct lam_error *err)
 int image_open(const char *name, const struct lam_open_options *options,
                struct lam_image **out, struct lam_error *err)
 {
-    struct lam_image *image;
+    struct lam_image *image = NULL;
     struct node *node = NULL;
     int rc = options->flags & LAM_OPEN_IMAGE_OPTS
         ? node_from_options(name, &node, err)

@@ -278,10 +278,10 @@ static int renew_table(struct bulk *b, uint64_t table, struct gather *t,
     if (rc < 0 || !changed)
         return rc;
     rc = gather_add(t, &host, err);
-    if (rc == 0)
-        rc = shadow_drop_table(&b->refs, table, b->q->g.cluster_size, err);
+    if (rc < 0)
+        return rc;
     *entry = host | QCOW2_COPIED;
-    return rc;
+    return shadow_drop_table(&b->refs, table, b->q->g.cluster_size, err);
 }
 
 static int renew_tables(struct bulk *b, struct gather *t, uint64_t *new,

@@ -86,7 +86,7 @@ static uint64_t extensions_end(const uint8_t *buf, size_t length, uint64_t at,
 
 bool header_is_within(const uint8_t *buf, size_t length)
 {
-    uint64_t cluster_size;
+    uint64_t cluster_size = 0;
 
     if (length < QH_V3_LENGTH || header_peek(buf, length, &cluster_size, NULL))
         return false;
@@ -351,7 +351,7 @@ static int decode_cluster(const uint8_t *p, size_t length,
 int header_decode(const uint8_t *buf, size_t length, struct qcow2_header *out,
                   struct lam_error *err)
 {
-    uint64_t cluster_size;
+    uint64_t cluster_size = 0;
 
     memset(out, 0, sizeof *out);
     int rc = header_peek(buf, length, &cluster_size, err);

@@ -108,7 +108,7 @@ int shadow_get(struct shadow *s, uint64_t cluster, uint64_t *value,
 static int set_count(struct shadow *s, uint64_t cluster, uint64_t value,
                      struct lam_error *err)
 {
-    uint8_t *block;
+    uint8_t *block = NULL;
     int rc = own_block(s, reft_index(&s->q->g, cluster), &block, err);
 
     if (rc == 0)
@@ -288,7 +288,7 @@ static int place_blocks(struct shadow *s, bool *again, struct lam_error *err)
         if (!s->blocks[i].bytes || s->blocks[i].place)
             continue;
         *again = true;
-        uint64_t place;
+        uint64_t place = 0;
         rc = shadow_alloc(s, 1, false, &place, &got, err);
         s->blocks[i].place = rc == 0 ? place : 0;
         if (rc == 0 && s->table[i])

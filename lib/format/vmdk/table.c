@@ -179,7 +179,7 @@ int vmdk_table_make(struct vmdk *v, struct vmdk_extent *e, uint64_t offset,
                     struct vmdk_table **out, struct lam_error *err)
 {
     struct vmdk_sparse *s = e->sparse;
-    uint64_t index = vmdk_table_index(s, offset), host;
+    uint64_t index = vmdk_table_index(s, offset), host = 0;
     int rc = vmdk_table_load(e, offset, out, err);
 
     if (rc < 0 || *out)
