@@ -104,11 +104,14 @@ struct map_out {
  * found by trying.  It counts in the image file also where the data lie in
  * another one.
  */
-static bool is_sparse(const struct lam_image_info *info)
+static bool is_sparse(const struct lam_image_info *info, const char *format)
 {
-    /* Without clusters the file has the holes that a raw image would have. */
+    /* Without clusters, and in a VDI that has a place for all of them, the file
+     * has the holes that a raw image would have. */
+    if (!strcmp(format, "vdi"))
+        return info->file_length > info->virtual_size;
     if (!info->is_qcow2)
-        return !info->cluster_size;
+        return !info->cluster_size && strcmp(format, "parallels");
     uint64_t clusters = info->file_length / info->cluster_size +
                         (info->file_length % info->cluster_size != 0);
     uint64_t allocated = info->actual_size / info->cluster_size;
@@ -125,7 +128,7 @@ static void inspect(struct lam_image *image, struct layer *layer)
         return;
     if (info->data_file)
         layer->data_file = strdup(info->data_file);
-    layer->sparse = is_sparse(info);
+    layer->sparse = is_sparse(info, lam_image_format(image));
     lam_image_info_free(info);
 }
 

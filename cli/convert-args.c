@@ -295,11 +295,11 @@ static const char *contradiction(const struct convert_args *args,
 {
     if (args->skip_broken_bitmaps && !args->bitmaps)
         return "Use of --skip-broken-bitmaps requires --bitmaps";
+    if (args->target_image_opts && !args->no_create)
+        return "--target-image-opts requires use of -n flag";
     if ((args->source.image_opts && args->source.format) ||
         (args->target_image_opts && seen->format))
         return "--image-opts and --format are mutually exclusive";
-    if (args->target_image_opts && !args->no_create)
-        return "--target-image-opts requires use of -n flag";
     if (args->target_is_zero && !args->no_create)
         return "--target-is-zero requires use of -n flag";
     if (args->offload && args->compress)
