@@ -16,7 +16,8 @@ int block_new(enum cipher_algorithm algorithm, const uint8_t *key,
               struct block_cipher **out, struct lam_error *err);
 void block_free(struct block_cipher *block);
 
-/* In place; @length is a multiple of cipher_block_bytes().  Any number of threads at once. */
+/* In place; @length is a multiple of cipher_block_bytes().  Any number of
+ * threads at once. */
 int block_run(struct block_cipher *block, enum cipher_direction direction,
               uint8_t *buf, size_t length, struct lam_error *err);
 

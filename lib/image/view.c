@@ -86,6 +86,14 @@ static const struct keyitem *find_item(const struct node *node,
     return found;
 }
 
+static void write_unit(FILE *out, uint32_t unit)
+{
+    char escape[16];
+
+    snprintf(escape, sizeof escape, "\\u%04X", unit);
+    fputs(escape, out);
+}
+
 /* In ASCII, as the genuine tools have it.  Bytes that are no UTF-8 stay what
  * they are, for the name has to open the same file. */
 static void write_string(FILE *out, const char *text)
@@ -98,10 +106,9 @@ static void write_string(FILE *out, const char *text)
         uint32_t c = 0;
         size_t n = utf8_decode(s, &c);
         if (c >= 0x10000)
-            fprintf(out, "\\u%04X\\u%04X", 0xd800 | (c - 0x10000) >> 10,
-                    0xdc00 | (c & 0x3ff));
-        else if (c >= 0x7f)
-            fprintf(out, "\\u%04X", c);
+            write_unit(out, 0xd800 | (c - 0x10000) >> 10);
+        if (c >= 0x7f)
+            write_unit(out, c >= 0x10000 ? 0xdc00 | (c & 0x3ff) : c);
         else
             fputc(*s, out);
         s += n ? n : 1;

@@ -94,7 +94,8 @@ static const struct order_script scripts[] = {
     }, {
         { ORDER_WRITE, 16, 3 }, { ORDER_LAZY, 1, 0 }, { ORDER_WRITE, 4, 2 },
         { ORDER_NAME, 1, 0 }, { ORDER_LAZY, 0, 0 }, { ORDER_BITS, 64, 0 },
-        { ORDER_WRITE, 8, 3 }, { ORDER_BITS, 16, 0 }, { ORDER_KEY, 1, 0 }, { ORDER_WRITE, 0, 4 },
+        { ORDER_WRITE, 8, 3 }, { ORDER_BITS, 16, 0 }, { ORDER_KEY, 1, 0 },
+        { ORDER_WRITE, 0, 4 },
         { ORDER_VERSION, 2, 0 }, { ORDER_WRITE, 12, 1 },
         { ORDER_VERSION, 3, 0 }, { ORDER_WRITE, 20, 4 }, { ORDER_KEY, 0, 0 },
     } },

@@ -21,7 +21,8 @@ static size_t unhex(const char *text, uint8_t *out)
     return n;
 }
 
-/* RFC 2144; the Twofish paper; NESSIE's first of each length of Serpent's key. */
+/* RFC 2144; the Twofish paper; NESSIE's first of each length of Serpent's
+ * key. */
 static const struct {
     enum cipher_algorithm algorithm;
     const char *key, *plain, *cipher;
