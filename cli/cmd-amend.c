@@ -411,12 +411,8 @@ static int amend(struct lam_image *image, struct request *r,
 
     r->image.progress = progress_update;
     r->image.progress_opaque = progress;
-    if (r->has_keys) {
+    if (r->has_keys)
         rc = lam_image_key_slot(image, &r->keys, err);
-        if (rc == -ENOTSUP && qcow2)
-            return option_fail(err, ENOTSUP, "Can't amend encryption options - "
-                               "encryption not present");
-    }
     return rc == 0 && qcow2 ? lam_image_amend(image, &r->image, err) : rc;
 }
 

@@ -44,7 +44,7 @@ static void fill_luks(struct json_object *object,
 {
     add_string(object, "ivgen-alg", e->ivgen_alg);
     json_object_object_add(object, "detached-header",
-                           json_object_new_boolean(false));
+                           json_object_new_boolean(e->detached_header));
     add_string(object, "hash-alg", e->hash_alg);
     add_string(object, "cipher-alg", e->cipher_alg);
     add_string(object, "uuid", e->uuid);
@@ -90,10 +90,10 @@ static void print_slot(FILE *out, const struct lam_encryption_info *e, size_t i,
 static void print_luks(FILE *out, const struct lam_encryption_info *e,
                        int indent, bool with_format)
 {
-    fprintf(out, "%*sivgen alg: %s\n%*sdetached header: false\n"
+    fprintf(out, "%*sivgen alg: %s\n%*sdetached header: %s\n"
             "%*shash alg: %s\n%*scipher alg: %s\n%*suuid: ", indent, "",
-            e->ivgen_alg, indent, "", indent, "", e->hash_alg, indent, "",
-            e->cipher_alg, indent, "");
+            e->ivgen_alg, indent, "", e->detached_header ? "true" : "false",
+            indent, "", e->hash_alg, indent, "", e->cipher_alg, indent, "");
     print_escaped(out, e->uuid);
     putc('\n', out);
     if (e->ivgen_hash_alg)

@@ -109,13 +109,13 @@ static struct json_object *qcow2_data(const struct lam_image_info *info)
     if (info->nb_bitmaps)
         json_object_object_add(data, "bitmaps", bitmaps(info));
     add_number(data, "refcount-bits", info->refcount_bits);
-    if (info->data_file) {
+    if (info->data_file)
         add_string(data, "data-file", info->data_file);
-        add_bool(data, "data-file-raw", info->data_file_raw);
-    }
     if (info->encryption)
         json_object_object_add(data, "encrypt",
                                info_encryption_json(info->encryption, true));
+    if (info->data_file)
+        add_bool(data, "data-file-raw", info->data_file_raw);
     if (v3) {
         add_bool(data, "corrupt", info->corrupt);
         add_bool(data, "extended-l2", info->extended_l2);

@@ -174,14 +174,14 @@ void info_print_specific(FILE *out, const struct lam_image_info *info)
     for (size_t i = 0; i < info->nb_bitmaps; i++)
         print_bitmap(out, i, &info->bitmaps[i]);
     fprintf(out, "    refcount bits: %u\n", info->refcount_bits);
-    if (info->data_file) {
+    if (info->data_file)
         print_text(out, "    data file", info->data_file);
-        fprintf(out, "    data file raw: %s\n", yes(info->data_file_raw));
-    }
     if (info->encryption) {
         fputs("    encrypt:\n", out);
         info_print_encryption(out, info->encryption, 8, true);
     }
+    if (info->data_file)
+        fprintf(out, "    data file raw: %s\n", yes(info->data_file_raw));
     if (v3)
         fprintf(out, "    corrupt: %s\n    extended l2: %s\n",
                 yes(info->corrupt), yes(info->extended_l2));

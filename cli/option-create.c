@@ -490,8 +490,11 @@ int create_options_apply(const char *format, struct keyvals *kv,
         rc = apply_compression(value, options, err);
     if (rc == 0 && (value = keyvals_get(kv, "preallocation")))
         rc = apply_preallocation(format, value, options, err);
-    if (rc == 0 && !format_bit(format))
+    if (rc == 0 && !format_bit(format)) {
+        /* For whoever opens the new image. */
+        options->encryption.key_secret = keyvals_get(kv, "encrypt.key-secret");
         return apply_named(kv, options, err);
+    }
     if (rc == 0 && format_bit(format) != RAW)
         rc = encryption_options_apply(format, kv, &options->encryption, err);
     return rc;

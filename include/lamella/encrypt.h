@@ -15,7 +15,9 @@ struct lam_image;
  * "plain64", "essiv", "sha256"); NULL: the default, which is these but essiv.
  */
 struct lam_encryption_options {
-    const char *format;         /* "luks"; NULL: not encrypted (qcow2) */
+    const char *format;         /* "luks"; "aes": the broken method of old,
+                                   for programs that know no other (qcow2);
+                                   NULL: not encrypted */
     const char *key_secret;     /* the passphrase, in @keyring */
     const struct lam_keyring *keyring;
     const char *cipher_alg, *cipher_mode, *ivgen_alg, *ivgen_hash_alg;

@@ -45,6 +45,8 @@ struct lam_encryption_info {
         uint64_t key_offset;    /* bytes from the start of the LUKS header */
         uint32_t stripes;
     } slots[LAM_KEY_SLOTS];
+    bool detached_header;       /* the header is a file of its own, and the
+                                   disk begins where the other file does */
 };
 
 /* What a format has to say of an image, as a tree in one list: LAM_VALUE_LIST

@@ -5,6 +5,7 @@
 #include "crypto/crypt.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arith.h"
 
@@ -42,6 +43,20 @@ void crypt_free(struct crypt *c)
     cipher_free(c->cipher);
     ivgen_deinit(&c->ivgen);
     free(c);
+}
+
+int crypt_new_legacy(const char *passphrase, struct crypt **out,
+                     struct lam_error *err)
+{
+    static const struct crypt_spec spec = {
+        .cipher = CIPHER_AES_128, .mode = CIPHER_CBC, .ivgen = IVGEN_PLAIN64,
+    };
+    uint8_t key[16] = { 0 };
+
+    memcpy(key, passphrase, min_u64(strlen(passphrase), sizeof key));
+    int rc = crypt_new(&spec, key, sizeof key, CRYPT_GUEST, out, err);
+    crypto_wipe(key, sizeof key);
+    return rc;
 }
 
 int crypt_run(struct crypt *c, enum cipher_direction direction, void *buf,

@@ -31,6 +31,11 @@ int crypt_new(const struct crypt_spec *spec, const uint8_t *key,
               struct lam_error *err);
 void crypt_free(struct crypt *crypt);
 
+/* The method of images before LUKS: AES-128 in CBC, the first 16 bytes of the
+ * passphrase are the key.  No salt, nothing that tells a wrong passphrase. */
+int crypt_new_legacy(const char *passphrase, struct crypt **out,
+                     struct lam_error *err);
+
 /*
  * En- or decrypt @buf in place: guest bytes from @guest on, which lie in the
  * host file at @host.  All three are multiples of 512.  Any number of threads

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/arith.h"
 #include "base/cleanup.h"
 #include "crypto/libcrypto.h"
 #include "crypto/names.h"
@@ -101,13 +102,14 @@ static double cpu_seconds(void)
 }
 
 int hash_pbkdf2_rate(enum hash_algorithm hash, size_t out_length,
-                     uint64_t *per_second, struct lam_error *err)
+                     uint64_t milliseconds, uint64_t *per_second,
+                     struct lam_error *err)
 {
-    static const double LONG_ENOUGH = 0.1;  /* seconds */
+    const double enough = (double)min_u64(milliseconds, 100) / 1000;
     uint8_t out[256];
     const uint8_t salt[32] = { 1 };
     double taken = 0;
-    uint64_t iterations = 1 << 14;
+    uint64_t iterations = 1 << 13;
 
     if (out_length > sizeof out)
         return lam_fail(err, EINVAL, "a key of %zu bytes is too long",
@@ -119,7 +121,7 @@ int hash_pbkdf2_rate(enum hash_algorithm hash, size_t out_length,
         if (rc < 0)
             return rc;
         taken = cpu_seconds() - start;
-        if (taken >= LONG_ENOUGH)
+        if (taken >= enough)
             break;
     }
     *per_second = (uint64_t)((double)iterations / taken);

@@ -43,9 +43,11 @@ int hash_pbkdf2(enum hash_algorithm hash, const void *secret,
                 struct lam_error *err);
 
 /* Iterations of the above for @out_length bytes in a second of processor time
- * of this machine. */
+ * of this machine.  For a use of @milliseconds no more time is taken to find
+ * out, and never much. */
 int hash_pbkdf2_rate(enum hash_algorithm hash, size_t out_length,
-                     uint64_t *per_second, struct lam_error *err);
+                     uint64_t milliseconds, uint64_t *per_second,
+                     struct lam_error *err);
 
 /* Bytes that nobody can guess. */
 int crypto_random(void *buf, size_t length, struct lam_error *err);

@@ -179,8 +179,9 @@ static uint64_t slot_sectors(const struct luks_header *h)
     return align_up(luks_material_bytes(h) / LUKS_SECTOR, SLOT_ALIGNMENT);
 }
 
+/* @limit: the sector by which the material has to end. */
 static int validate_slot(const struct luks_header *h, size_t i,
-                         struct lam_error *err)
+                         uint64_t limit, bool detached, struct lam_error *err)
 {
     const struct luks_slot *s = &h->slots[i];
     uint64_t end = s->sector + luks_material_bytes(h) / LUKS_SECTOR;
@@ -201,11 +202,12 @@ static int validate_slot(const struct luks_header *h, size_t i,
         return lam_fail(err, EUCLEAN, "Keyslot %zu at sector %" PRIu32 " is "
                         "overlapping with the LUKS header (%d sectors)", i,
                         s->sector, LUKS_FIRST_SECTOR);
-    if (end > h->payload_sector)
-        return lam_fail(err, EUCLEAN, "Keyslot %zu ends at sector %" PRIu64
-                        " and is overlapping with the encrypted payload at %"
-                        PRIu32, i, end, h->payload_sector);
-    return 0;
+    if (end <= limit || (detached && s->state != LUKS_SLOT_ACTIVE))
+        return 0;
+    return lam_fail(err, EUCLEAN, "Keyslot %zu ends at sector %" PRIu64 " and "
+                    "is %s %" PRIu64, i, end, detached ? "beyond the end of "
+                    "the detached header at" : "overlapping with the encrypted "
+                    "payload at", limit);
 }
 
 static int validate_apart(const struct luks_header *h, size_t a, size_t b,
@@ -221,8 +223,8 @@ static int validate_apart(const struct luks_header *h, size_t a, size_t b,
                     " each", a, b, x, y, length);
 }
 
-static int validate_counts(const struct luks_header *h, uint64_t area_bytes,
-                           struct lam_error *err)
+static int validate_payload(const struct luks_header *h, uint64_t area_bytes,
+                            struct lam_error *err)
 {
     if (h->payload_sector < LUKS_FIRST_SECTOR)
         return lam_fail(err, EUCLEAN, "LUKS payload at sector %" PRIu32 " is "
@@ -232,6 +234,11 @@ static int validate_counts(const struct luks_header *h, uint64_t area_bytes,
         return lam_fail(err, EUCLEAN, "LUKS payload at sector %" PRIu32 " is "
                         "beyond the end of the header's area of %" PRIu64
                         " bytes", h->payload_sector, area_bytes);
+    return 0;
+}
+
+static int validate_counts(const struct luks_header *h, struct lam_error *err)
+{
     if (!h->iterations)
         return lam_fail(err, EUCLEAN, "LUKS key iteration count is zero");
     if (h->iterations > LUKS_MAX_ITERATIONS)
@@ -242,15 +249,19 @@ static int validate_counts(const struct luks_header *h, uint64_t area_bytes,
 }
 
 int luks_validate(const struct luks_header *h, uint64_t area_bytes,
-                  struct luks_params *params, struct lam_error *err)
+                  bool detached, struct luks_params *params,
+                  struct lam_error *err)
 {
+    uint64_t limit = detached ? area_bytes / LUKS_SECTOR : h->payload_sector;
     /* First: from here on the length of a key is one that a cipher has. */
     int rc = parse_names(h, params, err);
 
+    if (rc == 0 && !detached)
+        rc = validate_payload(h, area_bytes, err);
     if (rc == 0)
-        rc = validate_counts(h, area_bytes, err);
+        rc = validate_counts(h, err);
     for (size_t i = 0; i < LUKS_SLOTS && rc == 0; i++) {
-        rc = validate_slot(h, i, err);
+        rc = validate_slot(h, i, limit, detached, err);
         for (size_t j = 0; j < i && rc == 0; j++)
             rc = validate_apart(h, j, i, err);
     }

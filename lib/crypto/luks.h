@@ -88,9 +88,11 @@ void luks_encode(const struct luks_header *header, uint8_t *buf);
 void luks_encode_slot(const struct luks_slot *slot, uint8_t *buf);
 
 /* Judge the values: where slots lie, counts, and that all ends inside
- * @area_bytes.  Fills in @params. */
+ * @area_bytes.  Fills in @params.  @detached: the payload is not in the area,
+ * and may begin anywhere in a file of its own. */
 int luks_validate(const struct luks_header *header, uint64_t area_bytes,
-                  struct luks_params *params, struct lam_error *err);
+                  bool detached, struct luks_params *params,
+                  struct lam_error *err);
 
 /* Names and layout for @params, with all slots free. */
 int luks_layout(const struct luks_params *params, struct luks_header *out,

@@ -60,9 +60,10 @@ int hash_pbkdf2(enum hash_algorithm hash, const void *secret,
 }
 
 int hash_pbkdf2_rate(enum hash_algorithm hash, size_t out_length,
-                     uint64_t *per_second, struct lam_error *err)
+                     uint64_t milliseconds, uint64_t *per_second,
+                     struct lam_error *err)
 {
-    (void)hash, (void)out_length, (void)per_second;
+    (void)hash, (void)out_length, (void)milliseconds, (void)per_second;
     return not_built(err);
 }
 

@@ -45,6 +45,8 @@ enum lam_overlap_check {
 /* What the format needs to know when it opens an image. */
 struct format_open {
     struct lam_io *io;          /* the image file; borrowed, outlives it */
+    struct lam_io *header;      /* LUKS: a file of its own for the header; or
+                                   NULL: it is where the image begins */
     bool writable;
     bool metadata_only;         /* header, for info */
     bool for_check;

@@ -72,6 +72,7 @@ static int close_layer(struct lam_image *image, struct lam_error *err)
     if (image->format)
         rc = image->ops->close(image->format, err);
     lam_io_close(image->data);
+    lam_io_close(image->header);
     lam_io_close(image->io);
     pthread_cond_destroy(&image->afloat.none);
     pthread_mutex_destroy(&image->afloat.lock);

@@ -40,6 +40,7 @@ struct lam_image {
     void *format;                   /* the format's state */
     struct lam_io *io;              /* the image file; owned */
     struct lam_io *data;            /* external data file, or NULL; owned */
+    struct lam_io *header;          /* detached LUKS header, or NULL; owned */
     struct crypt *crypt;            /* data pass through it; or NULL; the
                                        format's */
     bool writable;

@@ -71,7 +71,12 @@ static int fill_backing(struct lam_image *image, struct lam_image_info *info,
 static int fill_host(struct lam_image *image, struct lam_image_info *info,
                      struct lam_error *err)
 {
+    uint64_t header = 0;
     int rc = lam_io_allocated_size(image->io, &info->actual_size, err);
+
+    if (rc == 0 && image->header)
+        rc = lam_io_allocated_size(image->header, &header, err);
+    info->actual_size += header;
     return rc < 0 ? rc : lam_io_size(image->io, &info->file_length, err);
 }
 

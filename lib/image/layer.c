@@ -122,6 +122,7 @@ int layer_attach_format(struct lam_image *image,
         .refcount_cache_size = options->refcount_cache_size,
         .cache_clean_interval = CLEAN_INTERVAL,
         .lazy_refcounts = LAM_SETTING_KEEP,
+        .header = image->header,
         .keyring = options->keyring,
         .key_secret = layer->top ? options->key_secret : NULL,
         .files = layer->files,
@@ -191,21 +192,23 @@ static int open_named(const struct layer *l, const struct lam_image *image,
     return rc;
 }
 
-/* Instead of what the header names; NULL in *@io: the node does not say. */
-static int open_data_node(struct layer *l, struct lam_image *image,
-                          struct lam_io **io, struct lam_error *err)
+/* What the node has below it under @name, a file beside the image's own: NULL
+ * in *@io: nothing. */
+static int open_node_beside(struct layer *l, struct lam_image *image,
+                            const char *name, struct lam_io **io,
+                            struct lam_error *err)
 {
     struct layer_request data = *l->request;
     struct host_opening opening = { .request = &data };
     struct node *node = NULL;
     int rc = data.node->plain
-        ? 0 : node_take_child(data.node, "data-file", &node, err);
+        ? 0 : node_take_child(data.node, name, &node, err);
 
     *io = NULL;
     data.pass = NULL;
     if (rc == 0 && node)
-        rc = host_open(&opening, node, &l->traits, "data-file", true,
-                       image->view, io, err);
+        rc = host_open(&opening, node, &l->traits, name, true, image->view, io,
+                       err);
     node_free(node);
     return rc;
 }
@@ -229,7 +232,7 @@ static int open_data(struct layer *l, struct lam_image *image,
             : lam_fail(err, EINVAL, "'data-file' can only be set for images "
                        "with an external data file");
 
-    int rc = open_data_node(l, image, &image->data, err);
+    int rc = open_node_beside(l, image, "data-file", &image->data, err);
     if (rc == 0 && !image->data)
         rc = links.data_file && *links.data_file
             ? open_named(l, image, GATE_DATA, links.data_file,
@@ -244,6 +247,21 @@ static int open_data(struct layer *l, struct lam_image *image,
     if (rc < 0)
         return rc;
     return image->ops->attach_data(image->format, image->data, err);
+}
+
+/* LUKS headers may be kept apart from what they are the headers of. */
+static int open_header(struct layer *l, struct lam_image *image,
+                       struct lam_error *err)
+{
+    if (image->ops != &format_luks)
+        return 0;
+    int rc = open_node_beside(l, image, "header", &image->header, err);
+    if (rc < 0 || !image->header)
+        return rc;
+    if (image->writable && lam_io_same_object(image->header, image->io))
+        return lam_fail(err, EINVAL, "the detached header is the image file "
+                        "itself");
+    return take_locks(image, image->header, false, err);
 }
 
 struct layer_files {
@@ -284,7 +302,8 @@ static const char *const *shown_keys(const struct format_ops *ops)
 {
     static const char *const raw[] = { "offset", "driver", "size", "file",
                                        NULL };
-    static const char *const luks[] = { "driver", "file", "key-secret", NULL };
+    static const char *const luks[] = { "header", "driver", "file",
+                                        "key-secret", NULL };
     static const char *const others[] = {
         "encrypt.key-secret", "data-file", "backing", "driver", "file", NULL
     };
@@ -462,6 +481,8 @@ static int fill_layer(struct layer *l, struct lam_image *image,
         rc = l->request->admit(l->request->opaque, image, err);
     if (rc == 0)
         rc = take_locks(image, image->io, image->ops == &format_raw, err);
+    if (rc == 0)
+        rc = open_header(l, image, err);
     if (rc == 0)
         rc = attach_format(l, image, err);
     if (rc == 0)

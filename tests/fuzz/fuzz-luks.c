@@ -81,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (rc == 0) {
             check_round_trip(&h);
             err = (struct lam_error)LAM_ERROR_INIT;
-            rc = luks_validate(&h, size * 4096, &params, &err);
+            rc = luks_validate(&h, size * 4096, size % 2, &params, &err);
             must_say_why(rc, &err);
         }
         /* What may be asked of PBKDF2 and of the memory is bounded. */

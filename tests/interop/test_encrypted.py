@@ -103,17 +103,166 @@ def test_both_ways(fmt, options, ours_first, reference, lamella, tmp_path):
         assert shown[0].returncode == shown[1].returncode
 
 
-def test_old_encryption_is_read(reference, lamella, tmp_path):
-    image = tmp_path / 'old.qcow2'
-    reference.run('create', '-q', *SECRET, '-f', 'qcow2', '-o',
-                  'encrypt.format=aes,encrypt.key-secret=s0', image, SIZE)
-    write(reference, 'qcow2', image)
-    assert contents(lamella, 'qcow2', image, tmp_path) == \
-        contents(reference, 'qcow2', image, tmp_path)
+@pytest.mark.parametrize('options', [
+    [], ['compat=0.10'], ['cluster_size=512'], ['preallocation=metadata'],
+    ['extended_l2=on', 'cluster_size=16k'], ['data_file']])
+def test_old_encryption(options, reference, lamella, tmp_path):
+    """Made by either, written by both in turn."""
+    for maker in (lamella, reference):
+        image = tmp_path / ('made by ' + maker.name)
+        chosen = [option + '=' + str(image) + '.data' if option == 'data_file'
+                  else option for option in options]
+        maker.run('create', '-q', *SECRET, '-f', 'qcow2', '-o', ','.join(
+            ['encrypt.format=aes', 'encrypt.key-secret=s0', *chosen]), image,
+            SIZE)
+        if 'preallocation=metadata' in options:
+            # The genuine tool shows what the host's zeroes decrypt to.
+            run(*maker.io, *SECRET, '--image-opts', node('qcow2', image), '-c',
+                'write -P 9 0 3M')
+        for tools in (reference, lamella):
+            write(tools, 'qcow2', image)
+            assert contents(lamella, 'qcow2', image, tmp_path) == \
+                contents(reference, 'qcow2', image, tmp_path)
+            tools.run('resize', *SECRET, '--image-opts', node('qcow2', image),
+                      '+1M')
+        reference.run('check', *SECRET, '--image-opts', node('qcow2', image))
+        for output in ('human', 'json'):
+            assert lamella.run('info', '--output=' + output, image) == \
+                reference.run('info', '--output=' + output, image)
+        done = run(*lamella.img, 'amend', *SECRET, '--image-opts', '-o',
+                   'encrypt.state=active,encrypt.new-secret=s0',
+                   node('qcow2', image), status=1)
+        assert 'Only LUKS encryption options can be amended' in done.stderr
+
+
+OTHERS = [('serpent-128', 'cbc', 'essiv'), ('serpent-192', 'xts', 'plain64'),
+          ('serpent-256', 'ctr', 'plain'), ('twofish-128', 'xts', 'essiv'),
+          ('twofish-192', 'xts', 'plain'), ('twofish-256', 'cbc', 'essiv'),
+          ('twofish-256', 'ecb', 'plain64'), ('cast5-128', 'cbc', 'plain64'),
+          ('cast5-128', 'ctr', 'plain'), ('cast5-128', 'ecb', 'plain'),
+          ('cast5-128', 'cbc', 'essiv')]
+
+
+@pytest.mark.parametrize('cipher, mode, ivgen', OTHERS)
+def test_other_ciphers(cipher, mode, ivgen, reference, lamella, tmp_path):
+    """The genuine tool reads what is ours, and writes into it."""
+    image = tmp_path / 'image'
+    # A hash as long as the only key that the cipher has.
+    hashed = ['ivgen-hash-alg=md5'] if cipher == 'cast5-128' else []
+    done = run(*lamella.img, 'create', '-q', *SECRET, '-f', 'luks',
+               *create_options('luks', [
+                   'cipher-alg=' + cipher, 'cipher-mode=' + mode,
+                   'ivgen-alg=' + ivgen, *(hashed if ivgen == 'essiv' else [])
+               ]), image, '128k', status=None)
+    if 'built without libnettle' in done.stderr:
+        pytest.skip('lamella was built without libnettle')
+    assert done.returncode == 0, done.stderr
+    for tools, commands in ((lamella, ['write -P 1 0 128k']),
+                            (reference, ['read -P 1 0 128k',
+                                         'write -P 2 1000 70000']),
+                            (lamella, ['read -P 2 1000 70000',
+                                       'read -P 1 71000 60072'])):
+        run(*tools.io, *SECRET, '--image-opts', node('luks', image),
+            *[part for command in commands for part in ('-c', command)])
     assert lamella.run('info', image) == reference.run('info', image)
-    done = run(*lamella.io, *SECRET, '--image-opts', node('qcow2', image),
-               '-c', 'write 0 512', status=1)
-    assert 'can be read only' in done.stderr
+
+
+@pytest.mark.parametrize('options, said', [
+    (['cipher-alg=cast5-128', 'cipher-mode=xts'],
+     'Unsupported cipher mode xts'),
+    (['cipher-alg=cast5-128', 'cipher-mode=cbc', 'ivgen-alg=essiv'],
+     'Cipher cast5-128 not supported with essiv'),
+    (['cipher-alg=twofish-256', 'ivgen-alg=essiv', 'ivgen-hash-alg=sha1'],
+     'No Twofish cipher with key size 20 available'),
+    (['cipher-alg=des', 'cipher-mode=cbc'], "Algorithm 'des' not supported"),
+    (['detached-header=on'], "Parameter 'detached-header' is unexpected"),
+])
+def test_refused_ciphers(options, said, lamella, tmp_path):
+    done = run(*lamella.img, 'create', '-q', *SECRET, '-f', 'luks',
+               *create_options('luks', options), tmp_path / 'x', '1M',
+               status=1)
+    if 'libnettle' not in done.stderr:
+        assert done.stderr == '%s: %s: %s\n' % (lamella.name,
+                                                tmp_path / 'x', said)
+    assert not (tmp_path / 'x').exists()
+
+
+def detached(tmp_path, payload_sector):
+    """A LUKS image in two files: a header, and all that follows."""
+    whole, header, rest = [tmp_path / name for name in 'whole header rest'
+                           .split()]
+    source = tmp_path / 'source'
+    source.write_bytes(random.Random(3).randbytes(256 * KiB))
+    run(build_dir() + '/lamella', 'convert', *SECRET, '-O', 'luks',
+        *create_options('luks', []), source, whole)
+    data = whole.read_bytes()
+    start = len(data) - 256 * KiB
+    header.write_bytes(data[:104] + payload_sector.to_bytes(4, 'big') +
+                       data[108:start])
+    rest.write_bytes(bytes(512 * payload_sector) + data[start:])
+    return source, header, rest, (
+        'driver=luks,key-secret=s0,file.driver=file,file.filename=%s,'
+        'header.driver=file,header.filename=%s' % (rest, header))
+
+
+@pytest.mark.parametrize('sector', [0, 1, 9000])
+def test_detached_header(sector, lamella, tmp_path, texts):
+    """Read, written, resized, amended, described as by the genuine tool."""
+    source, header, rest, name = detached(tmp_path, sector)
+    kept = header.read_bytes()
+    both = (lamella, texts)
+    for tools in both:
+        tools.run('compare', *SECRET, '--image-opts', name,
+                  'driver=raw,file.filename=%s' % source)
+    for tools in both:
+        run(*tools.io, *SECRET, '--image-opts', name, '-c',
+            'write -P 1 1000 2000', '-c', 'read -P 1 1000 2000')
+        tools.run('resize', *SECRET, '--image-opts', name, '+64k')
+        out = tmp_path / ('out ' + tools.name)
+        tools.run('convert', *SECRET, '--image-opts', '-O', 'raw', name, out)
+    assert header.read_bytes() == kept
+    assert rest.stat().st_size == 512 * sector + 384 * KiB
+    # What ours grew; in the genuine tool's part zeroes decrypt to noise.
+    run(*texts.io, *SECRET, '--image-opts', name, '-c', 'read -P 0 256k 64k')
+    second = ['--object', 'secret,id=s1,data=hunter2']
+    lamella.run('amend', *SECRET, *second, '--image-opts', '-o',
+                'state=active,new-secret=s1,iter-time=1', name)
+    run(*texts.io, *second, '--image-opts',
+        name.replace('=s0', '=s1'), '-c', 'read -P 1 1000 2000')
+    for output in ('human', 'json'):
+        shown = [tools.run('info', '--output=' + output, *SECRET,
+                           '--image-opts', name) for tools in both]
+        assert shown[0] == shown[1]
+        assert ('etached header: true' in shown[0] or
+                '"detached-header": true' in shown[0]) == (sector == 0)
+
+
+def test_detached_header_refused(lamella, tmp_path):
+    source, header, rest, name = detached(tmp_path, 600)
+    cases = [
+        (name.replace(str(header), str(source)), [],
+         'Volume is not in LUKS format'),
+        (name.replace('filename=%s,' % rest, 'filename=%s,' % header)
+         .replace('header.filename=%s' % header, 'header.filename=%s' % rest),
+         [], 'Volume is not in LUKS format'),
+        (name.replace('key-secret=s0,', ''), [],
+         "Parameter 'key-secret' is required for cipher"),
+        (name.replace('driver=luks,key-secret=s0', 'driver=raw'), [], 'header'),
+    ]
+    for node_name, options, said in cases:
+        done = run(*lamella.img, 'convert', *SECRET, *options, '--image-opts',
+                   '-O', 'raw', node_name, tmp_path / 'out', status=1)
+        assert said in done.stderr and done.stderr.count('\n') == 1
+    rest.write_bytes(bytes(599 * 512))
+    done = run(*lamella.img, 'info', *SECRET, '--image-opts', name, status=1)
+    assert 'LUKS payload at sector 600 is beyond the end of the file of ' \
+        '306688 bytes' in done.stderr
+    # Cut in its key material.
+    rest.write_bytes(bytes(700 * 512))
+    header.write_bytes(header.read_bytes()[:70000])
+    done = run(*lamella.img, 'info', *SECRET, '--image-opts', name, status=1)
+    assert 'Keyslot 0 ends at sector 508 and is beyond the end of the ' \
+        'detached header at 136' in done.stderr
 
 
 def test_compressed_clusters_are_in_clear(reference, lamella, tmp_path):

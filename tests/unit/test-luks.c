@@ -64,7 +64,7 @@ static void test_layout(void **state)
     (void)state;
     good_header(buf);
     assert_works(luks_decode(buf, &h, &err), &err);
-    assert_works(luks_validate(&h, UINT64_MAX, &params, &err), &err);
+    assert_works(luks_validate(&h, UINT64_MAX, false, &params, &err), &err);
     assert_int_equal(h.payload_sector, 4040);
     assert_int_equal(h.slots[1].sector, 512);
     assert_string_equal(h.mode, "xts-plain64");
@@ -153,7 +153,7 @@ static void test_hostile_headers(void **state)
             be32_put(buf + hostile[i].offset, hostile[i].value);
         int rc = luks_decode(buf, &h, &err);
         if (rc == 0)
-            rc = luks_validate(&h, 4040 * 512 + 4096, &params, &err);
+            rc = luks_validate(&h, 4040 * 512 + 4096, false, &params, &err);
         if (rc != hostile[i].rc ||
             strncmp(err.message, hostile[i].message,
                     strlen(hostile[i].message)))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * luks.c - LUKS images: a header, and behind it the disk, encrypted byte for
- * byte (format document 10.2).
+ * luks.c - LUKS images: a header, and behind it, or in a file of its own, the
+ * disk, encrypted byte for byte (format document 10.2).
  *
  * Sectors count from the start of the disk.  Nothing can be left out: a hole in
  * the file reads as what zeroes decrypt to, so there are no zero extents.
@@ -17,6 +17,7 @@
 
 struct luks {
     struct lam_io *io;
+    struct lam_io *header;      /* detached, or NULL */
     struct luks_volume volume;
     struct crypt *crypt;        /* NULL: opened for the header only */
     uint64_t payload;           /* host offset of guest byte 0 */
@@ -43,6 +44,19 @@ static int unlock(struct luks *l, const struct format_open *o,
                                            err);
 }
 
+static int load_header(struct luks *l, uint64_t length, struct lam_error *err)
+{
+    int rc = l->header ? lam_io_size(l->header, &length, err) : 0;
+
+    if (rc < 0)
+        return rc;
+    if (length < LUKS_HEADER_BYTES)
+        return lam_fail(err, EINVAL, "Volume is not in LUKS format");
+    return l->header
+        ? luks_volume_load_detached(&l->volume, l->header, length, err)
+        : luks_volume_load(&l->volume, l->io, 0, length, err);
+}
+
 static int open_into(struct luks *l, const struct format_open *o,
                      struct lam_error *err)
 {
@@ -54,12 +68,14 @@ static int open_into(struct luks *l, const struct format_open *o,
         return rc;
     if (locked)                 /* said before the header is looked at */
         return unlock(l, o, err);
-    if (length < LUKS_HEADER_BYTES)
-        return lam_fail(err, EINVAL, "Volume is not in LUKS format");
-    rc = luks_volume_load(&l->volume, l->io, 0, length, err);
+    rc = load_header(l, length, err);
     if (rc < 0)
         return rc;
     l->payload = luks_volume_bytes(&l->volume);
+    if (l->payload > length)
+        return lam_fail(err, EUCLEAN, "LUKS payload at sector %" PRIu32 " is "
+                        "beyond the end of the file of %" PRIu64 " bytes",
+                        l->volume.header.payload_sector, length);
     if (length > INT64_MAX - CRYPT_SECTOR)
         return lam_fail(err, EFBIG, "file length %" PRIu64 " is beyond the "
                         "limit of 2^63", length);
@@ -91,6 +107,7 @@ static int luks_open(const struct format_open *options, void **format,
         return lam_fail(err, ENOMEM, "no memory for a LUKS image");
     pthread_mutex_init(&l->slots, NULL);
     l->io = options->io;
+    l->header = options->header;
     int rc = open_into(l, options, err);
     if (rc < 0)
         luks_close(l, NULL);

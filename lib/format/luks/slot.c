@@ -100,12 +100,14 @@ int slot_iterations(const struct luks_volume *v, size_t out_length,
                     struct lam_error *err)
 {
     enum { DEFAULT_ITER_TIME = 2000, MILLISECONDS = 1000 };
-    uint64_t rate, count;
-    int rc = hash_pbkdf2_rate(v->params.hash, out_length, &rate, err);
+    uint64_t rate, count, milliseconds = iter_time ? iter_time
+                                                   : DEFAULT_ITER_TIME;
+    int rc = hash_pbkdf2_rate(v->params.hash, out_length, milliseconds, &rate,
+                              err);
 
     if (rc < 0)
         return rc;
-    if (mul_overflows(rate, iter_time ? iter_time : DEFAULT_ITER_TIME, &count)
+    if (mul_overflows(rate, milliseconds, &count)
         || count / MILLISECONDS / share > LUKS_MAX_ITERATIONS)
         return lam_fail(err, EINVAL, "iter-time of %" PRIu64 " ms makes more "
                         "than %d iterations", iter_time, LUKS_MAX_ITERATIONS);

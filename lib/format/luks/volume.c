@@ -14,19 +14,33 @@
 
 /* ------------------------------------------------------------------ opening */
 
-int luks_volume_load(struct luks_volume *v, struct lam_io *io, uint64_t offset,
-                     uint64_t length, struct lam_error *err)
+static int load(struct luks_volume *v, struct lam_error *err)
 {
     uint8_t buf[LUKS_HEADER_BYTES];
 
-    *v = (struct luks_volume){ .io = io, .offset = offset, .length = length };
-    if (length < sizeof buf)
+    if (v->length < sizeof buf)
         return lam_fail(err, EUCLEAN, "LUKS area of %" PRIu64 " bytes is too "
-                        "short for a header of %d", length, LUKS_HEADER_BYTES);
-    int rc = lam_io_read(io, buf, sizeof buf, offset, err);
+                        "short for a header of %d", v->length,
+                        LUKS_HEADER_BYTES);
+    int rc = lam_io_read(v->io, buf, sizeof buf, v->offset, err);
     if (rc == 0)
         rc = luks_decode(buf, &v->header, err);
-    return rc < 0 ? rc : luks_validate(&v->header, length, &v->params, err);
+    return rc < 0 ? rc : luks_validate(&v->header, v->length, v->detached,
+                                       &v->params, err);
+}
+
+int luks_volume_load(struct luks_volume *v, struct lam_io *io, uint64_t offset,
+                     uint64_t length, struct lam_error *err)
+{
+    *v = (struct luks_volume){ .io = io, .offset = offset, .length = length };
+    return load(v, err);
+}
+
+int luks_volume_load_detached(struct luks_volume *v, struct lam_io *io,
+                              uint64_t length, struct lam_error *err)
+{
+    *v = (struct luks_volume){ .io = io, .length = length, .detached = true };
+    return load(v, err);
 }
 
 int luks_volume_unlock(struct luks_volume *v, const char *passphrase,
@@ -74,6 +88,7 @@ void luks_volume_info(const struct luks_volume *v,
         .hash_alg = hash_name(v->params.hash),
         .payload_offset = (uint64_t)h->payload_sector * LUKS_SECTOR,
         .master_key_iterations = h->iterations,
+        .detached_header = h->payload_sector == 0,
     };
     snprintf(out->uuid, sizeof out->uuid, "%s", h->uuid);
     for (size_t i = 0; i < LUKS_SLOTS; i++) {

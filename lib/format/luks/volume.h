@@ -15,13 +15,16 @@
 struct luks_volume {
     struct lam_io *io;          /* borrowed */
     uint64_t offset, length;    /* of the area; the length may be UINT64_MAX */
+    bool detached;              /* the payload is in another file */
     struct luks_header header;
     struct luks_params params;
     bool unlocked;
     uint8_t key[LUKS_MAX_KEY];  /* the master key, if @unlocked */
 };
 
-/* Read and judge the header. */
+/* Read and judge the header: of what follows it in the area, or detached. */
+int luks_volume_load_detached(struct luks_volume *volume, struct lam_io *io,
+                              uint64_t length, struct lam_error *err);
 int luks_volume_load(struct luks_volume *volume, struct lam_io *io,
                      uint64_t offset, uint64_t length, struct lam_error *err);
 

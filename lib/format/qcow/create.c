@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "crypto/keyring.h"
 #include "format/qcow/qcow.h"
 #include "format/values.h"
 
@@ -48,16 +49,37 @@ static int encode(const struct lam_create_options *options, uint8_t *head,
     return 0;
 }
 
-static int refuse_encryption(const struct lam_create_options *options,
-                             struct lam_error *err)
+/* By AES, if at all: the passphrase is there, and the cipher. */
+static int plan_encryption(const struct lam_create_options *options,
+                           bool *encrypted, struct lam_error *err)
 {
+    const char *format = option_text(options, "encrypt.format", NULL);
+    const char *secret = option_text(options, "encrypt.key-secret", NULL);
+    const char *passphrase;
+    struct crypt *crypt;
     bool on;
     int rc = option_bool(options, "encryption", false, &on, err);
 
-    if (rc == 0 && (on || option_text(options, "encrypt.format", NULL)))
-        rc = lam_fail(err, ENOTSUP, "qcow images with AES are only read: its "
-                      "encryption is broken; use qcow2 with encrypt.format="
-                      "luks");
+    if (rc < 0)
+        return rc;
+    if (on && format)
+        return lam_fail(err, EINVAL, "'encrypt.format' and its alias "
+                        "'encryption' can't be used at the same time");
+    *encrypted = on || format;
+    if (!*encrypted)
+        return !secret ? 0 : lam_fail(err, EINVAL, "Parameter 'encrypt.format' "
+                                      "is missing");
+    if (format && !strcmp(format, "luks"))
+        return lam_fail(err, EINVAL, "Unsupported encryption format");
+    if (format && strcmp(format, "aes"))
+        return lam_fail(err, EINVAL, "Parameter 'format' does not accept value "
+                        "'%s'", format);
+    rc = keyring_passphrase(options->encryption.keyring, secret,
+                            "encrypt.key-secret", &passphrase, err);
+    if (rc == 0)
+        rc = crypt_new_legacy(passphrase, &crypt, err);
+    if (rc == 0)
+        crypt_free(crypt);
     return rc;
 }
 
@@ -67,13 +89,15 @@ int qcow_create(struct lam_io *io, struct lam_io *data,
 {
     uint8_t head[QH1_BYTES + NAME_MAX_BYTES + 8] = { 0 };
     uint64_t l1_bytes = 0;
-    int rc = refuse_encryption(options, err);
+    bool encrypted = false;
+    int rc = plan_encryption(options, &encrypted, err);
 
     (void)data;
     if (rc == 0)
         rc = encode(options, head, &l1_bytes, err);
     if (rc < 0)
         return rc;
+    be32_put(head + QH1_CRYPT, encrypted);
     uint64_t l1 = be64_get(head + QH1_L1_OFFSET);
     rc = lam_io_truncate(io, l1 + l1_bytes, err);
     if (rc == 0 && io->limits.is_block_device)

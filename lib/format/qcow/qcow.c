@@ -103,15 +103,10 @@ static int load_name(struct qcow *q, const uint8_t *head, uint64_t length,
         : lam_fail(err, EUCLEAN, "qcow: backing file name with a zero byte");
 }
 
-/* The first 16 bytes of the passphrase are the key. */
 static int open_aes(struct qcow *q, const struct format_open *o,
                     struct lam_error *err)
 {
-    static const struct crypt_spec spec = {
-        .cipher = CIPHER_AES_128, .mode = CIPHER_CBC, .ivgen = IVGEN_PLAIN64,
-    };
     const char *passphrase;
-    uint8_t key[16] = { 0 };
 
     if (!q->encrypted && o->encrypt_format)
         return lam_fail(err, EINVAL, "No encryption in image header, but "
@@ -121,16 +116,9 @@ static int open_aes(struct qcow *q, const struct format_open *o,
     if (o->encrypt_format && strcmp(o->encrypt_format, "aes"))
         return lam_fail(err, EINVAL, "Header reported 'aes' encryption format "
                         "but options specify '%s'", o->encrypt_format);
-    if (o->writable)
-        return lam_fail(err, EROFS, "qcow: images with AES can be read only");
     int rc = keyring_passphrase(o->keyring, o->key_secret,
                                 "encrypt.key-secret", &passphrase, err);
-    if (rc < 0)
-        return rc;
-    memcpy(key, passphrase, min_u64(strlen(passphrase), sizeof key));
-    rc = crypt_new(&spec, key, sizeof key, CRYPT_GUEST, &q->t.crypt, err);
-    crypto_wipe(key, sizeof key);
-    return rc;
+    return rc < 0 ? rc : crypt_new_legacy(passphrase, &q->t.crypt, err);
 }
 
 static void set_geometry(struct qcow *q, const uint8_t *head)
@@ -244,15 +232,6 @@ static int qcow_info(void *format, struct lam_image_info *info,
     return 0;
 }
 
-static int qcow_set_writable(void *format, bool writable, struct lam_error *err)
-{
-    struct qcow *q = format;
-
-    if (writable && q->encrypted)
-        return lam_fail(err, EROFS, "qcow: images with AES can be read only");
-    return tables_set_writable(format, writable, err);
-}
-
 static const struct lam_option_info create_options[] = {
     { "size", LAM_OPTION_SIZE, NULL, "Virtual disk size" },
     { "backing_file", LAM_OPTION_TEXT, NULL, "File name of a base image" },
@@ -276,7 +255,7 @@ const struct format_ops format_qcow = {
     .probe = qcow_probe,
     .open = qcow_open,
     .close = qcow_close,
-    .set_writable = qcow_set_writable,
+    .set_writable = tables_set_writable,
     .links = qcow_links,
     .read_compressed = qcow_read_compressed,
     .read_compressed_part = qcow_read_compressed_part,

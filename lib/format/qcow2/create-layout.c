@@ -105,7 +105,7 @@ static uint64_t blocks_for(const struct layout *l,
     uint64_t others = l->nb_clusters + d->data + d->l2 + 1;
     uint64_t blocks = 1;
 
-    if (l->encrypted)
+    if (l->has_luks)
         others += d->luks;
     for (;; blocks++) {
         *table = div_up(blocks * 8, l->g.cluster_size);

@@ -23,7 +23,8 @@ struct layout {
     uint64_t *data;             /* first cluster that it maps; NULL: the data
                                    lie in another file */
     bool encrypted;
-    struct luks_volume luks;    /* its header and keys, if it is */
+    bool has_luks;              /* encrypted so, and not by legacy AES */
+    struct luks_volume luks;    /* then: its header and keys */
     const char *passphrase;     /* the keyring's */
     uint64_t luks_cluster;
 };

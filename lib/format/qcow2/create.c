@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "crypto/keyring.h"
 #include "format/qcow2/create-layout.h"
 #include "format/qcow2/entry.h"
 #include "format/qcow2/refblock.h"
@@ -127,6 +128,32 @@ static int check_options(const struct lam_create_options *o,
     return rc < 0 ? rc : check_compression(o, err);
 }
 
+/* The passphrase is there, and the cipher; no option goes with it. */
+static int plan_aes(const struct lam_encryption_options *o,
+                    struct lam_error *err)
+{
+    const struct { const char *name, *value; } others[] = {
+        { "cipher-alg", o->cipher_alg }, { "cipher-mode", o->cipher_mode },
+        { "hash-alg", o->hash_alg }, { "ivgen-alg", o->ivgen_alg },
+        { "ivgen-hash-alg", o->ivgen_hash_alg },
+        { "iter-time", o->iter_time ? "" : NULL },
+    };
+    const char *passphrase;
+    struct crypt *crypt;
+
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(others); i++)
+        if (others[i].value)
+            return lam_fail(err, EINVAL, "Parameter 'encrypt.%s' is "
+                            "unexpected", others[i].name);
+    int rc = keyring_passphrase(o->keyring, o->key_secret,
+                                "encrypt.key-secret", &passphrase, err);
+    if (rc == 0)
+        rc = crypt_new_legacy(passphrase, &crypt, err);
+    if (rc == 0)
+        crypt_free(crypt);
+    return rc;
+}
+
 static int plan_encryption(const struct lam_create_options *o,
                            struct layout *l, struct lam_error *err)
 {
@@ -135,18 +162,17 @@ static int plan_encryption(const struct lam_create_options *o,
     l->encrypted = format != NULL;
     if (!format)
         return 0;
-    if (!strcmp(format, "aes"))
-        return lam_fail(err, ENOTSUP, "Legacy AES encryption can be read only: "
-                        "use encrypt.format=luks");
-    if (strcmp(format, "luks"))
+    l->has_luks = !strcmp(format, "luks");
+    if (!l->has_luks && strcmp(format, "aes"))
         return lam_fail(err, EINVAL, "Parameter 'format' does not accept value "
                         "'%s'", format);
     if (o->version < 3 && o->preallocation != LAM_PREALLOC_OFF)
         return lam_fail(err, ENOTSUP, "Preallocation of an encrypted image "
                         "needs compat=1.1: version 2 cannot say that its "
                         "clusters are zero");
-    return luks_volume_plan(&l->luks, &o->encryption, "encrypt.",
-                            &l->passphrase, err);
+    return l->has_luks ? luks_volume_plan(&l->luks, &o->encryption, "encrypt.",
+                                          &l->passphrase, err)
+                       : plan_aes(&o->encryption, err);
 }
 
 static int check_size(const struct lam_create_options *o, struct layout *l,
@@ -278,7 +304,9 @@ static void fill_header(const struct layout *l,
         h->compatible |= QCOW2_COMPAT_LAZY;
     if (!l->encrypted)
         return;
-    h->crypt_method = QCOW2_CRYPT_LUKS;
+    h->crypt_method = l->has_luks ? QCOW2_CRYPT_LUKS : QCOW2_CRYPT_AES;
+    if (!l->has_luks)
+        return;
     h->has_crypto = true;
     h->crypto_offset = l->luks_cluster << l->g.cluster_bits;
     h->crypto_length = luks_volume_bytes(&l->luks);
@@ -335,7 +363,7 @@ static int write_all(struct lam_io *io, struct layout *l, uint64_t iter_time,
 {
     int rc = write_blocks(io, l, cluster, err);
 
-    if (rc == 0 && l->encrypted)
+    if (rc == 0 && l->has_luks)
         rc = luks_volume_create(&l->luks, io,
                                 l->luks_cluster << l->g.cluster_bits,
                                 l->passphrase, iter_time, err);
@@ -358,7 +386,7 @@ static struct layout_demand plan_demand(const struct layout *l,
     return (struct layout_demand){
         .mode = mode,
         .l1 = div_up(l->l1_size * 8, cs),
-        .luks = l->encrypted ? div_up(luks_volume_bytes(&l->luks), cs) : 0,
+        .luks = l->has_luks ? div_up(luks_volume_bytes(&l->luks), cs) : 0,
         .l2 = mapped ? l->l1_size : 0,
         .data = mapped && !data_file ? div_up(l->size, cs) : 0,
     };

@@ -3,8 +3,7 @@
  * encrypt.c - encrypted qcow2 images (format document 10).
  *
  * LUKS counts sectors in the host file, the old AES method on the guest's
- * disk.  The latter has neither a salt nor a way to tell a wrong passphrase,
- * and is there for rescuing data: it can be read only.
+ * disk.
  */
 #include "format/qcow2/encrypt.h"
 
@@ -24,25 +23,6 @@ static int load_volume(struct qcow2 *q, struct luks_volume *v,
 {
     return luks_volume_load(v, q->io, q->header.crypto_offset,
                             q->header.crypto_length, err);
-}
-
-/* The first 16 bytes of the passphrase are the key. */
-static int open_aes(struct qcow2 *q, const struct format_open *o,
-                    const char *passphrase, struct lam_error *err)
-{
-    static const struct crypt_spec spec = {
-        .cipher = CIPHER_AES_128, .mode = CIPHER_CBC, .ivgen = IVGEN_PLAIN64,
-    };
-    uint8_t key[16] = { 0 };
-
-    if (o->writable)
-        return lam_fail(err, EROFS, "qcow2: legacy AES encryption "
-                        "(crypt_method %d) can be read only: convert the image "
-                        "to encrypt.format=luks", QCOW2_CRYPT_AES);
-    memcpy(key, passphrase, min_u64(strlen(passphrase), sizeof key));
-    int rc = crypt_new(&spec, key, sizeof key, CRYPT_GUEST, &q->crypt, err);
-    crypto_wipe(key, sizeof key);
-    return rc;
 }
 
 static int open_luks(struct qcow2 *q, const char *passphrase,
@@ -80,7 +60,8 @@ int qcow2_open_crypt(struct qcow2 *q, const struct format_open *o,
     if (rc < 0)
         return rc;
     return q->header.crypt_method == QCOW2_CRYPT_AES
-        ? open_aes(q, o, passphrase, err) : open_luks(q, passphrase, err);
+        ? crypt_new_legacy(passphrase, &q->crypt, err)
+        : open_luks(q, passphrase, err);
 }
 
 void qcow2_close_crypt(struct qcow2 *q)
@@ -113,8 +94,12 @@ int qcow2_key_slot(void *format, const struct lam_key_slot_options *options,
 {
     struct qcow2 *q = format;
 
+    if (q->header.crypt_method == QCOW2_CRYPT_NONE)
+        return lam_fail(err, ENOTSUP, "Can't amend encryption options - "
+                        "encryption not present");
     if (!q->luks)
-        return lam_fail(err, ENOTSUP, "the image has no LUKS key slots");
+        return lam_fail(err, ENOTSUP, "Only LUKS encryption options can be "
+                        "amended");
     int rc = qcow2_check_writable(q, err);
     if (rc < 0)
         return rc;
