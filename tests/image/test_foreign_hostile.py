@@ -130,6 +130,14 @@ def test_marked_as_in_use(lamella, tmp_path):
         image.write_bytes(marked)
         assert call(argv, tmp_path).returncode == 0
         assert image.read_bytes()[44:48] == bytes(4)
+    # Where nothing is, nothing is afterwards, and nothing else changes.
+    wild = bytearray(marked)
+    wild[64:68] = b'\xff\xff\xff\x7f'
+    image.write_bytes(wild)
+    argv = [*lamella.img, 'check', '-r', 'all', '-f', 'parallels', image]
+    assert call(argv, tmp_path).returncode in (0, 3)
+    wild[44:48] = wild[64:68] = bytes(4)
+    assert image.read_bytes() == wild
     marked[64:68] = marked[68:72]       # two entries for one cluster
     image.write_bytes(marked)
     argv = [*lamella.io, '-f', 'parallels', '-c', 'write 0 512', image]

@@ -112,14 +112,15 @@ def test_backing_file(fmt, sources, reference, lamella, tmp_path):
 
 
 # What is wrong, as (host offset, struct code, value), in an image with data at
-# 0, 3M and 8M: clusters of 1 MiB from 1 MiB on; the L2 table at 384 KiB.
+# 0, 3M and 8M: clusters of 1 MiB from 1 MiB on; the L1 table at 64 KiB, L2 at
+# 384 KiB.
 DAMAGE = {
     'parallels': [[(48, '<I', 0)], [(48, '<I', 1)], [(48, '<I', 0x2001)],
-                  [(64 + 4 * 8, '<I', 1)], [(64 + 4 * 5, '<I', 3)],
+                  [(64 + 4 * 3, '<I', 1)],
                   [(48, '<I', 0), (44, '<I', 0x746f6e59)]],
     'qed': [[(0x60000, '<Q', 1 << 40)], [(0x60000, '<Q', 0xc1000)],
-            [(0x60000, '<Q', 0xc0000)], [(0x50000, '<Q', 1 << 33)],
-            [(0x50008, '<Q', 77)], [(0x60400, '<Q', 2)],
+            [(0x60000, '<Q', 0xc0000)], [(0x10000, '<Q', 1 << 33)],
+            [(0x10000, '<Q', 77)], [(0x60400, '<Q', 2)],
             [(0x60400, '<Q', 1 << 50), (16, '<Q', 2)]],
 }
 

@@ -43,6 +43,7 @@ struct parallels {
     bool counts_sectors;        /* the old magic */
     uint64_t first_free;        /* new clusters are not in front of it */
     bool in_use;                /* the header said so when it was opened */
+    bool wrong_start;           /* the data offset is impossible */
 };
 
 static bool has_magic(const uint8_t *head, const char *magic)
@@ -94,6 +95,7 @@ static const struct tables_layout layout = {
     .name = "parallels",
     .entry_bytes = 4,
     .leaks_at_end = true,
+    .parts_clusters = true,
     .decode = decode,
     .encode = encode,
     .begin_changes = begin_changes,
@@ -101,13 +103,27 @@ static const struct tables_layout layout = {
 
 /* ------------------------------------------------------------ opening */
 
+/* Where data begin, as the header has it or, if that cannot be, as the table
+ * allows: nothing but new clusters depends on it. */
+static uint64_t choose_start(struct parallels *p, const uint8_t *head,
+                             uint64_t length)
+{
+    uint64_t table = PH_BYTES + le32_get(head + PH_ENTRIES) * UINT64_C(4);
+    uint64_t start = le32_get(head + PH_DATA_OFFSET) * (uint64_t)SECTOR;
+
+    if (p->counts_sectors)
+        return start;
+    uint64_t least = div_up(table, p->t.cluster) * p->t.cluster;
+    p->wrong_start = start < least || start > length;
+    return p->wrong_start ? least : start;
+}
+
 static int check_header(struct parallels *p, const uint8_t *head,
-                        struct lam_error *err)
+                        uint64_t length, struct lam_error *err)
 {
     struct tables *t = &p->t;
     uint64_t entries = le32_get(head + PH_ENTRIES);
     uint64_t sectors = le64_get(head + PH_SECTORS);
-    uint64_t data = le32_get(head + PH_DATA_OFFSET) * (uint64_t)SECTOR;
     uint64_t behind = align_up(PH_BYTES + entries * 4, SECTOR);
 
     if (!parallels_probe(head, PH_BYTES))
@@ -127,6 +143,7 @@ static int check_header(struct parallels *p, const uint8_t *head,
         return lam_fail(err, EUCLEAN, "parallels: disk of %" PRIu64 " sectors, "
                         "and %" PRIu64 " clusters of %" PRIu64 " bytes",
                         sectors, entries, t->cluster);
+    uint64_t data = choose_start(p, head, length);
     if (data && data < PH_BYTES + entries * 4)
         return lam_fail(err, EUCLEAN, "parallels: data offset %" PRIu64 " is "
                         "inside the table, which ends at %" PRIu64, data,
@@ -165,7 +182,7 @@ static int read_header(struct parallels *p, const struct format_open *o,
     if (rc == 0)
         rc = lam_io_read(o->io, head, min_u64(length, PH_BYTES), 0, err);
     if (rc == 0)
-        rc = check_header(p, head, err);
+        rc = check_header(p, head, length, err);
     return rc < 0 ? rc : check_use(head, o, err);
 }
 
@@ -247,31 +264,68 @@ static int parallels_set_writable(void *format, bool writable,
 
 /* ------------------------------------------------------------ the rest */
 
-static int parallels_check(void *format, lam_finding_fn *finding, void *opaque,
-                           struct lam_check_result *out, struct lam_error *err)
+static int look(struct parallels *p, bool repair, lam_finding_fn *finding,
+                void *opaque, struct lam_check_result *out,
+                struct lam_error *err)
 {
-    struct parallels *p = format;
-
     if (p->in_use) {
         out->corruptions++;
         if (finding)
             finding(opaque, LAM_FINDING_CORRUPTION,
                     "ERROR image was not closed correctly");
     }
+    if (p->wrong_start) {
+        out->corruptions++;
+        if (finding)
+            finding(opaque, LAM_FINDING_CORRUPTION,
+                    "ERROR data_off field has incorrect value");
+    }
     out->image_end_offset = p->first_free;
-    return tables_check(&p->t, finding, opaque, out, err);
+    return repair ? tables_repair(&p->t, finding, opaque, out, err)
+                  : tables_check(&p->t, finding, opaque, out, err);
 }
 
-/* The mark, where nothing else is wrong, and clusters at the end that nobody
- * uses. */
+static int parallels_check(void *format, lam_finding_fn *finding, void *opaque,
+                           struct lam_check_result *out, struct lam_error *err)
+{
+    return look(format, false, finding, opaque, out, err);
+}
+
+static int mend_start(struct parallels *p, struct lam_check_result *out,
+                      struct lam_error *err)
+{
+    uint8_t raw[4];
+
+    if (!p->wrong_start)
+        return 0;
+    le32_put(raw, (uint32_t)(p->first_free / SECTOR));
+    int rc = lam_io_write(p->t.io, raw, sizeof raw, PH_DATA_OFFSET, err);
+    if (rc == 0)
+        rc = lam_io_flush(p->t.io, err);
+    if (rc < 0)
+        return rc;
+    p->wrong_start = false;
+    out->corruptions--;
+    out->corruptions_fixed++;
+    return 0;
+}
+
+/* Entries, the mark where nothing else is wrong, and clusters at the end that
+ * nobody uses.  While the table changes the image is marked. */
 static int parallels_repair(void *format, unsigned what,
                             lam_finding_fn *finding, void *opaque,
                             struct lam_check_result *out,
                             struct lam_error *err)
 {
     struct parallels *p = format;
-    int rc = parallels_check(format, finding, opaque, out, err);
+    int rc = look(p, what & LAM_REPAIR_ERRORS, finding, opaque, out, err);
 
+    if (rc == 0 && out->corruptions_fixed)
+        rc = tables_begin_changes(&p->t, err);
+    if (rc == 0)
+        rc = settle(p, err);
+    if (rc == 0 && what & LAM_REPAIR_ERRORS)
+        rc = mend_start(p, out, err);
     if (rc == 0 && what & LAM_REPAIR_LEAKS && out->leaks &&
         !(out->corruptions - p->in_use) &&
         out->image_end_offset + out->leaks * p->t.cluster == p->t.io->size) {

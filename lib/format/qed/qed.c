@@ -95,6 +95,8 @@ static const struct tables_layout layout = {
     .has_zero = true,
     .zero = ENTRY_IS_ZERO,
     .holes_fragment = true,
+    .whole_clusters = true,
+    .strict_places = true,
     .decode = decode,
     .encode = encode,
     .begin_changes = begin_changes,
@@ -238,6 +240,7 @@ static int qed_open(const struct format_open *o, void **format,
     q->t.io = o->io;
     q->t.layout = &layout;
     q->t.writable = o->writable;
+    q->t.for_check = o->for_check;
     int rc = open_into(q, o, err);
     if (rc == 0) {
         rc = tables_init(&q->t, err);
@@ -287,14 +290,21 @@ static int qed_check(void *format, lam_finding_fn *finding, void *opaque,
     return rc;
 }
 
-/* Only the mark: space that leaked stays, since entries have no counters. */
+/* Entries that point outside the file, and the mark.  Space that leaked stays,
+ * since entries have no counters, and so does what two of them share: nobody
+ * knows whose it is. */
 static int qed_repair(void *format, unsigned what, lam_finding_fn *finding,
                       void *opaque, struct lam_check_result *out,
                       struct lam_error *err)
 {
     struct qed *q = format;
-    int rc = qed_check(format, finding, opaque, out, err);
+    int rc = what & LAM_REPAIR_ERRORS
+        ? tables_repair(&q->t, finding, opaque, out, err)
+        : tables_check(&q->t, finding, opaque, out, err);
 
+    out->image_end_offset = 0;
+    if (rc == 0 && out->corruptions_fixed)
+        rc = tables_flush(&q->t, err);
     if (rc < 0 || out->corruptions || !(what & LAM_REPAIR_ERRORS) ||
         !(features(q) & QED_NEED_CHECK))
         return rc;

@@ -79,7 +79,12 @@ static int read_l1(struct tables *t, uint64_t first, uint64_t length,
                                       first * entry, err);
     for (uint64_t i = first; i < t->nb_l1 && rc == 0; i++) {
         t->l1[i] = tables_raw(t, raw + (i - first) * entry);
-        rc = check_l1_entry(t, i, length, err);
+        rc = check_l1_entry(t, i, length, t->for_check ? NULL : err);
+        if (rc < 0 && t->for_check) {
+            t->l1_wrong[i] = t->l1[i];
+            t->l1[i] = 0;
+            rc = 0;
+        }
     }
     return rc;
 }
@@ -96,7 +101,8 @@ static int load_l1(struct tables *t, uint64_t length, struct lam_error *err)
         return rc;
     t->l1 = calloc(t->nb_l1 + 1, sizeof *t->l1);
     t->l1_dirty = calloc(t->nb_l1 + 1, sizeof *t->l1_dirty);
-    if (!t->l1 || !t->l1_dirty)
+    t->l1_wrong = calloc(t->for_check ? t->nb_l1 + 1 : 1, sizeof *t->l1_wrong);
+    if (!t->l1 || !t->l1_dirty || !t->l1_wrong)
         return lam_fail(err, ENOMEM, "no memory for an L1 table of %" PRIu64
                         " bytes", bytes);
     return read_l1(t, 0, length, err);
@@ -174,6 +180,7 @@ static void free_arrays(struct tables *t)
     free(t->pages);
     free(t->l1);
     free(t->l1_dirty);
+    free(t->l1_wrong);
 }
 
 int tables_grow(struct tables *t, uint64_t size, struct lam_error *err)
@@ -194,6 +201,7 @@ int tables_grow(struct tables *t, uint64_t size, struct lam_error *err)
         t->pages = larger.pages;
         t->l1 = larger.l1;
         t->l1_dirty = larger.l1_dirty;
+        t->l1_wrong = larger.l1_wrong;
         t->nb_pages = larger.nb_pages;
         t->nb_l1 = larger.nb_l1;
         t->size = size;
@@ -359,6 +367,11 @@ int tables_decode(struct tables *t, uint64_t index, uint64_t raw,
     if (entry->kind == ENTRY_ABSENT || entry->kind == ENTRY_ZERO)
         return 0;
     uint64_t length = t->io->size;
+    if (t->layout->strict_places && entry->host >= t->align_base &&
+        (entry->host - t->align_base) % t->cluster)
+        return lam_fail(err, EUCLEAN, "%s: cluster %" PRIu64 ": entry %#" PRIx64
+                        " is not a multiple of %" PRIu64, t->layout->name,
+                        index, raw, t->cluster);
     if (entry->host >= t->data_start && entry->host < length &&
         entry->host_length <= length - entry->host)
         return 0;

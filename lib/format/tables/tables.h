@@ -39,9 +39,13 @@ struct tables_layout {
     bool big_endian;
     bool absent_is_zero;        /* the format has no backing files */
     bool has_zero;              /* there is an entry that says zero */
-    bool holes_fragment;        /* check: a gap between clusters counts */
+    bool holes_fragment;        /* check: a gap between clusters counts, and
+                                   entries that are wrong count as stored */
+    bool whole_clusters;        /* check: a part at the end is none */
     bool ignores_leaks;         /* check: space that nobody uses is no matter */
     bool leaks_at_end;          /* check: only behind the last cluster it is */
+    bool strict_places;         /* clusters begin where one may, or are wrong */
+    bool parts_clusters;        /* repair: who shares one gets a copy */
     uint64_t absent, zero;      /* those entries */
     struct entry (*decode)(const struct tables *t, uint64_t raw);
     /* Of a cluster at @host, where one may begin. */
@@ -73,6 +77,7 @@ struct tables {
     uint64_t table_entries;     /* two levels: of a second-level table */
     bool has_backing;
     bool writable;
+    bool for_check;             /* opened although L1 entries are wrong */
     struct crypt *crypt;        /* or NULL; owned by the format */
 
     /* The rest is tables_init()'s. */
@@ -86,6 +91,7 @@ struct tables {
                                    two levels only */
     uint64_t nb_l1;
     bool *l1_dirty;
+    uint64_t *l1_wrong;         /* what such an entry is; l1 has 0 for it */
     bool changed;               /* begin_changes() has been called */
     bool header_dirty;
     pthread_rwlock_t lock;
@@ -168,5 +174,11 @@ int tables_begin_changes(struct tables *t, struct lam_error *err);
  * that nobody uses.  Fills in @out. */
 int tables_check(struct tables *t, lam_finding_fn *finding, void *opaque,
                  struct lam_check_result *out, struct lam_error *err);
+
+/* The same, and what points outside the file points nowhere afterwards; two
+ * users of a cluster get one each where the layout says so.  In memory: the
+ * caller flushes. */
+int tables_repair(struct tables *t, lam_finding_fn *finding, void *opaque,
+                  struct lam_check_result *out, struct lam_error *err);
 
 #endif
