@@ -414,6 +414,19 @@ def l1_reserved(img):
     img.l1(0, img.l1(0) | 1 << 57)
 
 
+@defect(snapshot=True)
+def l1_reserved_snapshot(img):
+    """Reserved bits in the L1 entries of the disk and of a snapshot."""
+    img.l1(0, img.l1(0) | 1 << 3)
+    img.l1(0, img.l1(0, table=SN_L1) | 1 << 60, table=SN_L1)
+
+
+@defect()
+def l1_reserved_data(img):
+    """Reserved bits in an L1 entry that names guest data."""
+    img.l1(0, COPIED | 1 << 57 | DATA0 * img.cs)
+
+
 @defect()
 def l1_unaligned(img):
     """An L1 entry that is not a multiple of the cluster size."""

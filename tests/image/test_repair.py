@@ -63,6 +63,10 @@ def contents(lamella, image):
         out.unlink()
     return blocks
 
+# The genuine tool keeps 65,536 snapshots of nothing, which takes 15 seconds;
+# ours is to leave nothing at all.
+TAKE_LONG = [('snapshot_count', 'all')]
+
 
 def repair(tools, image, what):
     return call([*tools.img, 'check', '-f', 'qcow2', '-r', what, image],
@@ -76,9 +80,11 @@ def excused(name):
 @pytest.mark.parametrize('what', REPAIRS)
 @pytest.mark.parametrize('name', DEFECTS)
 def test_beside_the_genuine_tool(name, what, reference, lamella, tmp_path):
-    image = put_image(name, tmp_path)
-    repair(reference, image, what)
-    theirs = findings(reference, image)
+    theirs = 0, 0
+    if (name, what) not in TAKE_LONG:
+        image = put_image(name, tmp_path)
+        repair(reference, image, what)
+        theirs = findings(reference, image)
 
     image = put_image(name, tmp_path)
     before = contents(lamella, image)
@@ -110,7 +116,9 @@ def test_nothing_is_left_to_do(name, what, lamella, tmp_path):
 @pytest.mark.parametrize('name', [
     'cluster_twice', 'leak_two', 'refblock_missing', 'refblock_unaligned',
     'refcount_zero_data', 'l2_zero_unaligned', 'snapshot_extra_short',
-    'copied_set_shared', 'bitmap_leak'])
+    'copied_set_shared', 'bitmap_leak', 'l1_reserved', 'l1_reserved_snapshot',
+    'l2_reserved', 'l2_reserved_zero', 'l2_reserved_shared',
+    'l2_reserved_unallocated', 'subcluster_reserved'])
 def test_clean_afterwards(name, reference, lamella, tmp_path):
     """Also with both bits set, which are gone then."""
     content = bytearray(make(name))
@@ -150,6 +158,18 @@ def test_opening_a_dirty_image(name, reference, lamella, tmp_path):
     if done.returncode or findings(reference, image) != (0, 0) or \
             image.read_bytes()[79] & 1:
         pytest_fail('not repaired\n' + done.stdout + done.stderr)
+
+
+def test_reserved_bits_are_told(lamella, tmp_path):
+    """What names no table keeps them: nobody knows what it is."""
+    done = repair(lamella, put_image('l1_reserved_snapshot', tmp_path), 'all')
+    assert [line for line in done.stderr.splitlines() if 'Repairing' in line] \
+        == ['Repairing L1 entry with reserved bits set: 40008',
+            'Repairing L1 entry with reserved bits set: 9000000000040000']
+    image = put_image('l1_reserved_data', tmp_path)
+    done = repair(lamella, image, 'all')
+    assert done.returncode == 2 and 'Repairing L1 entry' not in done.stderr
+    assert image.read_bytes()[3 << 16] == 0x82
 
 
 def hostile():

@@ -332,12 +332,19 @@ static void run(uint64_t seed)
     free(bytes);
 }
 
+/* Where a second repair once found something to do: an entry named what the
+ * file grew to have, a table that may not be trusted was written to, entries
+ * came to be repaired too early. */
+static const uint64_t odd_seeds[] = { 0x14a2, 0x5ffd, 0x7b72, 0x83af };
+
 static void test_damage(void **state)
 {
     uint64_t first, end;
 
     (void)state;
     sim_seeds(600, &first, &end);
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(odd_seeds) && end - first > 1; i++)
+        run(odd_seeds[i]);
     for (uint64_t seed = first; seed < end; seed++)
         run(seed);
     print_message("%u refused, %u clean afterwards, %u with something left, %u "

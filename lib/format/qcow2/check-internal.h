@@ -53,6 +53,8 @@ struct check {
     struct lam_check_result *out;
 
     struct refmap refs;         /* what we counted */
+    struct refmap beyond;       /* ... of guest data behind the end of the file,
+                                   if this is a repair; no leaves: nothing */
     uint64_t *reft;             /* refcount table, native; offsets unchecked */
     uint64_t reft_entries;
     /* Refcount blocks last read, direct-mapped by their index. */

@@ -16,6 +16,37 @@ struct table_scan {
     uint64_t next_contiguous;   /* 0: no cluster yet in this table */
 };
 
+/* A rebuild lets the file grow, and must know what is there by name. */
+static void note_beyond(struct check *c, uint64_t offset, uint64_t length,
+                        uint64_t weight)
+{
+    uint64_t limit = c->refs.nb_clusters * 2 + 65536, end;
+    uint64_t first = max_u64(host_cluster(&c->g, offset),
+                             div_up(c->file_length, c->g.cluster_size));
+    int rc = 0;
+
+    if (add_overflows(offset, length, &end))
+        return;
+    if (!c->beyond.leaves)
+        rc = refmap_init(&c->beyond, limit, NULL);
+    end = min_u64(div_up(end, c->g.cluster_size), limit);
+    for (uint64_t i = first; i < end && rc == 0; i++)
+        rc = refmap_add(&c->beyond, i, weight, NULL);
+    c->incomplete |= rc < 0;
+}
+
+static int data_found(struct check *c, const struct table_scan *s,
+                      uint64_t offset, uint64_t length, struct lam_error *err)
+{
+    uint64_t weight = s->l2->references;
+
+    if (check_in_file(c, offset, length, weight))
+        return check_add_references(c, offset, length, weight, err);
+    if (c->fix & LAM_REPAIR_ERRORS)
+        note_beyond(c, offset, length, weight);
+    return 0;
+}
+
 static int compressed_entry_found(struct check *c, const struct table_scan *s,
                                   struct qcow2_l2_entry entry,
                                   struct lam_error *err)
@@ -44,8 +75,7 @@ static int compressed_entry_found(struct check *c, const struct table_scan *s,
     c->out->allocated_clusters += s->l2->active;
     c->out->compressed_clusters += s->l2->active;
     c->out->fragmented_clusters += s->l2->active;
-    return check_reference(c, offset, compressed_length(&c->g, entry.word),
-                           s->l2->references, err);
+    return data_found(c, s, offset, compressed_length(&c->g, entry.word), err);
 }
 
 /* True if the entry shows data of the host cluster, as opposed to keeping it
@@ -88,8 +118,7 @@ static int host_entry_found(struct check *c, struct table_scan *s,
         check_look_at_copied(c, entry.word, c->data_file);
     if (c->data_file)
         return 0;
-    return check_reference(c, offset, c->g.cluster_size, s->l2->references,
-                           err);
+    return data_found(c, s, offset, c->g.cluster_size, err);
 }
 
 /* With subclusters bit 0 has no meaning, and no place (format document 3.4). */

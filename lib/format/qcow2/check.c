@@ -316,6 +316,7 @@ void check_deinit(struct check *c)
         free(c->slot[i].bytes);
     snapshots_deinit(&c->snapshots);
     refmap_deinit(&c->refs);
+    refmap_deinit(&c->beyond);
     free(c->reft);
     free(c->l2);
     free(c->cluster);

@@ -74,7 +74,9 @@ static bool mend_entry(struct check *c, uint64_t i, bool owned)
 /* The table at @table, if it needs it and may be written to. */
 static int repair_table(struct check *c, uint64_t table, struct lam_error *err)
 {
-    bool owned = check_owns_l2(c, table), changed = false;
+    /* Refcount blocks that were not counted stay if there is no rebuild. */
+    bool owned = check_owns_l2(c, table) && !(c->rebuild && c->incomplete);
+    bool changed = false;
 
     if (table >= c->file_length)
         return 0;

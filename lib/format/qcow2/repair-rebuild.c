@@ -58,6 +58,38 @@ static int check_place(const struct rebuild *r, uint64_t end,
                     "structures: %" PRIu64 " clusters", limit);
 }
 
+/* @cluster has references: it needs a block. */
+static int need_block(struct rebuild *r, uint64_t cluster,
+                      struct lam_error *err)
+{
+    uint64_t index = reft_index(&r->c->g, cluster);
+
+    if (index >= MAX_ENTRIES)
+        return lam_fail(err, EFBIG, "host cluster %" PRIu64 " is beyond what a "
+                        "refcount table of %d bytes covers", cluster,
+                        QCOW2_MAX_REFCOUNT_TABLE);
+    if (r->place[index])
+        return 0;
+    r->place[index] = UNPLACED;
+    r->pending++;
+    r->entries = max_u64(r->entries, index + 1);
+    return 0;
+}
+
+/* What was named behind the end of the file becomes a part of it where the file
+ * grows past it: from now on its references count. */
+static int pass_by(struct rebuild *r, uint64_t cluster, struct lam_error *err)
+{
+    uint64_t named = refmap_get(&r->c->beyond, cluster);
+    int rc = named ? refmap_extend(&r->c->refs, cluster + 1, err) : 0;
+
+    if (!named || rc < 0)
+        return rc;
+    refmap_drop(&r->c->beyond, cluster, named);
+    rc = refmap_add(&r->c->refs, cluster, named, err);
+    return rc < 0 ? rc : need_block(r, cluster, err);
+}
+
 /* The first run of @n free clusters, which get one reference each. */
 static int take_run(struct rebuild *r, uint64_t n, uint64_t *first,
                     struct lam_error *err)
@@ -66,6 +98,8 @@ static int take_run(struct rebuild *r, uint64_t n, uint64_t *first,
 
     for (; run < n; at++) {
         int rc = check_place(r, at + 1, err);
+        if (rc == 0)
+            rc = pass_by(r, at, err);
         if (rc < 0)
             return rc;
         run = is_free(r, at) ? run + 1 : 0;
@@ -86,24 +120,6 @@ static void give_back(struct rebuild *r, uint64_t first, uint64_t n)
 }
 
 /* ------------------------------------------------------------------- blocks */
-
-/* @cluster has references: it needs a block. */
-static int need_block(struct rebuild *r, uint64_t cluster,
-                      struct lam_error *err)
-{
-    uint64_t index = reft_index(&r->c->g, cluster);
-
-    if (index >= MAX_ENTRIES)
-        return lam_fail(err, EFBIG, "host cluster %" PRIu64 " is beyond what a "
-                        "refcount table of %d bytes covers", cluster,
-                        QCOW2_MAX_REFCOUNT_TABLE);
-    if (r->place[index])
-        return 0;
-    r->place[index] = UNPLACED;
-    r->pending++;
-    r->entries = max_u64(r->entries, index + 1);
-    return 0;
-}
 
 static int find_needed(struct rebuild *r, struct lam_error *err)
 {

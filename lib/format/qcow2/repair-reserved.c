@@ -5,8 +5,9 @@
  * Nobody looks at them when data are read, so that an entry shows the same
  * without them.  They may also be all that tells a table from something else,
  * though.  So they go last, when the rest is repaired and has been counted
- * once more: from tables that nothing else lies on, and from an L1 entry only
- * if it names such a table, with nothing else wrong in it.
+ * once more, and only if all tables can be read: from those that nothing else
+ * lies on, and from an L1 entry if it names such a table, with nothing else
+ * wrong in it.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -128,11 +129,12 @@ int repair_reserved_bits(struct check *done, struct qcow2 *q,
 
     if (!c)
         return lam_fail(err, ENOMEM, "no memory for a check");
-    int rc = check_init(c, q->io, &q->header, 0, NULL, NULL, &now, err);
+    int rc = check_init(c, q->io, &q->header, done->fix, NULL, NULL, &now, err);
+    c->fix = 0;                         /* it only counts, ... */
     if (rc == 0)
         rc = check_count(c, err);
-    c->fix = done->fix;                 /* it may write now */
-    if (rc == 0)
+    c->fix = done->fix;                 /* ... and may write now */
+    if (rc == 0 && !c->incomplete)
         rc = mend_all(&m, err);
     check_deinit(c);
     return rc;

@@ -108,10 +108,10 @@ static int run_phases(struct check *c, struct qcow2 *q, struct lam_error *err)
         check_overlaps(c);
     if (rc == 0)
         rc = lam_io_flush(c->io, err);
-    if (rc == 0)
-        rc = repair_snapshots(c, q, err);
     if (rc == 0 && c->reserved_bits && (c->fix & LAM_REPAIR_ERRORS))
         rc = repair_reserved_bits(c, q, err);
+    if (rc == 0)
+        rc = repair_snapshots(c, q, err);
     return rc < 0 ? rc : drop_dead_bitmaps(c, q, err);
 }
 
