@@ -18,8 +18,9 @@ struct lam_amend_options {
     unsigned version;           /* qcow2 version 2 or 3; 0: as it is */
     unsigned refcount_bits;     /* 1 .. 64, a power of two; 0: as it is */
     enum lam_setting lazy_refcounts;
-    enum lam_setting data_file_raw;     /* ON is refused: nobody knows whether
-                                           the data file is a raw image now */
+    enum lam_setting data_file_raw;     /* ON is refused unless it is on: nobody
+                                           knows whether the data file is a raw
+                                           image now */
     const char *data_file;      /* what the header calls the external data
                                    file; "": nothing; NULL: as it is */
     uint64_t size;              /* bytes, up or down; LAM_SIZE_KEEP */

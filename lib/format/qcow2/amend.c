@@ -34,7 +34,7 @@ static int check_refcount_bits(struct amendment *a, struct lam_error *err)
     if (bits > 64 || (bits & (bits - 1)))
         return lam_fail(err, EINVAL, "Refcount width must be a power of two "
                         "and may not exceed 64 bits");
-    if (a->version < 3 && bits != 16)
+    if (a->version < 3 && bits != 16 && bits != a->q->g.refcount_bits)
         return lam_fail(err, EINVAL, "Refcount widths other than 16 bits "
                         "require compatibility level 1.1 or above (use "
                         "compat=1.1 or greater)");
@@ -46,12 +46,13 @@ static int check_data_file(const struct amendment *a, struct lam_error *err)
 {
     const struct qcow2_header *h = &a->q->header;
 
-    if (a->o->data_file_raw == LAM_SETTING_ON)
-        return lam_fail(err, EINVAL, "data-file-raw cannot be set on existing "
-                        "images");
     if (a->o->data_file && !a->q->data_file)
         return lam_fail(err, EINVAL, "data-file can only be set for images "
                         "that use an external data file");
+    if (a->o->data_file_raw == LAM_SETTING_ON &&
+        !(h->autoclear & QCOW2_AUTOCLEAR_DATA_RAW))
+        return lam_fail(err, EINVAL, "data-file-raw cannot be set on existing "
+                        "images");
     if (a->version < 3 && (h->incompatible & QCOW2_INCOMPAT_DATA_FILE))
         return lam_fail(err, ENOTSUP, "Cannot downgrade an image with a data "
                         "file");
