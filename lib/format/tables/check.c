@@ -70,12 +70,12 @@ static void count_fragments(struct look *l, uint64_t index, uint64_t host)
 /* There are no data in what is not there. */
 static int drop_entry(struct look *l, uint64_t index, struct lam_error *err)
 {
-    int rc = l->repair ? tables_set(l->t, index, 1, l->t->layout->absent, 0, err)
-                       : 1;
-
+    if (!l->repair)
+        return 0;
+    int rc = tables_set(l->t, index, 1, l->t->layout->absent, 0, err);
     if (rc == 0)
         count_fixed(l);
-    return rc > 0 ? 0 : rc;
+    return rc;
 }
 
 /* Cluster @index has the one at @host together with another, and gets its own:
