@@ -119,8 +119,8 @@ def test_ended_in_the_middle(lamella, stock, expected, records, tmp_path, name,
         assert (job.returncode, said) == (-number, '')
     else:
         assert job.returncode == 128 + number
-        assert said == "lamella: interrupted by %s: '%s' is sound, and may be " \
-            'amended in part; ask for it again\n' % (number.name, image)
+        assert said == "lamella: interrupted by %s: '%s' is sound, and may " \
+            'be amended in part; ask for it again\n' % (number.name, image)
     judge(lamella, name, image, expected)
 
 
