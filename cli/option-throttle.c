@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "option.h"
+#include "object.h"
 
 static const char *const kinds[] = {
     [LAM_THROTTLE_BPS_TOTAL] = "bps-total",
@@ -18,24 +18,45 @@ static const char *const kinds[] = {
     [LAM_THROTTLE_IOPS_WRITE] = "iops-write",
 };
 
-/* Sorted, but for what belongs together. */
-void throttle_help(void)
-{
-    static const enum lam_throttle_kind order[] = {
-        LAM_THROTTLE_BPS_READ, LAM_THROTTLE_BPS_TOTAL, LAM_THROTTLE_BPS_WRITE,
-        LAM_THROTTLE_IOPS_READ, LAM_THROTTLE_IOPS_TOTAL,
-        LAM_THROTTLE_IOPS_WRITE,
-    };
+#define NUMBER(key) { .name = key, .kind = MEMBER_INT }
 
-    fputs("throttle-group options:\n  limits=<ThrottleLimits>\n", stdout);
-    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
-        const char *kind = kinds[order[i]];
-        if (order[i] == LAM_THROTTLE_IOPS_TOTAL)
-            fputs("  x-iops-size=<int>\n", stdout);
-        printf("  x-%s-max-length=<int>\n  x-%s-max=<int>\n  x-%s=<int>\n",
-               kind, kind, kind);
-    }
-}
+static const struct member limits[] = {
+    NUMBER("bps-total"), NUMBER("bps-total-max"),
+    NUMBER("bps-total-max-length"),
+    NUMBER("bps-read"), NUMBER("bps-read-max"),
+    NUMBER("bps-read-max-length"),
+    NUMBER("bps-write"), NUMBER("bps-write-max"),
+    NUMBER("bps-write-max-length"),
+    NUMBER("iops-total"), NUMBER("iops-total-max"),
+    NUMBER("iops-total-max-length"),
+    NUMBER("iops-read"), NUMBER("iops-read-max"),
+    NUMBER("iops-read-max-length"),
+    NUMBER("iops-write"), NUMBER("iops-write-max"),
+    NUMBER("iops-write-max-length"),
+    NUMBER("iops-size"),
+    { .kind = MEMBER_END }
+};
+
+const struct member throttle_members[] = {
+    { .name = "qom-type", .kind = MEMBER_STRING, .required = true },
+    { .name = "id", .kind = MEMBER_STRING, .required = true },
+    { .name = "limits", .kind = MEMBER_PART, .type = "ThrottleLimits",
+      .inner = limits },
+    NUMBER("x-bps-total"), NUMBER("x-bps-total-max"),
+    NUMBER("x-bps-total-max-length"),
+    NUMBER("x-bps-read"), NUMBER("x-bps-read-max"),
+    NUMBER("x-bps-read-max-length"),
+    NUMBER("x-bps-write"), NUMBER("x-bps-write-max"),
+    NUMBER("x-bps-write-max-length"),
+    NUMBER("x-iops-total"), NUMBER("x-iops-total-max"),
+    NUMBER("x-iops-total-max-length"),
+    NUMBER("x-iops-read"), NUMBER("x-iops-read-max"),
+    NUMBER("x-iops-read-max-length"),
+    NUMBER("x-iops-write"), NUMBER("x-iops-write-max"),
+    NUMBER("x-iops-write-max-length"),
+    NUMBER("x-iops-size"),
+    { .kind = MEMBER_END }
+};
 
 /* "iops-total", "bps-read-max", "iops-write-max-length" of @options. */
 static uint64_t *find_limit(struct lam_throttle_options *options,
@@ -56,56 +77,42 @@ static uint64_t *find_limit(struct lam_throttle_options *options,
     return !strcmp(key, "iops-size") ? &options->iops_size : NULL;
 }
 
-static int take_limit(const struct keyval *item, uint64_t *value,
-                      struct lam_error *err)
-{
-    char *end;
-
-    errno = 0;
-    long long number = strtoll(item->value, &end, 0);
-    if (end == item->value || *end || errno)
-        return option_fail(err, EINVAL, "Parameter '%s' expects integer",
-                           item->key);
-    if (number < 0)
-        return option_fail(err, EINVAL, "Property values cannot be negative");
-    *value = (uint64_t)number;
-    return 0;
-}
-
-static int take_member(const struct keyval *item,
+/* The limits of @tree whose names begin with @prefix. */
+static int take_limits(struct json_object *tree, const char *prefix,
                        struct lam_throttle_options *options,
                        struct lam_error *err)
 {
-    static const char *const prefixes[] = { "x-", "limits." };
-    const char *key = item->key;
+    size_t length = strlen(prefix);
 
-    if (!strcmp(key, "qom-type"))
-        return 0;
-    if (!strcmp(key, "id")) {
-        options->id = item->value;
-        return 0;
-    }
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        size_t length = strlen(prefixes[i]);
-        uint64_t *value = strncmp(key, prefixes[i], length)
+    json_object_object_foreach(tree, key, value) {
+        uint64_t *limit = strncmp(key, prefix, length)
             ? NULL : find_limit(options, key + length);
-        if (value)
-            return take_limit(item, value, err);
+        int64_t number = json_object_get_int64(value);
+        if (!limit)
+            continue;
+        if (number < 0 && *prefix)
+            return option_fail(err, EINVAL,
+                               "Property values cannot be negative");
+        if (number > UINT32_MAX && *prefix && strstr(key, "-max-length"))
+            return option_fail(err, EINVAL, "%s value must be in therange [0, "
+                               "%u]", key, UINT32_MAX);
+        *limit = (uint64_t)number;
     }
-    return option_fail(err, EINVAL, "Parameter '%s' is unexpected", key);
+    return 0;
 }
 
-int throttle_option(const struct cli *cli, const struct keyvals *kv,
-                    struct lam_error *err)
+int object_make_throttle(const struct cli *cli, struct json_object *tree,
+                         struct lam_error *err)
 {
     struct lam_throttle_options options = LAM_THROTTLE_OPTIONS_INIT;
+    struct json_object *part = NULL;
 
-    for (size_t i = 0; i < kv->count; i++) {
-        int rc = take_member(&kv->items[i], &options, err);
-        if (rc < 0)
-            return rc;
-    }
-    if (!options.id)
-        return option_fail(err, EINVAL, "Parameter 'id' is missing");
-    return lam_throttles_add(cli->throttles, &options, err);
+    options.id = object_text(tree, "id");
+    json_object_object_get_ex(tree, "limits", &part);
+    int rc = part ? take_limits(part, "", &options, err) : 0;
+    if (rc == 0)
+        rc = take_limits(tree, "x-", &options, err);
+    if (rc == 0)
+        rc = object_make_name(cli, tree, err);
+    return rc < 0 ? rc : lam_throttles_add(cli->throttles, &options, err);
 }

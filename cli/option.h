@@ -47,24 +47,14 @@ bool keyvals_ask_help(const char *text);
 int parse_bool(const char *text, bool *value);
 
 /*
- * --object: "secret,id=ID,data=TEXT|file=PATH[,format=raw|base64][,keyid=ID,
- * iv=BASE64]" goes to cli->keyring, "throttle-group,id=ID,x-iops-total=N,..."
- * to cli->throttles; or either as a JSON object, with "qom-type".  The other
- * kinds that qemu-img knows are for TLS, which lamella has not: -ENOTSUP says
- * so, -EINVAL an unknown kind.
+ * --object: "secret,id=ID,data=TEXT", or as a JSON object, with "qom-type".  What
+ * can be made has a table in object-kinds.c; it goes to cli->keyring and
+ * cli->throttles.  Otherwise -EINVAL and others, with qemu-img's words.
  */
 int object_option(const struct cli *cli, const char *text,
                   struct lam_error *err);
 /* If @text asks for help ("help", "secret,help"), prints it. */
 bool object_help(const char *text);
-/* Into @kv, which is empty, what the members of a JSON object say. */
-int object_from_json(struct keyvals *kv, const char *text,
-                     struct lam_error *err);
-
-/* The second of those; @kv has its type, too. */
-int throttle_option(const struct cli *cli, const struct keyvals *kv,
-                    struct lam_error *err);
-void throttle_help(void);
 
 /* Warns of what is out of date in the name of an image that is opened. */
 void warn_name(const struct cli *cli, const char *name, bool image_opts);

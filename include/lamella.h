@@ -37,6 +37,7 @@
 #include <lamella/error.h>     /* what went wrong */
 #include <lamella/format.h>    /* the formats there are */
 #include <lamella/secret.h>    /* passphrases by name */
+#include <lamella/tls.h>       /* credentials for connections to servers */
 #include <lamella/throttle.h>  /* limits by name */
 #include <lamella/open.h>      /* opening and closing images */
 #include <lamella/request.h>   /* reading and writing the guest's bytes */

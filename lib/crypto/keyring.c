@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * keyring.c - secrets by name.
+ * keyring.c - secrets by name, and what else has one.
  */
 #include "crypto/keyring.h"
 
@@ -13,6 +13,8 @@
 #include "crypto/base64.h"
 #include "crypto/cipher.h"
 #include "crypto/hash.h"
+#include "crypto/kernel-key.h"
+#include "crypto/tls.h"
 
 /* More than any passphrase; a wrong file name must not fill the memory. */
 enum { MAX_SECRET = 1 << 20 };
@@ -25,7 +27,9 @@ struct bytes {
 
 struct entry {
     char *id;
+    enum keyring_kind kind;
     struct bytes secret;
+    struct tls_credentials *tls;
 };
 
 struct lam_keyring {
@@ -58,27 +62,75 @@ void lam_keyring_free(struct lam_keyring *keyring)
     for (size_t i = 0; i < keyring->count; i++) {
         free(keyring->entries[i].id);
         bytes_deinit(&keyring->entries[i].secret);
+        tls_credentials_put(keyring->entries[i].tls);
     }
     free(keyring->entries);
     free(keyring);
 }
 
-const uint8_t *keyring_find(const struct lam_keyring *keyring, const char *id,
-                            size_t *length)
+static const struct entry *find(const struct lam_keyring *keyring,
+                                const char *id)
 {
     for (size_t i = 0; keyring && i < keyring->count; i++) {
-        const struct entry *e = &keyring->entries[i];
-        if (strcmp(e->id, id))
-            continue;
-        *length = e->secret.length;
-        return e->secret.data;
+        if (!strcmp(keyring->entries[i].id, id))
+            return &keyring->entries[i];
     }
     return NULL;
 }
 
-static int no_secret(const char *id, struct lam_error *err)
+/* The entry @id, which has to be of @kind: "TLS credentials". */
+static int find_kind(const struct lam_keyring *keyring, const char *id,
+                     enum keyring_kind kind, const struct entry **out,
+                     struct lam_error *err)
 {
-    return lam_fail(err, EINVAL, "No secret with id '%s'", id);
+    static const struct { const char *one, *a; } names[] = {
+        [KEYRING_SECRET] = { "secret", "a secret" },
+        [KEYRING_TLS] = { "TLS credentials", "TLS credentials" },
+        [KEYRING_RESERVATIONS] = { "persistent reservation manager",
+                                   "a persistent reservation manager" },
+    };
+
+    *out = find(keyring, id);
+    if (!*out)
+        return lam_fail(err, ENOENT, "No %s with id '%s'", names[kind].one, id);
+    if ((*out)->kind != kind)
+        return lam_fail(err, EINVAL, "Object with id '%s' is not %s", id,
+                        names[kind].a);
+    return 0;
+}
+
+const uint8_t *keyring_find(const struct lam_keyring *keyring, const char *id,
+                            size_t *length, struct lam_error *err)
+{
+    const struct entry *e;
+
+    if (find_kind(keyring, id, KEYRING_SECRET, &e, err) < 0)
+        return NULL;
+    *length = e->secret.length;
+    return e->secret.data;
+}
+
+int keyring_tls(const struct lam_keyring *keyring, const char *id,
+                struct tls_credentials **out, struct lam_error *err)
+{
+    const struct entry *e;
+    int rc = find_kind(keyring, id, KEYRING_TLS, &e, err);
+
+    if (rc < 0)
+        return rc;
+    if (!tls_credentials_are_clients(e->tls))
+        return lam_fail(err, EINVAL,
+                        "Expected TLS credentials for a client endpoint");
+    *out = tls_credentials_get(e->tls);
+    return 0;
+}
+
+int keyring_find_reservations(const struct lam_keyring *keyring,
+                              const char *id, struct lam_error *err)
+{
+    const struct entry *unused;
+
+    return find_kind(keyring, id, KEYRING_RESERVATIONS, &unused, err);
 }
 
 /* Bytes of the UTF-8 character at @p, 0 if it is none. */
@@ -121,9 +173,9 @@ int keyring_passphrase(const struct lam_keyring *keyring, const char *id,
     if (!id)
         return lam_fail(err, EINVAL, "Parameter '%s' is required for cipher",
                         parameter);
-    const uint8_t *secret = keyring_find(keyring, id, &length);
+    const uint8_t *secret = keyring_find(keyring, id, &length, err);
     if (!secret)
-        return no_secret(id, err);
+        return -EINVAL;
     if (!is_text(secret, length))
         return lam_fail(err, EINVAL, "Data from secret %s is not valid UTF-8",
                         id);
@@ -166,7 +218,8 @@ static int read_file(const char *path, struct bytes *out, struct lam_error *err)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return unreadable(path, errno, err);
+            return lam_fail_errno(err, errno, "Unable to read %s: Error "
+                                  "reading file “%s”", path, path);
         if (n == 0) {
             out->data[out->length] = '\0';
             return 0;
@@ -233,10 +286,10 @@ static int decrypt(const struct lam_keyring *keyring, const char *keyid,
     uint8_t iv[CIPHER_IV_BYTES];
     struct cipher *cipher;
     size_t key_length = 0;
-    const uint8_t *key = keyring_find(keyring, keyid, &key_length);
+    const uint8_t *key = keyring_find(keyring, keyid, &key_length, err);
 
     if (!key)
-        return no_secret(keyid, err);
+        return -EINVAL;
     if (key_length != KEY_BYTES)
         return lam_fail(err, EINVAL, "Key should be %d bytes in length",
                         KEY_BYTES);
@@ -255,6 +308,16 @@ static int decrypt(const struct lam_keyring *keyring, const char *keyid,
     return rc < 0 ? rc : strip_padding(b, err);
 }
 
+static int read_source(const struct lam_secret *secret, struct bytes *out,
+                       struct lam_error *err)
+{
+    if (secret->serial)
+        return kernel_key_read(secret->serial, &out->data, &out->length, err);
+    return secret->file
+        ? read_file(secret->file, out, err)
+        : copy_bytes(secret->data, strlen(secret->data), out, err);
+}
+
 static int load(const struct lam_keyring *keyring,
                 const struct lam_secret *secret, struct bytes *out,
                 struct lam_error *err)
@@ -262,12 +325,16 @@ static int load(const struct lam_keyring *keyring,
     if (secret->file && secret->data)
         return lam_fail(err, EINVAL,
                         "'file' and 'data' are mutually exclusive");
-    if (!secret->file && !secret->data)
+    if (secret->serial && (secret->file || secret->data))
+        return lam_fail(err, EINVAL, "'serial' excludes 'file' and 'data'");
+    if (!secret->file && !secret->data && !secret->serial)
         return lam_fail(err, EINVAL,
                         "Either 'file' or 'data' must be provided");
-    int rc = secret->file
-        ? read_file(secret->file, out, err)
-        : copy_bytes(secret->data, strlen(secret->data), out, err);
+    int rc = read_source(secret, out, err);
+    /* By then it is there, and has no data yet. */
+    if (rc == 0 && secret->keyid && !strcmp(secret->keyid, secret->id))
+        rc = lam_fail(err, EINVAL, "Secret with id '%s' has no data",
+                      secret->id);
     if (rc == 0 && secret->base64)
         rc = decode(out, err);
     if (rc == 0 && secret->keyid)
@@ -275,32 +342,86 @@ static int load(const struct lam_keyring *keyring,
     return rc;
 }
 
+/* @id is free. */
+static int check_name(const struct lam_keyring *keyring, const char *id,
+                      struct lam_error *err)
+{
+    if (!id || !*id)
+        return lam_fail(err, EINVAL, "Parameter 'id' is missing");
+    if (find(keyring, id))
+        return lam_fail(err, EEXIST, "attempt to add duplicate property '%s' "
+                        "to object (type 'container')", id);
+    return 0;
+}
+
+/* What @entry holds is the keyring's afterwards; its id is copied. */
 static int append(struct lam_keyring *keyring, const char *id,
-                  struct bytes *secret, struct lam_error *err)
+                  struct entry *entry, struct lam_error *err)
 {
     struct entry *grown = realloc(keyring->entries,
                                   (keyring->count + 1) * sizeof *grown);
     if (grown)
         keyring->entries = grown;
-    char *name = grown ? strdup(id) : NULL;
-    if (!name)
+    entry->id = grown ? strdup(id) : NULL;
+    if (!entry->id)
         return no_memory(err);
-    grown[keyring->count++] = (struct entry){ name, *secret };
-    *secret = (struct bytes){ NULL, 0 };
+    grown[keyring->count++] = *entry;
+    *entry = (struct entry){ 0 };
     return 0;
 }
 
 int lam_keyring_add(struct lam_keyring *keyring,
                     const struct lam_secret *secret, struct lam_error *err)
 {
-    struct bytes bytes lam_cleanup(bytes_deinit) = { NULL, 0 };
-    size_t length;
+    struct entry entry = { .kind = KEYRING_SECRET };
+    int rc = check_name(keyring, secret->id, err);
 
-    if (!secret->id || !*secret->id)
-        return lam_fail(err, EINVAL, "Parameter 'id' is missing");
-    if (keyring_find(keyring, secret->id, &length))
-        return lam_fail(err, EEXIST, "attempt to add duplicate property '%s' "
-                        "to object (type 'container')", secret->id);
-    int rc = load(keyring, secret, &bytes, err);
-    return rc < 0 ? rc : append(keyring, secret->id, &bytes, err);
+    if (rc == 0)
+        rc = load(keyring, secret, &entry.secret, err);
+    if (rc == 0)
+        rc = append(keyring, secret->id, &entry, err);
+    bytes_deinit(&entry.secret);
+    return rc;
+}
+
+int lam_keyring_add_tls(struct lam_keyring *keyring,
+                        const struct lam_tls_credentials *credentials,
+                        struct lam_error *err)
+{
+    struct entry entry = { .kind = KEYRING_TLS };
+    const char *password = NULL;
+    int rc = check_name(keyring, credentials->id, err);
+
+    if (rc == 0 && credentials->key_secret)
+        rc = keyring_passphrase(keyring, credentials->key_secret, "passwordid",
+                                &password, err);
+    if (rc == 0)
+        rc = tls_credentials_new(credentials, password, &entry.tls, err);
+    if (rc == 0)
+        rc = append(keyring, credentials->id, &entry, err);
+    tls_credentials_put(entry.tls);
+    return rc;
+}
+
+int keyring_reserve(struct lam_keyring *keyring, const char *id,
+                    enum keyring_kind kind, struct lam_error *err)
+{
+    struct entry entry = { .kind = kind };
+    int rc = check_name(keyring, id, err);
+
+    for (size_t i = 0; i < keyring->count && rc == 0; i++) {
+        if (kind == KEYRING_MAIN_LOOP && keyring->entries[i].kind == kind)
+            rc = lam_fail(err, EINVAL, "only one main-loop instance allowed");
+    }
+    return rc < 0 ? rc : append(keyring, id, &entry, err);
+}
+
+int lam_keyring_reserve(struct lam_keyring *keyring, const char *id,
+                        enum lam_name_kind kind, struct lam_error *err)
+{
+    int rc = lam_check_choice(kind, LAM_NAME_MAIN_LOOP, "kind of a name", err);
+
+    return rc < 0 ? rc
+        : keyring_reserve(keyring, id, kind == LAM_NAME_MAIN_LOOP
+                          ? KEYRING_MAIN_LOOP : KEYRING_OTHER, err);
 }

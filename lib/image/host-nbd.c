@@ -8,8 +8,11 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/cleanup.h"
+#include "crypto/keyring.h"
+#include "crypto/tls.h"
 #include "image/host.h"
 #include "io/nbd.h"
 
@@ -149,7 +152,7 @@ static int parse_old(struct node *node, const char *text, struct lam_error *err)
     const char *colon = memchr(text, ':', length);
     int rc;
 
-    if (!length)
+    if (!length || (export && !export[sizeof export_key - 1]))
         return lam_fail(err, EINVAL, "NBD server address missing");
     if (!strncmp(text, "unix:", 5)) {
         rc = add_plain(node, "path", text + 5, length - 5, err);
@@ -191,74 +194,185 @@ static int missing(const char *key, struct lam_error *err)
     return lam_fail(err, EINVAL, "Parameter '%s' is missing", key);
 }
 
+static int unexpected(const char *key, struct lam_error *err)
+{
+    return lam_fail(err, EINVAL, "Parameter '%s' is unexpected", key);
+}
+
+static int take_switch(struct node *node, const char *key, bool *on,
+                       struct lam_error *err)
+{
+    enum node_switch value = NODE_UNSET;
+    int rc = node_take_switch(node, key, &value, err);
+
+    *on = value == NODE_ON;
+    return rc;
+}
+
+/* A server on a network: one family of addresses may be ruled out. */
+static int take_inet(struct node *node, struct io_address *a,
+                     struct lam_error *err)
+{
+    enum node_switch ipv4 = NODE_UNSET, ipv6 = NODE_UNSET;
+    bool numeric, mptcp;
+    uint64_t unused;
+    int rc = node_take_switch(node, "server.ipv4", &ipv4, err);
+
+    a->host = node_take_text(node, "server.host");
+    a->port = node_take_text(node, "server.port");
+    if (rc == 0)
+        rc = node_take_switch(node, "server.ipv6", &ipv6, err);
+    if (rc == 0)
+        rc = take_switch(node, "server.numeric", &numeric, err);
+    if (rc == 0)
+        rc = take_switch(node, "server.keep-alive", &a->keep_alive, err);
+    if (rc == 0)
+        rc = take_switch(node, "server.mptcp", &mptcp, err);
+    if (rc == 0)
+        rc = node_take_number(node, "server.to", &unused, err);
+    if (rc < 0)
+        return rc;
+    if (!a->host || !a->port)
+        return missing(a->host ? "port" : "host", err);
+    if (ipv4 == NODE_OFF && ipv6 == NODE_OFF)
+        return lam_fail(err, EINVAL,
+                        "Cannot disable IPv4 and IPv6 at same time");
+    a->family = ipv4 == ipv6 ? AF_UNSPEC
+              : ipv4 == NODE_ON || ipv6 == NODE_OFF ? AF_INET : AF_INET6;
+    return 0;
+}
+
+static int take_local(struct node *node, struct io_address *a,
+                      struct lam_error *err)
+{
+    enum node_switch tight = NODE_UNSET;
+    int rc = take_switch(node, "server.abstract", &a->abstract, err);
+
+    a->path = node_take_text(node, "server.path");
+    if (rc == 0)
+        rc = node_take_switch(node, "server.tight", &tight, err);
+    a->loose = tight == NODE_OFF;
+    return rc < 0 ? rc : a->path ? 0 : missing("path", err);
+}
+
+static int take_machine(struct node *node, struct io_address *a,
+                        struct lam_error *err)
+{
+    a->cid = node_take_text(node, "server.cid");
+    a->port = node_take_text(node, "server.port");
+    return !a->cid ? missing("cid", err) : a->port ? 0 : missing("port", err);
+}
+
+static int take_descriptor(struct node *node, struct io_address *a,
+                           struct lam_error *err)
+{
+    a->descriptor = node_take_text(node, "server.str");
+    return a->descriptor ? 0 : missing("str", err);
+}
+
 /* "server.type" and what belongs to it. */
-static int take_server(struct node *node, struct io_nbd_options *o,
+static int take_server(struct node *node, struct io_address *a,
                        struct lam_error *err)
 {
     const char *type = node_take_text(node, "server.type");
 
-    o->path = node_take_text(node, "server.path");
-    o->host = node_take_text(node, "server.host");
-    o->port = node_take_text(node, "server.port");
     if (!type)
         return missing("type", err);
-    if (!strcmp(type, "unix"))
-        return o->path ? 0 : missing("path", err);
-    if (strcmp(type, "inet"))
-        return lam_fail(err, EINVAL, "Parameter 'type' does not accept value "
-                        "'%s'", type);
-    o->path = NULL;
-    return !o->host ? missing("host", err) : o->port ? 0 : missing("port", err);
+    int rc = !strcmp(type, "unix") ? take_local(node, a, err)
+           : !strcmp(type, "inet") ? take_inet(node, a, err)
+           : !strcmp(type, "vsock") ? take_machine(node, a, err)
+           : !strcmp(type, "fd") ? take_descriptor(node, a, err)
+           : lam_fail(err, EINVAL, "Parameter 'type' does not accept value "
+                      "'%s'", type);
+    if (rc < 0)
+        return rc;
+    const char *other = keylist_unused_below(&node->keys, "server");
+    return other ? unexpected(other, err) : 0;
 }
 
-static int take_address(struct node *node, struct io_nbd_options *o,
+static int take_address(struct node *node, struct io_address *a,
                         struct lam_error *err)
 {
-    o->path = node_take_text(node, "path");
-    o->host = node_take_text(node, "host");
-    o->port = node_take_text(node, "port");
-    if (o->path && o->host)
+    bool server = keylist_below(&node->keys, "server");
+
+    a->path = node_take_text(node, "path");
+    a->host = node_take_text(node, "host");
+    a->port = node_take_text(node, "port");
+    if (a->path && a->host)
         return lam_fail(err, EINVAL, "path and host may not be used at the "
                         "same time");
-    if (o->port && !o->host)
+    if (a->port && !a->host)
         return lam_fail(err, EINVAL, "port may not be used without host");
-    if (!o->port)
-        o->port = default_port;
-    if (o->path || o->host)
+    if (server && (a->path || a->host))
+        return lam_fail(err, EINVAL, "Cannot use 'server' and path/host/port at "
+                        "the same time");
+    if (!a->port)
+        a->port = default_port;
+    if (a->path || a->host)
         return 0;
-    return keylist_below(&node->keys, "server")
-        ? take_server(node, o, err)
-        : lam_fail(err, EINVAL, "NBD server address missing");
+    return server ? take_server(node, a, err)
+                  : lam_fail(err, EINVAL, "NBD server address missing");
 }
 
-/* How long to wait for a server that went is the genuine tool's to tune. */
-static int take_others(struct node *node, struct lam_error *err)
+/* @o->tls has to be put, whatever is returned. */
+static int take_others(struct host_node *n, struct io_nbd_options *o,
+                       struct lam_error *err)
 {
-    const char *creds = node_take_text(node, "tls-creds");
-    uint64_t seconds;
-    int rc = node_take_number(node, "reconnect-delay", &seconds, err);
+    enum { MAX_NAME = 4096 };
+    const struct lam_open_options *how = n->opening->request->options;
+    const char *creds = node_take_text(n->node, "tls-creds");
+    int rc = node_take_number(n->node, "reconnect-delay", &o->reconnect_delay,
+                              err);
 
+    o->tls_host = node_take_text(n->node, "tls-hostname");
+    o->context = node_take_text(n->node, "x-dirty-bitmap");
+    o->export = node_take_text(n->node, "export");
+    if (!o->export)
+        o->export = "";
     if (rc == 0)
-        rc = node_take_number(node, "open-timeout", &seconds, err);
-    if (rc == 0 && creds)
-        rc = lam_fail(err, ENOENT, "No TLS credentials with id '%s'", creds);
-    return rc;
+        rc = node_take_number(n->node, "open-timeout", &o->open_timeout, err);
+    if (rc == 0 && strlen(o->export) > MAX_NAME)
+        rc = lam_fail(err, EINVAL, "export name too long to send to server");
+    if (rc == 0 && o->context && strlen(o->context) > MAX_NAME)
+        rc = lam_fail(err, EINVAL, "x-dirty-bitmap query too long to send to "
+                      "server");
+    return rc == 0 && creds ? keyring_tls(how->keyring, creds, &o->tls, err)
+                            : rc;
 }
 
-/* As `info` calls it. */
+/* As `info` calls it, what has a name. */
 static char *plain_name(const struct io_nbd_options *o)
 {
-    char *name = NULL;
+    const struct io_address *a = &o->address;
     bool named = *o->export;
+    char *name = NULL;
     int n;
 
-    if (o->path)
+    if (a->path)
         n = asprintf(&name, "nbd+unix://%s%s?socket=%s", named ? "/" : "",
-                     o->export, o->path);
+                     o->export, a->path);
     else
-        n = asprintf(&name, "nbd://%s:%s%s%s", o->host, o->port,
+        n = asprintf(&name, "nbd://%s:%s%s%s", a->host, a->port,
                      named ? "/" : "", o->export);
     return n < 0 ? NULL : name;
+}
+
+static int connect_to(struct host_node *n, struct io_nbd_options *o,
+                      struct lam_io **out, struct lam_error *err)
+{
+    const char *name = "nbd";
+
+    if (o->address.path || o->address.host) {
+        name = n->plain = n->own_plain = plain_name(o);
+        if (!name)
+            return no_memory(err);
+    }
+    int rc = io_nbd_open(name, o, out, err);
+    if (rc == -EACCES && o->writable && n->traits.auto_read_only == NODE_ON) {
+        o->writable = false;
+        rc = io_nbd_open(name, o, out, err);
+    }
+    return rc;
 }
 
 static int nbd_open(struct host_node *n, struct lam_io **out,
@@ -269,24 +383,16 @@ static int nbd_open(struct host_node *n, struct lam_io **out,
         .writable = host_is_writable(n),
         .cache = host_cache(how, &n->traits),
     };
-    int rc = take_address(n->node, &o, err);
+    int rc = take_address(n->node, &o.address, err);
 
     if (rc == 0)
-        rc = take_others(n->node, err);
-    if (rc < 0)
-        return rc;
-    o.export = node_take_text(n->node, "export");
-    if (!o.export)
-        o.export = "";
-    if (how->policy == LAM_POLICY_NONE)
-        return lam_fail(err, EPERM, "the policy is to speak to no server");
-    n->plain = n->own_plain = plain_name(&o);
-    if (!n->plain)
-        return no_memory(err);
-    rc = io_nbd_open(n->plain, &o, out, err);
-    /* It may be read, but whoever wants to write cannot do with that. */
-    return rc == -EACCES && o.writable && n->traits.auto_read_only == NODE_ON
-        ? lam_fail(err, EROFS, "Block node is read-only") : rc;
+        rc = take_others(n, &o, err);
+    if (rc == 0 && how->policy == LAM_POLICY_NONE)
+        rc = lam_fail(err, EPERM, "the policy is to speak to no server");
+    if (rc == 0)
+        rc = connect_to(n, &o, out, err);
+    tls_credentials_put(o.tls);
+    return rc;
 }
 
 static void node_deinit(struct node **node)
@@ -305,7 +411,7 @@ static int nbd_open_new(const char *name, enum lam_cache_mode cache,
         return no_memory(err);
     int rc = parse_nbd(node, name, err);
     if (rc == 0)
-        rc = take_address(node, &o, err);
+        rc = take_address(node, &o.address, err);
     if (rc < 0)
         return rc;
     o.export = node_take_text(node, "export");

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "crypto/keyring.h"
 #include "image/image-io.h"
 #include "io/filter.h"
 #include "io/null.h"
@@ -108,8 +109,10 @@ static int take_file_options(struct host_node *n, enum lam_cache_mode cache,
     if (rc < 0)
         return rc;
     if (manager)
-        return lam_fail(err, ENOENT, "No persistent reservation manager with "
-                        "id '%s'", manager);
+        rc = keyring_find_reservations(n->opening->request->options->keyring,
+                                       manager, err);
+    if (rc < 0)
+        return rc;
     if (engine && !strcmp(engine, "native") && cache != LAM_CACHE_NONE)
         return lam_fail(err, EINVAL, "aio=native was specified, but it "
                         "requires cache.direct=on, which was not specified.");

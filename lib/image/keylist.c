@@ -167,6 +167,19 @@ int keylist_split(struct keylist *list, const char *name,
     return 0;
 }
 
+const char *keylist_unused_below(const struct keylist *list, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct keyitem *item = &list->items[i];
+        if (!item->used && !strncmp(item->key, name, length) &&
+            item->key[length] == '.')
+            return item->key + length + 1;
+    }
+    return NULL;
+}
+
 const char *keylist_unused(const struct keylist *list)
 {
     for (size_t i = 0; i < list->count; i++)

@@ -60,4 +60,7 @@ int keylist_split(struct keylist *list, const char *name,
 /* The first key that nobody asked for; NULL if all were. */
 const char *keylist_unused(const struct keylist *list);
 
+/* The same of those that begin with "@name."; what follows that. */
+const char *keylist_unused_below(const struct keylist *list, const char *name);
+
 #endif

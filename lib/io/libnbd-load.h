@@ -26,11 +26,13 @@
     F(nbd_get_block_size)                                                   \
     F(nbd_get_errno)                                                        \
     F(nbd_get_error)                                                        \
+    F(nbd_get_private_data)                                                 \
     F(nbd_get_size)                                                         \
     F(nbd_is_read_only)                                                     \
     F(nbd_pread)                                                            \
     F(nbd_pwrite)                                                           \
     F(nbd_set_export_name)                                                  \
+    F(nbd_set_private_data)                                                 \
     F(nbd_shutdown)                                                         \
     F(nbd_trim)                                                             \
     F(nbd_zero)

@@ -7,71 +7,16 @@
  */
 #include "io/nbd-connect.h"
 
-#include <netdb.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "io/nbd-tls.h"
 
 int nbd_failure(void)
 {
     int code = libnbd()->nbd_get_errno();
 
     return code > 0 ? -code : -EIO;
-}
-
-static int no_connection(const struct io_nbd_options *o, int code,
-                         struct lam_error *err)
-{
-    return o->path
-        ? lam_fail_errno(err, code, "Failed to connect to '%s'", o->path)
-        : lam_fail_errno(err, code, "Failed to connect to '%s:%s'", o->host,
-                         o->port);
-}
-
-static int connect_unix(const struct io_nbd_options *o, struct lam_error *err)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-
-    size_t length = strlen(o->path);
-
-    if (length >= sizeof address.sun_path)
-        return lam_fail(err, EINVAL, "UNIX socket path '%s' is too long: at "
-                        "most %zu bytes", o->path, sizeof address.sun_path - 1);
-    memcpy(address.sun_path, o->path, length);
-    lam_autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0)
-        return no_connection(o, errno, err);
-    int connected = fd;
-    fd = -1;
-    return connected;
-}
-
-/* The first of a host's addresses that answers. */
-static int connect_tcp(const struct io_nbd_options *o, struct lam_error *err)
-{
-    const struct addrinfo hints = { .ai_family = AF_UNSPEC,
-                                    .ai_socktype = SOCK_STREAM };
-    struct addrinfo *list;
-    int gai = getaddrinfo(o->host, o->port, &hints, &list), fd = -1, code = 0;
-
-    if (gai)
-        return lam_fail(err, ENOENT, "address resolution failed for %s:%s: %s",
-                        o->host, o->port, gai_strerror(gai));
-    for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC,
-                    a->ai_protocol);
-        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0)
-            continue;
-        code = errno;
-        if (fd >= 0)
-            close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    return fd < 0 ? no_connection(o, code, err) : fd;
 }
 
 /* libnbd tells what the server said behind the name of its own function. */
@@ -85,13 +30,43 @@ static int handshake_failed(const struct io_nbd_options *o,
     if (rc == -ENOENT)
         return lam_fail(err, ENOENT, "Requested export not available: '%s'",
                         o->export);
+    if (why && strstr(why, "requires TLS"))
+        return lam_fail(err, ENOTSUP, "TLS negotiation required before option "
+                        "7 (go): tls-creds says with what");
     return lam_fail(err, -rc, "NBD server: %s",
                     colon ? colon + 2 : why ? why : "no handshake");
 }
 
+/* The tunnel ends when libnbd has closed its end of it. */
 static void close_handle(struct nbd_handle **nbd)
 {
+    if (!*nbd)
+        return;
+    struct tunnel *tunnel =
+        (struct tunnel *)(uintptr_t)libnbd()->nbd_get_private_data(*nbd);
     libnbd()->nbd_close(*nbd);
+    tunnel_free(tunnel);
+}
+
+void nbd_connection_free(struct nbd_handle *nbd)
+{
+    libnbd()->nbd_shutdown(nbd, 0);
+    close_handle(&nbd);
+}
+
+/* In place of the server's socket @fd one that takes care of TLS. */
+static int start_tls(const struct io_nbd_options *o, struct nbd_handle *nbd,
+                     int fd, struct lam_error *err)
+{
+    const char *host = o->tls_host ? o->tls_host
+                     : o->address.host;
+    struct tunnel *tunnel;
+    int plain, rc = nbd_tls_start(fd, o->tls, host, &plain, &tunnel, err);
+
+    if (rc < 0)
+        return rc;
+    libnbd()->nbd_set_private_data(nbd, (uintptr_t)tunnel);
+    return plain;
 }
 
 int nbd_connection_new(const struct io_nbd_options *o, struct nbd_handle **out,
@@ -104,14 +79,16 @@ int nbd_connection_new(const struct io_nbd_options *o, struct nbd_handle **out,
     struct nbd_handle *nbd lam_cleanup(close_handle) = lib->nbd_create();
     if (!nbd)
         return lam_fail(err, ENOMEM, "no memory for an NBD connection");
-    if (libnbd()->nbd_set_export_name(nbd, o->export) < 0 ||
-        libnbd()->nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0)
+    if (lib->nbd_set_export_name(nbd, o->export) < 0 ||
+        lib->nbd_add_meta_context(nbd, nbd_context(o)) < 0)
         return handshake_failed(o, err);
-    int fd = o->path ? connect_unix(o, err) : connect_tcp(o, err);
+    int fd = io_socket_connect(&o->address, err);
+    if (fd >= 0 && o->tls)
+        fd = start_tls(o, nbd, fd, err);
     if (fd < 0)
         return fd;
     /* It is closed by libnbd, whatever comes of it. */
-    if (libnbd()->nbd_connect_socket(nbd, fd) < 0)
+    if (lib->nbd_connect_socket(nbd, fd) < 0)
         return handshake_failed(o, err);
     *out = nbd;
     nbd = NULL;

@@ -9,8 +9,10 @@
 #include "io/nbd.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
+#include "crypto/tls.h"
 #include "io/nbd-connect.h"
 
 enum {
@@ -22,7 +24,7 @@ enum {
 struct nbd {
     struct lam_io io;
     struct io_nbd_options options;  /* its texts are ours */
-    char *path, *host, *port, *export;
+    char *path, *host, *port, *cid, *descriptor, *export, *context, *tls_host;
     pthread_mutex_t lock;           /* the four below */
     pthread_cond_t idle;
     struct nbd_handle *free[MAX_CONNECTIONS];
@@ -180,6 +182,7 @@ static int nbd_truncate(struct lam_io *io, uint64_t size)
 
 /* How far the first state goes. */
 struct status {
+    const char *context;
     enum lam_io_state state;
     uint64_t run;
     bool ended;
@@ -192,7 +195,7 @@ static int take_status(void *opaque, const char *context, uint64_t offset,
 
     (void)offset;
     (void)error;
-    if (strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION))
+    if (strcmp(context, s->context))
         return 0;
     for (size_t i = 0; i + 1 < nb_entries && !s->ended; i += 2) {
         enum lam_io_state state = entries[i + 1] & LIBNBD_STATE_ZERO
@@ -210,7 +213,8 @@ static int nbd_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                       enum lam_io_state *state, uint64_t *run)
 {
     struct nbd *n = nbd_of(io);
-    struct status s = { .state = LAM_IO_DATA };
+    struct status s = { .context = nbd_context(&n->options),
+                        .state = LAM_IO_DATA };
     nbd_extent_callback callback = { .callback = take_status,
                                      .user_data = &s };
 
@@ -252,14 +256,17 @@ static void nbd_free(struct lam_io *io)
 {
     struct nbd *n = nbd_of(io);
 
-    for (unsigned i = 0; i < n->nb_free; i++) {
-        libnbd()->nbd_shutdown(n->free[i], 0);
-        libnbd()->nbd_close(n->free[i]);
-    }
+    for (unsigned i = 0; i < n->nb_free; i++)
+        nbd_connection_free(n->free[i]);
     free(n->path);
     free(n->host);
     free(n->port);
+    free(n->cid);
+    free(n->descriptor);
     free(n->export);
+    free(n->context);
+    free(n->tls_host);
+    tls_credentials_put(n->options.tls);
     pthread_cond_destroy(&n->idle);
     pthread_mutex_destroy(&n->lock);
     lam_io_deinit(io);
@@ -303,7 +310,7 @@ static void set_limits(struct nbd *n, struct nbd_handle *nbd)
                              unit);
     n->can_flush = libnbd()->nbd_can_flush(nbd) > 0;
     n->has_map =
-        libnbd()->nbd_can_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
+        libnbd()->nbd_can_meta_context(nbd, nbd_context(&n->options)) > 0;
     n->max = libnbd()->nbd_can_multi_conn(nbd) > 0 ? MAX_CONNECTIONS : 1;
     limits->is_block_device = true;
     limits->request_alignment = (uint32_t)unit;
@@ -315,10 +322,28 @@ static void set_limits(struct nbd *n, struct nbd_handle *nbd)
     limits->discard_max = limits->can_discard ? LAM_GIB : 0;
 }
 
+/* A server that is about to come is waited for. */
+static int connect_first(struct nbd *n, struct nbd_handle **nbd,
+                         struct lam_error *err)
+{
+    const struct timespec pause = { .tv_sec = 1 };
+    struct timespec now, end;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += (time_t)min_u64(n->options.open_timeout, INT32_MAX);
+    for (;;) {
+        int rc = nbd_connection_new(&n->options, nbd, err);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (rc == 0 || !n->options.open_timeout || now.tv_sec >= end.tv_sec)
+            return rc;
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+    }
+}
+
 static int start(struct nbd *n, struct lam_error *err)
 {
     struct nbd_handle *nbd;
-    int rc = nbd_connection_new(&n->options, &nbd, err);
+    int rc = connect_first(n, &nbd, err);
 
     if (rc < 0)
         return rc;
@@ -331,15 +356,36 @@ static int start(struct nbd *n, struct lam_error *err)
         return lam_fail_errno(err, EACCES, "Could not open image");
     atomic_store(&n->io.size, (uint64_t)size);
     set_limits(n, nbd);
+    if (n->options.context && !n->has_map)
+        return lam_fail_errno(err, EINVAL, "Could not open image");
     return 0;
 }
 
 /* *@to is freed with @n. */
-static bool copy_text(char **to, const char **option, const char *text)
+static bool copy_text(char **to, const char **option)
 {
-    *to = text ? strdup(text) : NULL;
+    bool said = *option;
+
+    *to = said ? strdup(*option) : NULL;
     *option = *to;
-    return !text || *to;
+    return !said || *to;
+}
+
+/* What outlives the options that were given. */
+static bool copy_texts(struct nbd *n)
+{
+    struct io_nbd_options *o = &n->options;
+
+    if (o->tls)
+        tls_credentials_get(o->tls);
+    return copy_text(&n->path, &o->address.path) &
+           copy_text(&n->host, &o->address.host) &
+           copy_text(&n->port, &o->address.port) &
+           copy_text(&n->cid, &o->address.cid) &
+           copy_text(&n->descriptor, &o->address.descriptor) &
+           copy_text(&n->export, &o->export) &
+           copy_text(&n->context, &o->context) &
+           copy_text(&n->tls_host, &o->tls_host);
 }
 
 int io_nbd_open(const char *name, const struct io_nbd_options *options,
@@ -359,12 +405,8 @@ int io_nbd_open(const char *name, const struct io_nbd_options *options,
     n->options = *options;
     n->io.writable = options->writable;
     n->io.cache = options->cache;
-    bool copied = copy_text(&n->path, &n->options.path, options->path) &&
-                  copy_text(&n->host, &n->options.host, options->host) &&
-                  copy_text(&n->port, &n->options.port, options->port) &&
-                  copy_text(&n->export, &n->options.export, options->export);
-    rc = copied ? start(n, err)
-                : lam_fail(err, ENOMEM, "no memory for '%s'", name);
+    rc = copy_texts(n) ? start(n, err)
+                       : lam_fail(err, ENOMEM, "no memory for '%s'", name);
     if (rc < 0)
         nbd_free(&n->io);
     else
