@@ -99,7 +99,7 @@ static int append_absent(struct descent *d, struct lam_image *image,
             && found->flags & LAM_EXTENT_HAS_HOST;
         part = *found;
         part.state = e->state;
-        part.flags = e->flags | (place ? LAM_EXTENT_HAS_HOST : 0);
+        part.flags = e->flags | (place ? found->flags : 0);
         part.depth = place ? (uint16_t)last : 0;
         rc = extents_append(out, &part, err);
     }

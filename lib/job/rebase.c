@@ -16,6 +16,7 @@
 #include "image/graph.h"
 #include "image/image-io.h"
 #include "image/name.h"
+#include "image/write.h"
 #include "job/naming.h"
 #include "job/pull.h"
 
@@ -40,6 +41,19 @@ static int check_names(const struct lam_image *image, const char *name,
         return lam_fail(err, ENOTSUP, "Could not change the backing file to "
                         "'%s': Operation not supported", name ? name : "");
     return 0;
+}
+
+/* Before anything is copied.  What has a data file may have nothing to copy, as
+ * with the genuine tool. */
+static int check_compress(const struct lam_image *image, bool compress,
+                          struct lam_error *err)
+{
+    if (!compress || image->data)
+        return 0;
+    if (!image->ops->can_compress)
+        return lam_fail(err, ENOTSUP, "Compression not supported for this file "
+                        "format");
+    return image_check_compressed(image, 0, 0, err);
 }
 
 /* What the header names and was left closed cannot be copied from. */
@@ -249,6 +263,8 @@ int lam_image_rebase(struct lam_image *image,
     image = image_through(image);
     image_graph_lock(image);
     int rc = check_image(image, err);
+    if (rc == 0)
+        rc = check_compress(image, options->compress, err);
     if (rc == 0 && options->unsafe)
         rc = check_names(image, options->backing_file,
                          options->backing_format, err);
@@ -319,11 +335,14 @@ int lam_image_stream(struct lam_image *image,
                      struct lam_error *err)
 {
     static const struct lam_stream_options defaults = LAM_STREAM_OPTIONS_INIT;
+    const struct lam_stream_options *o = options ? options : &defaults;
 
     image_graph_lock(image);
     int rc = check_image(image, err);
     if (rc == 0)
-        rc = stream(image, options ? options : &defaults, err);
+        rc = check_compress(image, o->compress, err);
+    if (rc == 0)
+        rc = stream(image, o, err);
     image_graph_unlock(image);
     return rc;
 }
