@@ -116,8 +116,7 @@ static bool is_sparse(const struct lam_image_info *info, const char *format)
                         (info->file_length % info->cluster_size != 0);
     uint64_t allocated = info->actual_size / info->cluster_size;
     return allocated * 10 < (clusters + 1) * 9 &&
-           info->actual_size + info->cluster_size <=
-               clusters * info->cluster_size;
+           info->actual_size + info->cluster_size <= info->file_length;
 }
 
 static void inspect(struct lam_image *image, struct layer *layer)

@@ -34,8 +34,7 @@ static bool is_sparse(struct lam_image *layer)
         uint64_t there = info->actual_size / info->cluster_size;
 
         sparse = there * 10 < (clusters + 1) * 9 &&
-                 info->actual_size + info->cluster_size <=
-                     clusters * info->cluster_size;
+                 info->actual_size + info->cluster_size <= info->file_length;
     }
     lam_image_info_free(info);
     return sparse;
