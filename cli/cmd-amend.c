@@ -258,8 +258,8 @@ static int take_state(const struct keyval *item, struct request *r,
     r->keys.active = !strcmp(item->value, "active");
     if (r->keys.active || !strcmp(item->value, "inactive"))
         return 0;
-    return option_fail(err, EINVAL, "Parameter '%s' does not accept value '%s'",
-                       item->key, item->value);
+    return option_fail(err, EINVAL, "Parameter 'state' does not accept value "
+                       "'%s'", item->value);
 }
 
 static int take_number(const struct keyval *item, uint64_t limit,

@@ -340,7 +340,7 @@ static int slots_to_erase(const struct luks_volume *v,
 static int refuse_last(const struct lam_key_slot_options *o,
                        struct lam_error *err)
 {
-    if (o->old_secret)
+    if (o->slot < 0)
         return lam_fail(err, EINVAL, "All the active keyslots match the (old) "
                         "password that was given and erasing them will erase "
                         "all the data in the image irreversibly - refusing "
@@ -366,6 +366,9 @@ static int erase_slots(struct luks_volume *v,
     int rc = slots_to_erase(v, o, &chosen, err);
     if (rc < 0)
         return rc;
+    if (!chosen && o->old_secret && o->slot >= 0)
+        return lam_fail(err, EINVAL, "Given keyslot %d doesn't contain the "
+                        "given old password for erase operation", o->slot);
     if (!chosen && o->old_secret)
         return lam_fail(err, EINVAL, "No keyslots match given (old) password "
                         "for erase operation");
