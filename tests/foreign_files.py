@@ -74,7 +74,8 @@ PACK = {'zero': lambda data: b'', 'free': lambda data: b'',
         'bz2': bz2.compress, 'lzfse': lambda data: b'bvx$'}
 
 
-def dmg(disk, kinds=('zlib', 'raw', 'bz2'), chunk=64 * 1024, resources=False):
+def dmg(disk, kinds=('zlib', 'raw', 'bz2'), chunk=64 * 1024, resources=False,
+        segments=1):
     """Kinds by turns, zeroes as such; two tables of chunks."""
     body, tables = b'', []
     half = len(disk) // 2 // chunk * chunk
@@ -103,7 +104,7 @@ def dmg(disk, kinds=('zlib', 'raw', 'bz2'), chunk=64 * 1024, resources=False):
     koly = bytearray(512)
     struct.pack_into('>4sII', koly, 0, b'koly', 4, 512)
     struct.pack_into('>QQ', koly, 24, 0, len(body))
-    struct.pack_into('>II', koly, 56, 1, 1)
+    struct.pack_into('>II', koly, 56, 1, segments)
     struct.pack_into('>QQ', koly, 40 if resources else 216, len(body),
                      len(tail))
     struct.pack_into('>Q', koly, 492, len(disk) // SECTOR)

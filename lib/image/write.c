@@ -301,6 +301,14 @@ static unsigned detected_flags(const struct lam_image *image, unsigned flags)
                                                             : 0);
 }
 
+/* Where an image of the format may compress everything, one that does not takes
+ * such a write as any other. */
+static bool is_compressed(const struct lam_image *image, unsigned flags)
+{
+    return flags & LAM_WRITE_COMPRESSED &&
+           (!image->ops->compresses_all || image_compresses_all(image));
+}
+
 static int write_guarded(struct lam_image *image, const void *buf,
                          uint64_t length, uint64_t offset, unsigned flags,
                          struct lam_error *err)
@@ -310,7 +318,7 @@ static int write_guarded(struct lam_image *image, const void *buf,
                           detected_flags(image, flags), err);
 
     image_lock_write(image, offset, length);
-    int rc = flags & LAM_WRITE_COMPRESSED
+    int rc = is_compressed(image, flags)
         ? write_compressed(image, buf, length, offset, err)
         : image_write_pieces(image, buf, length, offset, err);
     pthread_rwlock_unlock(&image->whole_units);

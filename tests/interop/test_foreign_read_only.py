@@ -12,10 +12,12 @@ RECIPES = {
     'dmg': dmg,
     'dmg-resources': lambda disk: dmg(disk, resources=True),
     'dmg-zlib': lambda disk: dmg(disk, ('zlib', 'raw')),
+    # Several files, and all that there is lies in the first one.
+    'dmg-parts': lambda disk: dmg(disk, ('zlib', 'raw'), segments=2),
     'dmg-adc': lambda disk: dmg(disk, ('adc', 'zlib')),
 }
 # The genuine tool has bzip2 in another package, and ADC not at all.
-THEIRS = ['bochs', 'bochs-v1', 'cloop', 'dmg-zlib']
+THEIRS = ['bochs', 'bochs-v1', 'cloop', 'dmg-zlib', 'dmg-parts']
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +71,16 @@ def test_what_it_cannot_inflate(disk, lamella, tmp_path):
     refused = run(*lamella.img, 'convert', '-f', 'dmg', '-O', 'raw', image,
                   tmp_path / 'out', status=1)
     assert 'LZFSE, which is not supported' in refused.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+def test_the_other_parts_are_missed(disk, lamella, tmp_path):
+    whole = dmg(disk.read_bytes(), ('raw',), segments=2)
+    image = tmp_path / 'image.dmg'
+    image.write_bytes(whole[1 << 19:])
+    refused = run(*lamella.img, 'convert', '-f', 'dmg', '-O', 'raw', image,
+                  tmp_path / 'out', status=1)
+    assert 'one of 2 files' in refused.stderr
     assert not (tmp_path / 'out').exists()
 
 

@@ -124,12 +124,15 @@ static int load(struct chunks *c, const struct format_open *o,
         rc = find_trailer(c->io, s.length, trailer, err);
     if (rc < 0)
         return rc;
-    if (be32_get(trailer + DK_SEGMENTS) > 1)
-        return lam_fail(err, ENOTSUP, "dmg: image in %" PRIu32 " files, which "
-                        "is not supported", be32_get(trailer + DK_SEGMENTS));
     s.data_fork = be64_get(trailer + DK_DATA_OFFSET);
     rc = load_tables(&s, trailer, err);
-    return rc < 0 ? rc : set_size(c, trailer, err);
+    if (rc == 0)
+        rc = set_size(c, trailer, err);
+    /* What lies in the other files was found to lie behind the end of this. */
+    if (rc < 0 && be32_get(trailer + DK_SEGMENTS) > 1)
+        return lam_error_prefix(err, rc, "one of %" PRIu32 " files",
+                                be32_get(trailer + DK_SEGMENTS));
+    return rc;
 }
 
 static int dmg_open(const struct format_open *o, void **format,
