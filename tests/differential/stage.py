@@ -2,6 +2,7 @@
 """The folder that every command line of this suite starts from: small images
 of every kind, made by the genuine tools, with fixed names."""
 import os
+import shutil
 import struct
 
 from harness import KiB, MiB, random_bytes
@@ -44,6 +45,9 @@ RULES = {
     'no-event.conf': '[set-state]\nnew_state = "2"\n',
     'no-quotes.conf': '[inject-error]\nevent = read_aio\n',
 }
+# Keys and certificates for TLS; good for a hundred years.
+TLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir,
+                   'tls')
 SECRETS = {'secret.txt': b'swordfish', 'other.txt': b'other passphrase'}
 
 
@@ -170,6 +174,7 @@ def make_damaged(tools, folder):
 def make_encrypted(tools, folder):
     for name, content in SECRETS.items():
         (folder / name).write_bytes(content)
+    shutil.copytree(TLS, folder / 'tls')
     secret = ['--object', 'secret,id=s,file=secret.txt']
     options = 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10'
     tools.run('create', '-q', *secret, '-f', 'qcow2', '-o', options,

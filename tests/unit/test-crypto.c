@@ -262,41 +262,41 @@ static const struct {
     struct lam_secret secret;
     const char *message;        /* NULL: it is "hello" */
 } secrets[] = {
-    { "plain", { "a", "hello", NULL, false, NULL, NULL }, NULL },
-    { "base64", { "b", "aGVsbG8=", NULL, true, NULL, NULL }, NULL },
+    { "plain", { "a", "hello", NULL, false, NULL, NULL, 0 }, NULL },
+    { "base64", { "b", "aGVsbG8=", NULL, true, NULL, NULL, 0 }, NULL },
     { "encrypted", { "c", "2zM+5b7crjL4Umyz39hWuA==", NULL, true, "long",
-                     "YWFhYWFhYWFhYWFhYWFhYQ==" }, NULL },
-    { "no id", { NULL, "x", NULL, false, NULL, NULL },
+                     "YWFhYWFhYWFhYWFhYWFhYQ==", 0 }, NULL },
+    { "no id", { NULL, "x", NULL, false, NULL, NULL, 0 },
       "Parameter 'id' is missing" },
-    { "both", { "d", "x", "y", false, NULL, NULL },
+    { "both", { "d", "x", "y", false, NULL, NULL, 0 },
       "'file' and 'data' are mutually exclusive" },
-    { "neither", { "d", NULL, NULL, false, NULL, NULL },
+    { "neither", { "d", NULL, NULL, false, NULL, NULL, 0 },
       "Either 'file' or 'data' must be provided" },
-    { "no file", { "d", NULL, "/nonexistent/x", false, NULL, NULL },
+    { "no file", { "d", NULL, "/nonexistent/x", false, NULL, NULL, 0 },
       "Unable to read /nonexistent/x: Failed to open file “/nonexistent/x”: "
       "No such file or directory" },
-    { "taken", { "long", "x", NULL, false, NULL, NULL },
+    { "taken", { "long", "x", NULL, false, NULL, NULL, 0 },
       "attempt to add duplicate property 'long' to object (type "
       "'container')" },
-    { "bad base64", { "d", "*", NULL, true, NULL, NULL },
+    { "bad base64", { "d", "*", NULL, true, NULL, NULL, 0 },
       "Base64 data contains invalid characters" },
-    { "no key", { "d", "YQ==", NULL, true, "none", NULL },
+    { "no key", { "d", "YQ==", NULL, true, "none", NULL, 0 },
       "No secret with id 'none'" },
-    { "short key", { "d", "YQ==", NULL, true, "a", NULL },
+    { "short key", { "d", "YQ==", NULL, true, "a", NULL, 0 },
       "Key should be 32 bytes in length" },
-    { "no iv", { "d", "YQ==", NULL, true, "long", NULL },
+    { "no iv", { "d", "YQ==", NULL, true, "long", NULL, 0 },
       "IV is required to decrypt secret" },
-    { "short iv", { "d", "YQ==", NULL, true, "long", "YQ==" },
+    { "short iv", { "d", "YQ==", NULL, true, "long", "YQ==", 0 },
       "IV should be 16 bytes in length not 1" },
     { "half a block", { "d", "YQ==", NULL, true, "long",
-                        "YWFhYWFhYWFhYWFhYWFhYQ==" },
+                        "YWFhYWFhYWFhYWFhYWFhYQ==", 0 },
       "Length 1 must be a multiple of block size 16" },
 };
 
 static void test_keyring(void **state)
 {
     static const struct lam_secret key = { "long", LONG_KEY, NULL, false, NULL,
-                                           NULL };
+                                           NULL, 0 };
     struct lam_error err = LAM_ERROR_INIT;
     struct lam_keyring *ring;
     const char *text;
@@ -336,7 +336,8 @@ static void test_passphrase_is_text(void **state)
     for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
         char id[8];
         snprintf(id, sizeof id, "s%zu", i);
-        struct lam_secret s = { id, cases[i].base64, NULL, true, NULL, NULL };
+        struct lam_secret s = { id, cases[i].base64, NULL, true, NULL, NULL,
+                                0 };
         assert_works(lam_keyring_add(ring, &s, &err), &err);
         int rc = keyring_passphrase(ring, id, "k", &text, &err);
         if (rc != (cases[i].text ? 0 : -EINVAL))
