@@ -61,15 +61,19 @@ void cli_warning(const struct cli *cli, const char *fmt, ...)
     va_end(ap);
 }
 
-void cli_report(const struct cli *cli, const struct lam_error *err)
+const char *cli_hint(const char *message)
 {
     static const char number[] = "expects a non-negative number below 2^64";
-    size_t length = strlen(err->message), tail = sizeof number - 1;
-    bool hint = length > tail && !strcmp(err->message + length - tail, number);
+    size_t length = strlen(message), tail = sizeof number - 1;
 
-    cli_error(cli, "%s%s", err->message, hint ? "\nOptional suffix k, M, G, T, "
-              "P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, "
-              "respectively." : "");
+    return length <= tail || strcmp(message + length - tail, number) ? ""
+        : "\nOptional suffix k, M, G, T, P or E means kilo-, mega-, giga-, "
+          "tera-, peta-\nand exabytes, respectively.";
+}
+
+void cli_report(const struct cli *cli, const struct lam_error *err)
+{
+    cli_error(cli, "%s%s", err->message, cli_hint(err->message));
 }
 
 int cli_try_help(const struct cli *cli)

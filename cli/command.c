@@ -42,6 +42,23 @@ const char *command_format(size_t index)
     return NULL;
 }
 
+const char *command_driver(size_t index)
+{
+    static const char *const names[] = {
+        "blkdebug", "blkverify", "bochs", "cloop", "compress", "copy-on-read",
+        "dmg", "file", "ftp", "ftps", "host_cdrom", "host_device", "http",
+        "https", "luks", "nbd", "null-aio", "null-co", "parallels",
+        "preallocate", "qcow", "qcow2", "qed", "quorum", "raw", "throttle",
+        "vdi", "vhdx", "vmdk", "vpc",
+    };
+    struct lam_format_info info;
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (lam_format_describe(names[i], &info, NULL) == 0 && !index--)
+            return names[i];
+    return NULL;
+}
+
 static int argument_of(const struct command_option *o)
 {
     if (!o->value)

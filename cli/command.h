@@ -93,6 +93,9 @@ void command_print_text(FILE *out, const char *text, unsigned at,
  * alphabet; NULL behind the last one. */
 const char *command_format(size_t index);
 
+/* The same for all drivers: those formats, and what a node can be beside. */
+const char *command_driver(size_t index);
+
 /* The tables as a JSON object, for what is generated from them: @program's,
  * which is none of the @nb @commands. */
 int command_print_json(const struct cli *cli, const struct command *program,

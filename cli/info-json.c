@@ -182,7 +182,7 @@ static struct json_object *file_node(const char *name, const char *protocol,
         json_object_object_add(node, "format-specific",
                                format_specific("file",
                                                json_object_new_object()));
-    if (actual_size)
+    if (actual_size && strncmp(protocol, "null-", 5))
         add_bool(node, "dirty-flag", false);
     return node;
 }

@@ -357,9 +357,10 @@ void io_report_open(const struct cli *cli, const struct io_open_spec *spec,
         snprintf(told.message, sizeof told.message, "%s", reason);
         cli_report(cli, &told);
     } else if (spec->name) {
-        cli_error(cli, "can't open device %s: %s", spec->name, reason);
+        cli_error(cli, "can't open device %s: %s%s", spec->name, reason,
+                  cli_hint(reason));
     } else {
-        cli_error(cli, "can't open: %s", reason);
+        cli_error(cli, "can't open: %s%s", reason, cli_hint(reason));
     }
     free(joined);
 }

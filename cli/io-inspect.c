@@ -145,9 +145,22 @@ int io_cmd_alloc(struct io_session *session, const struct io_command *command,
 
 /* --------------------------------------------------------------------- info */
 
+/* What has clusters of its own: an image, or the one that filters stand on. */
+static const struct lam_image_info *
+find_clusters(const struct lam_image_info *info)
+{
+    const struct lam_image_info *found = info;
+
+    for (size_t i = 0; !info->is_qcow2 && i < info->nb_children; i++)
+        if (!strcmp(info->children[i].name, "file") && info->cluster_size)
+            found = find_clusters(info->children[i].info);
+    return found;
+}
+
 /* The VM state begins where the guest offsets of the next whole L2 table do. */
 static uint64_t vm_state_offset(const struct lam_image_info *info)
 {
+    info = find_clusters(info);
     if (!info->is_qcow2)
         return 0;
     uint64_t entry = info->extended_l2 ? 16 : 8;
@@ -167,12 +180,17 @@ int io_cmd_info(struct io_session *session, const struct io_command *command,
     if (rc < 0)
         return io_failed(session, "info", rc, &err);
     printf("format name: %s\n", info->format);
-    printf("cluster size: %s\n", io_size((double)info->cluster_size, text));
-    printf("vm state offset: %s\n",
-           io_size((double)vm_state_offset(info), text));
-    info_print_specific(stdout, info);
+    /* Of some nodes nothing more is known, which counts as a failure. */
+    bool known = !info->dirty_unknown;
+    if (known) {
+        printf("cluster size: %s\n",
+               io_size((double)info->cluster_size, text));
+        printf("vm state offset: %s\n",
+               io_size((double)vm_state_offset(info), text));
+        info_print_specific(stdout, info);
+    }
     lam_image_info_free(info);
-    return 0;
+    return known ? 0 : -1;
 }
 
 /* ----------------------------------------------------------------- truncate */

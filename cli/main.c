@@ -24,9 +24,19 @@ static const size_t nb_commands = sizeof commands / sizeof commands[0];
 /* What this build has, as qemu-img tells at this place. */
 static void print_formats(void)
 {
-    printf("\nSupported image formats:\n\n ");
-    for (size_t i = 0; command_format(i); i++)
-        printf(" %s", command_format(i));
+    enum { WIDTH = 80 };
+    size_t column = WIDTH;
+
+    printf("\nSupported image formats:\n");
+    for (size_t i = 0; command_driver(i); i++) {
+        size_t length = strlen(command_driver(i)) + 1;
+        if (column + length >= WIDTH) {
+            printf("\n ");
+            column = 1;
+        }
+        printf(" %s", command_driver(i));
+        column += length;
+    }
     putchar('\n');
 }
 

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "format/with.h"
+
 #define FORMAT(name) extern const struct format_ops format_##name;
 #include "format/built.h"
 #undef FORMAT
@@ -72,8 +74,14 @@ static bool is_node(const char *name)
 {
     static const char *const nodes[] = {
         "blkdebug", "blkverify", "compress", "copy-on-read", "host_cdrom",
-        "host_device", "nbd", "null-aio", "null-co", "preallocate", "quorum",
+        "host_device", "null-aio", "null-co", "preallocate", "quorum",
         "throttle",
+#if LAM_WITH_CURL
+        "ftp", "ftps", "http", "https",
+#endif
+#if LAM_WITH_NBD
+        "nbd",
+#endif
     };
 
     for (size_t i = 0; i < LAM_ARRAY_SIZE(nodes); i++)

@@ -57,13 +57,35 @@ static const char *find_unused(const struct node *node, const char *prefix)
     return NULL;
 }
 
+/* A key that no rule of this kind has; @lone: the rule stands in no list. */
+static int unknown_key(const struct blkdebug_rule *rule, const char *key,
+                       bool lone, struct lam_error *err)
+{
+    const char *section = sections[rule->action];
+
+    return lone ? lam_fail(err, EINVAL, "Unknown option '%s' for [%s]", key,
+                           section)
+                : lam_fail(err, EINVAL, "[%s] section doesn't support the "
+                           "option '%s'", section, key);
+}
+
+/* The kind of requests counts only where there is an event. */
+static int finish_rule(struct blkdebug_rule *rule, const char *kind,
+                       struct lam_error *err)
+{
+    int rc = blkdebug_check_rule(rule, err);
+
+    return rc < 0 || !kind ? rc : blkdebug_set(rule, "iotype", kind, err);
+}
+
 /* One rule from all keys that begin with @prefix; *@found: there were any. */
 static int take_rule(struct node *node, const char *prefix,
                      enum blkdebug_action action, struct blkdebug_options *o,
                      bool *found, struct lam_error *err)
 {
+    bool lone = strlen(prefix) == strlen(sections[action]) + 1;
     struct blkdebug_rule *rule = NULL;
-    const char *key;
+    const char *key, *kind = NULL;
     int rc = 0;
 
     *found = false;
@@ -74,12 +96,31 @@ static int take_rule(struct node *node, const char *prefix,
         if (!rule)
             return no_memory(err);
         *found = true;
-        rc = blkdebug_has_key(action, key)
-            ? blkdebug_set(rule, key, value ? value : "", err)
-            : lam_fail(err, EINVAL, "[%s] section doesn't support the option "
-                       "'%s'", sections[action], key);
+        if (!value)
+            value = "";
+        if (!blkdebug_has_key(action, key))
+            rc = unknown_key(rule, key, lone, err);
+        else if (!strcmp(key, "iotype"))
+            kind = value;
+        else
+            rc = blkdebug_set(rule, key, value, err);
     }
-    return rc < 0 || !rule ? rc : blkdebug_check_rule(rule, err);
+    return rc < 0 || !rule ? rc : finish_rule(rule, kind, err);
+}
+
+/* Some option of a rule stands right behind @prefix. */
+static bool is_lone(const struct node *node, const char *prefix,
+                    enum blkdebug_action action)
+{
+    size_t length = strlen(prefix);
+
+    for (size_t i = 0; i < node->keys.count; i++) {
+        const char *key = node->keys.items[i].key;
+        if (!strncmp(key, prefix, length)
+            && blkdebug_has_key(action, key + length))
+            return true;
+    }
+    return false;
 }
 
 /* A list of rules, "inject-error.0.event", or a single one. */
@@ -91,22 +132,22 @@ static int take_rules(struct node *node, enum blkdebug_action action,
     int rc = 0;
 
     snprintf(all, sizeof all, "%s.", sections[action]);
-    const char *key = find_unused(node, all);
-    if (key && !strchr(key, '.'))
+    if (is_lone(node, all, action))
         return take_rule(node, all, action, o, &found, err);
     for (unsigned i = 0; rc == 0 && found; i++) {
         snprintf(one, sizeof one, "%s%u.", all, i);
         rc = take_rule(node, one, action, o, &found, err);
     }
-    key = rc == 0 ? find_unused(node, all) : NULL;
+    const char *key = rc == 0 ? find_unused(node, all) : NULL;
     return !key ? rc : lam_fail(err, EINVAL, "Unused option '%s' for [%s]",
                                 key, sections[action]);
 }
 
 /* ----------------------------------------------------------- other options */
 
-/* Who else may use the image is not ours to say: checked only. */
-static int take_permissions(struct node *node, const char *list,
+/* Who else may use the image is not ours to say: checked only.  *@writes: one
+ * of them is about writing. */
+static int take_permissions(struct node *node, const char *list, bool *writes,
                             struct lam_error *err)
 {
     static const char *const names[] = {
@@ -120,6 +161,7 @@ static int take_permissions(struct node *node, const char *list,
         bool known = !text;
         for (size_t k = 0; !known && k < LAM_ARRAY_SIZE(names); k++)
             known = !strcmp(text, names[k]);
+        *writes |= text && !strncmp(text, "write", 5);
         if (!known)
             return lam_fail(err, EINVAL, "Parameter 'null' does not accept "
                             "value '%s'", text);
@@ -147,8 +189,9 @@ static int take_sizes(struct node *node, struct blkdebug_options *o,
 
 /* The rules of the file come first. */
 static int take_options(struct node *node, struct blkdebug_options *o,
-                        struct lam_error *err)
+                        bool *writes, struct lam_error *err)
 {
+    bool others = false;
     const char *config = node_take_text(node, "config");
     int rc = config ? blkdebug_read_config(o, config, err) : 0;
 
@@ -157,9 +200,9 @@ static int take_options(struct node *node, struct blkdebug_options *o,
     if (rc == 0)
         rc = take_rules(node, BLKDEBUG_SET_STATE, o, err);
     if (rc == 0)
-        rc = take_permissions(node, "take-child-perms", err);
+        rc = take_permissions(node, "take-child-perms", writes, err);
     if (rc == 0)
-        rc = take_permissions(node, "unshare-child-perms", err);
+        rc = take_permissions(node, "unshare-child-perms", &others, err);
     return rc < 0 ? rc : take_sizes(node, o, err);
 }
 
@@ -204,10 +247,13 @@ static int debug_open(struct host_node *n, struct lam_io **out,
 {
     struct blkdebug_options options = { .rules = NULL };
     struct lam_io *inner = NULL;
-    int rc = take_options(n->node, &options, err);
+    bool writes = false;
+    int rc = take_options(n->node, &options, &writes, err);
 
     if (rc == 0)
         rc = open_image(n, &inner, err);
+    if (rc == 0 && writes && !inner->writable)
+        rc = lam_fail(err, EROFS, "Block node is read-only");
     if (rc == 0)
         rc = set_plain(n, err);
     if (rc < 0) {

@@ -105,15 +105,6 @@ const struct host_driver host_copy_on_read = {
     .name = "copy-on-read", .shown = shown_filter, .open = copy_on_read_open,
 };
 
-/* Of the filters only these hand compressed data on. */
-static const struct lam_image *find_compressing(const struct node_view *view)
-{
-    while (view && (!strcmp(view->driver, "throttle")
-                    || !strcmp(view->driver, "copy-on-read")))
-        view = view->below;
-    return view ? view->image : NULL;
-}
-
 static int compress_open(struct host_node *n, struct lam_io **out,
                          struct lam_error *err)
 {
@@ -122,7 +113,7 @@ static int compress_open(struct host_node *n, struct lam_io **out,
 
     if (rc < 0)
         return rc;
-    const struct lam_image *image = find_compressing(n->view->below);
+    const struct lam_image *image = view_compressing(n->view->below);
     if (!image || !image->ops->write_compressed) {
         lam_io_close(inner);
         return lam_fail(err, ENOTSUP, "Compression is not supported for "

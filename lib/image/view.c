@@ -258,11 +258,23 @@ static bool is_filter(const struct node_view *view)
 const char *view_data_name(const struct node_view *view)
 {
     /* An image's own view has no object but where it is that object. */
-    if (!view->io && find_below(view, "file"))
+    bool format = !view->io && find_below(view, "file");
+    bool raw = !strcmp(view->driver, "raw");
+
+    if (format)
         view = find_below(view, "file");
-    while (is_filter(view))
+    /* Only raw's data are where those of the node below it are. */
+    while (is_filter(view) && (!format || raw))
         view = view->below;
     return view->shown;
+}
+
+struct lam_image *view_compressing(const struct node_view *view)
+{
+    while (view && (!strcmp(view->driver, "throttle")
+                    || !strcmp(view->driver, "copy-on-read")))
+        view = view->below;
+    return view ? view->image : NULL;
 }
 
 /* ----------------------------------------------------------------- telling */
@@ -399,6 +411,7 @@ int view_describe(const struct node_view *view, struct lam_image_info *info,
         || !strcmp(info->format, "blkverify");
     bool remote = is_remote(info->format);
     info->actual_size_unknown |= remote;
-    info->dirty_unknown |= remote;
+    info->dirty_unknown |= remote || !strcmp(info->format, "quorum")
+        || !strncmp(info->format, "null-", 5);
     return 0;
 }

@@ -18,6 +18,7 @@
 #include "image/cow.h"
 #include "image/encrypted.h"
 #include "image/graph.h"
+#include "image/view.h"
 
 /* Guest bytes that are compressed before their payloads are written. */
 static const uint64_t COMPRESSED_BATCH = 512 * LAM_KIB;
@@ -330,6 +331,11 @@ int lam_image_write(struct lam_image *image, const void *buf,
                     struct lam_error *err)
 {
     IMAGE_INSIDE(image);
+    struct lam_image *inner = flags & LAM_WRITE_COMPRESSED && image->driver
+        ? view_compressing(image->view) : NULL;
+
+    if (inner)
+        return lam_image_write(inner, buf, length, offset, flags, err);
     int rc = lam_check_flags(flags, LAM_WRITE_FUA | LAM_WRITE_COMPRESSED, err);
     if (rc == 0)
         rc = image_check_writable(image, err);

@@ -202,7 +202,13 @@ static int raw_discard(void *format, uint64_t offset, uint64_t length,
                        struct lam_error *err)
 {
     struct raw *r = format;
-    return lam_io_discard(r->io, r->offset + offset, length, err);
+    int rc;
+
+    if (!r->io->unmap)
+        return lam_io_discard(r->io, r->offset + offset, length, err);
+    /* Who asks for it is told what went wrong, but for that there is no way. */
+    rc = lam_io_free(r->io, r->offset + offset, length, err);
+    return rc == -ENOTSUP ? 0 : rc;
 }
 
 static int raw_flush(void *format, struct lam_error *err)
