@@ -10,6 +10,7 @@ Environment, all set by tests/run, all optional:
 
 qemu-io is looked for beside its qemu-img.
 """
+import functools
 import hashlib
 import os
 import random
@@ -89,6 +90,19 @@ def pytest_fail(message):
 
 def build_dir():
     return os.environ.get('LAMELLA_BUILD', os.path.join(ROOT, 'build'))
+
+
+@functools.lru_cache(maxsize=None)
+def has_libcrypto():
+    """Without it there are no digests to choose from."""
+    done = run(*our_tools(build_dir()).img, 'convert', '--digest', 'help',
+               status=None)
+    return done.stdout.strip() != ''
+
+
+def need_libcrypto():
+    if not has_libcrypto():
+        pytest.skip('lamella was built without libcrypto')
 
 
 def our_tools(path):

@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from harness import (KiB, MiB, build_dir, make_mixed_file, run, sha256,
-                     takes_signal, text_bytes, wait_until)
+from harness import (KiB, MiB, build_dir, make_mixed_file, need_libcrypto, run,
+                     sha256, takes_signal, text_bytes, wait_until)
 
 SIZE = 5 * MiB + 512        # a short block at the end
 
@@ -75,6 +75,7 @@ def tree(data, name='sha256', block=MiB):
 
 def test_digest_names(lamella, folder):
     """Each is what another implementation makes of the raw image."""
+    need_libcrypto()
     names = lamella.run('convert', '--digest', 'help').split()
     assert {'sha256', 'sha512', 'blake2b512', 'sha256-tree'} <= set(names)
     data = (folder / 'a.raw').read_bytes()
@@ -125,6 +126,7 @@ def blake3(data, chunk=0, root=8):
 
 
 def test_digest_blake3(lamella, tmp_path):
+    need_libcrypto()
     data = random.Random(5).randbytes(70000) + bytes(70000) + b'end'
     (tmp_path / 'a.raw').write_bytes(data.ljust(140288, b'.'))
     text = lamella.run('convert', '-f', 'raw', '--digest', 'blake3', 'a.raw',
@@ -141,6 +143,7 @@ def test_digest_blake3(lamella, tmp_path):
 @pytest.mark.parametrize('name', ['sha256', 'sha256-tree'])
 def test_digest(lamella, folder, source, options, name):
     """Whatever the copy does, the digest is that of the raw image."""
+    need_libcrypto()
     lamella.run('convert', source, 'plain.raw', cwd=folder)
     data = (folder / 'plain.raw').read_bytes()
     value = tree(data) if name == 'sha256-tree' \
@@ -151,6 +154,7 @@ def test_digest(lamella, folder, source, options, name):
 
 
 def test_digest_of_several_and_of_a_stream(lamella, folder):
+    need_libcrypto()
     data = (folder / 'a.raw').read_bytes() * 2
     sources = ['a.qcow2', 'zlib.qcow2']
     text = lamella.run('convert', '--digest', 'sha256', *sources, 'out',
@@ -165,6 +169,7 @@ def test_digest_of_several_and_of_a_stream(lamella, folder):
 
 def test_digest_counts_what_is_shared(lamella, reference, folder):
     """With -B the base's bytes are not copied, and belong to the disk."""
+    need_libcrypto()
     reference.run('create', '-q', '-f', 'qcow2', '-b', 'a.qcow2', '-F',
                   'qcow2', 'top.qcow2', cwd=folder)
     reference.io_run('top.qcow2', 'write -P 7 1M 300k', 'write -z 3M 64k',
@@ -180,6 +185,7 @@ def test_digest_counts_what_is_shared(lamella, reference, folder):
 
 def test_digest_of_a_sparse_terabyte(lamella, folder):
     """Zero blocks of a tree cost nothing."""
+    need_libcrypto()
     lamella.run('create', '-q', '-f', 'qcow2', 'big.qcow2', '1T', cwd=folder)
     lamella.io_run(folder / 'big.qcow2', 'write -P 9 700G 64k')
     zero = hashlib.sha256(bytes(MiB)).digest()
@@ -225,6 +231,7 @@ def test_salvage_as_genuine(lamella, our_img, reference, folder, texts):
 
 
 def test_salvage_lists_and_counts(lamella, reference, folder):
+    need_libcrypto()
     at = spoil(reference, folder, 'zlib.qcow2')
     failed = run(*lamella.img, 'convert', 'zlib.qcow2', 'out', status=1,
                  cwd=folder)
@@ -285,6 +292,7 @@ def test_rate(lamella, folder):
 
 
 def test_json_progress(lamella, folder):
+    need_libcrypto()
     lines = lamella.run('convert', '--progress=json', '--digest', 'sha256',
                         '-f', 'raw', 'a.raw', 'out', cwd=folder).splitlines()
     events = [json.loads(line) for line in lines]
@@ -485,6 +493,8 @@ def test_journal_of_another_conversion(lamella, folder, change, words):
     ['-O', 'qcow2'], ['--digest', 'sha256'], ['-t', 'unsafe'], ['--no-sync'],
     ['-c']])
 def test_resume_contradictions(lamella, folder, options):
+    if '--digest' in options:
+        need_libcrypto()
     done = run(*lamella.img, 'convert', '--resume', 'journal', *options,
                'a.raw', 'out', status=1, cwd=folder)
     assert '--resume' in done.stderr and done.stderr.count('\n') == 1

@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from harness import (MiB, make_mixed_file, random_bytes, run, sha256,
-                     wait_until)
+from harness import (MiB, make_mixed_file, need_libcrypto, random_bytes, run,
+                     sha256, wait_until)
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason='needs root')
 
@@ -179,6 +179,7 @@ def test_target_is_a_folder(lamella, folder):
 
 def test_no_source_is_opened_for_writing(lamella, folder):
     """The source is as it was, to the nanosecond."""
+    need_libcrypto()
     make_mixed_file(folder / 'b.raw', MiB, 4)
     os.chmod(folder / 'b.raw', 0o400)
     before = os.stat(folder / 'b.raw').st_mtime_ns, sha256(folder / 'b.raw')
@@ -197,6 +198,8 @@ def test_no_source_is_opened_for_writing(lamella, folder):
 def test_file_size_limit(lamella, folder, options):
     """`ulimit -f`: a signal that would end us half-way.  All is removed that
     the target is made of."""
+    if '--digest' in options:
+        need_libcrypto()
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (MiB, MiB))
 

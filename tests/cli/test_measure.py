@@ -5,7 +5,7 @@ import os
 import pytest
 
 from differential import assert_same
-from harness import run
+from harness import need_libcrypto, run
 
 SIZES = ['0', '1', '512', '1000001', '10M', '1G', '100G', '3T']
 GEOMETRIES = ['cluster_size=%s,refcount_bits=%d' % (size, bits)
@@ -86,6 +86,7 @@ def test_sizes(texts, our_img, tmp_path, options):
      'encrypt.iter-time=1,encrypt.cipher-alg=aes-128'],
     ['-O', 'luks', '-o', 'key-secret=s,iter-time=1']])
 def test_encrypted(texts, our_img, tmp_path, target):
+    need_libcrypto()
     assert_same(texts, our_img, ['measure', *target, '--object',
                                  'secret,id=s,data=abc', '--size', '10M'],
                 tmp_path)

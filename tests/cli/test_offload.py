@@ -11,7 +11,8 @@ import subprocess
 
 import pytest
 
-from harness import KiB, MiB, allocated, make_mixed_file, random_bytes, run
+from harness import (KiB, MiB, allocated, make_mixed_file, need_libcrypto,
+                     random_bytes, run)
 
 SIZE = 6 * MiB
 
@@ -176,6 +177,8 @@ def test_backing_file_is_kept(reference, lamella, made, tmp_path):
                                      ('--digest', 'sha256'), ('--salvage',)])
 def test_beside_other_wishes(reference, lamella, made, tmp_path, options):
     """What has to see the data, does."""
+    if '--digest' in options:
+        need_libcrypto()
     args = ['-S', '0'] if options[0] == '--salvage' else ['-C']
     lamella.run('convert', *args, *options, '-f', 'raw', '-O', 'raw',
                 made / 'a.raw', tmp_path / 'out')

@@ -12,7 +12,7 @@ import shutil
 import pytest
 
 from differential import mention, outcome
-from harness import KiB, MiB, pytest_fail, random_bytes, run
+from harness import KiB, MiB, need_libcrypto, pytest_fail, random_bytes, run
 
 LINES = [
     '', 'a.qcow2', '-h a.qcow2 --foo', 'a.qcow2 1M 2M', 'a.qcow2 +', '--foo',
@@ -297,6 +297,8 @@ CUT_KINDS = {
 @pytest.mark.parametrize('kind', CUT_KINDS)
 def test_cut_cluster_elsewhere(texts, our_img, tmp_path, kind, backing, mode):
     """The same where zeroes on the host are noise, and in a data file."""
+    if kind == 'luks':
+        need_libcrypto()
     (tmp_path / 'base.raw').write_bytes(random_bytes(backing, backing))
     secret = ['--object', 'secret,id=s0,data=abc'] if kind == 'luks' else []
     node = 'driver=qcow2,file.filename=x.qcow2' + \

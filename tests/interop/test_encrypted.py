@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import KiB, MiB, build_dir, run
+from harness import KiB, MiB, build_dir, need_libcrypto, run
 
 SIZE = 3 * MiB
 SECRET = ['--object', 'secret,id=s0,data=swordfish']
@@ -15,17 +15,9 @@ IO_COMMANDS = ['write -P 1 0 1M', 'write -P 2 1000 3000', 'write -P 3 65535 2',
                'write -z 300000 5000', 'discard 1M 64k', 'flush']
 
 
-def has_encryption():
-    done = subprocess.run([build_dir() + '/lamella', 'create', '-q', '-f',
-                           'luks', '-o', 'key-secret=none', '/dev/null', '1M'],
-                          stderr=subprocess.PIPE, text=True)
-    return 'No secret' in done.stderr
-
-
 @pytest.fixture(autouse=True)
 def needs_libcrypto(lamella):
-    if not has_encryption():
-        pytest.skip('lamella was built without libcrypto')
+    need_libcrypto()
 
 
 def create_options(fmt, options):

@@ -9,9 +9,8 @@ import time
 
 import pytest
 
-from harness import KiB, MiB, run
-from test_encrypted import (SECRET, create_options, has_encryption,
-                            node)
+from harness import KiB, MiB, need_libcrypto, run
+from test_encrypted import SECRET, create_options, node
 
 SECOND = ['--object', 'secret,id=s1,data=hunter2']
 WRONG = ['--object', 'secret,id=s2,data=nothing']
@@ -19,8 +18,7 @@ WRONG = ['--object', 'secret,id=s2,data=nothing']
 
 @pytest.fixture(autouse=True)
 def needs_libcrypto(lamella):
-    if not has_encryption():
-        pytest.skip('lamella was built without libcrypto')
+    need_libcrypto()
 
 
 def slot_options(fmt, text):
@@ -49,8 +47,7 @@ def fmt(request):
 @pytest.fixture(scope='module')
 def stock(reference, tmp_path_factory):
     """Made once: it takes the genuine tool a second."""
-    if not has_encryption():
-        return None
+    need_libcrypto()
     folder = tmp_path_factory.mktemp('stock')
     for fmt in ('luks', 'qcow2'):
         reference.run('create', '-q', *SECRET, '-f', fmt,
