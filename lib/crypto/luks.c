@@ -173,6 +173,15 @@ uint64_t luks_material_bytes(const struct luks_header *h)
     return align_up((uint64_t)h->key_bytes * LUKS_STRIPES, LUKS_SECTOR);
 }
 
+uint64_t luks_slot_cost(const struct luks_header *h, enum hash_algorithm hash,
+                        size_t i)
+{
+    uint64_t key_blocks = div_up(h->key_bytes, hash_size(hash));
+    uint64_t digest_blocks = div_up(LUKS_DIGEST_BYTES, hash_size(hash));
+
+    return h->slots[i].iterations * key_blocks + h->iterations * digest_blocks;
+}
+
 /* Sectors that a slot's material takes: whole groups of 8. */
 static uint64_t slot_sectors(const struct luks_header *h)
 {

@@ -23,6 +23,9 @@ enum {
      * wants to keep us busy. */
     LUKS_MAX_ITERATIONS = 1 << 28,
     LUKS_MIN_ITERATIONS = 1000,
+    /* Of all slots together: a few minutes.  Who made a slot with ten seconds
+     * of iterations, eight times, is far below it. */
+    LUKS_MAX_UNLOCK = 1 << 29,
 };
 
 /* Offsets of the fields; every one big-endian. */
@@ -97,6 +100,11 @@ int luks_validate(const struct luks_header *header, uint64_t area_bytes,
 /* Names and layout for @params, with all slots free. */
 int luks_layout(const struct luks_params *params, struct luks_header *out,
                 struct lam_error *err);
+
+/* Iterations of PBKDF2 that it takes to try slot @i, 64-bit safe: each block of
+ * output costs them anew. */
+uint64_t luks_slot_cost(const struct luks_header *header,
+                        enum hash_algorithm hash, size_t i);
 
 /* Bytes of a slot's material in whole sectors. */
 uint64_t luks_material_bytes(const struct luks_header *header);

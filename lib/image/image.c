@@ -221,7 +221,7 @@ int lam_image_key_slot(struct lam_image *image,
     int rc = image_check_writable(image, err);
     if (rc < 0)
         return rc;
-    if (!image->crypt || !image->ops->key_slot)
+    if (!image->ops->key_slot)
         return lam_fail(err, ENOTSUP, "'%s' has no key slots", image->name);
     return image->ops->key_slot(image->format, options, err);
 }

@@ -15,9 +15,9 @@ static struct lam_keyring *ring;
 static int make_ring(void **state)
 {
     static const struct lam_secret all[] = {
-        { "one", "first", NULL, false, NULL, NULL },
-        { "two", "second", NULL, false, NULL, NULL },
-        { "bad", "wrong", NULL, false, NULL, NULL },
+        { "one", "first", NULL, false, NULL, NULL, 0 },
+        { "two", "second", NULL, false, NULL, NULL, 0 },
+        { "bad", "wrong", NULL, false, NULL, NULL, 0 },
     };
 
     (void)state;
@@ -161,6 +161,49 @@ static void test_hostile_headers(void **state)
     }
 }
 
+/* The payload of a detached header is elsewhere; material that nobody needs
+ * may lie beyond its end. */
+static void test_detached(void **state)
+{
+    static const struct {
+        uint32_t payload, used_sector, free_sector;
+        const char *message;
+    } cases[] = {
+        { 0, 8, 512, NULL },
+        { 1, 8, 512, NULL },
+        { UINT32_MAX, 8, 512, NULL },
+        { 0, 3532, 512, NULL },
+        { 0, 8, 100000, NULL },
+        { 0, 3541, 512, "Keyslot 0 ends at sector 4041 and is beyond the end "
+          "of the detached header at 4040" },
+        { 0, UINT32_MAX, 512, "Keyslot 0 ends at sector 4294967795" },
+        { 0, 7, 512, "Keyslot 0 at sector 7 is overlapping with the LUKS" },
+        { 0, 8, 508, NULL },
+        { 0, 8, 507, "Keyslots 0 and 1 are overlapping" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LAM_ARRAY_SIZE(cases); i++) {
+        struct lam_error err = LAM_ERROR_INIT;
+        uint8_t buf[LUKS_HEADER_BYTES];
+        struct luks_params params;
+        struct luks_header h;
+
+        good_header(buf);
+        assert_works(luks_decode(buf, &h, &err), &err);
+        h.payload_sector = cases[i].payload;
+        h.slots[0].sector = cases[i].used_sector;
+        h.slots[1].sector = cases[i].free_sector;
+        if (cases[i].used_sector == 3532)
+            h.slots[7].sector = 5000;
+        int rc = luks_validate(&h, 4040 * 512, true, &params, &err);
+        const char *expected = cases[i].message;
+        if (rc != (expected ? -EUCLEAN : 0) ||
+            (expected && strncmp(err.message, expected, strlen(expected))))
+            fail_msg("case %zu: %d, %s", i, rc, err.message);
+    }
+}
+
 /* ------------------------------------------------------------------- images */
 
 static struct lam_io *make_image(const char *format, uint64_t size)
@@ -301,6 +344,27 @@ static void test_map(void **state)
     lam_io_close(io);
 }
 
+/* Each slot may take long, but not one after the other without end. */
+static void test_unlock_is_bounded(void **state)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_io *io = make_image("luks", 64 * LAM_KIB);
+    struct lam_image *image;
+    uint8_t slot[8];
+
+    (void)state;
+    be32_put(slot, LUKS_SLOT_ACTIVE);
+    be32_put(slot + 4, LUKS_MAX_ITERATIONS);
+    assert_works(lam_io_write(io, slot, sizeof slot, LH_SLOTS + LS_BYTES,
+                              &err), &err);
+    assert_works(open_copy(io, "luks", "one", 0, &image, &err), &err);
+    lam_image_close(image, NULL);
+    assert_int_equal(open_copy(io, "luks", "bad", 0, &image, &err), -EUCLEAN);
+    assert_ptr_equal(strstr(err.message, "Keyslots 0 to 1 take "),
+                     err.message);
+    lam_io_close(io);
+}
+
 /* --------------------------------------------------------------- key slots */
 
 #define ADD(secret, at) { true, NULL, secret, NULL, at, 1, false }
@@ -376,6 +440,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_hostile_headers),
+        cmocka_unit_test(test_detached),
+        cmocka_unit_test(test_unlock_is_bounded),
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_writes),
         cmocka_unit_test(test_map),

@@ -224,6 +224,9 @@ static int luks_key_slot(void *format,
 {
     struct luks *l = format;
     LAM_LOCKED(&l->slots);
+    if (!l->volume.unlocked)
+        return lam_fail(err, EINVAL, "the image was opened without its "
+                        "passphrase");
     return luks_volume_change(&l->volume, options, err);
 }
 

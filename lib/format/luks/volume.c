@@ -46,9 +46,16 @@ int luks_volume_load_detached(struct luks_volume *v, struct lam_io *io,
 int luks_volume_unlock(struct luks_volume *v, const char *passphrase,
                        struct lam_error *err)
 {
+    uint64_t cost = 0;
+
     for (size_t i = 0; i < LUKS_SLOTS && !v->unlocked; i++) {
         if (v->header.slots[i].state != LUKS_SLOT_ACTIVE)
             continue;
+        cost += luks_slot_cost(&v->header, v->params.hash, i);
+        if (cost > LUKS_MAX_UNLOCK)
+            return lam_fail(err, EUCLEAN, "Keyslots 0 to %zu take %" PRIu64
+                            " iterations to try (limit: %d)", i, cost,
+                            LUKS_MAX_UNLOCK);
         int rc = slot_open(v, i, passphrase, v->key, &v->unlocked, err);
         if (rc < 0)
             return rc;
