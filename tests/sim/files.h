@@ -66,8 +66,8 @@ static inline bool sim_has_data_file(const struct sim_shape *shape)
 static inline const struct lam_keyring *sim_keyring(void)
 {
     static const struct lam_secret secrets[] = {
-        { "stays", "that one", NULL, false, NULL, NULL },
-        { "other", "this one", NULL, false, NULL, NULL },
+        { .id = "stays", .data = "that one" },
+        { .id = "other", .data = "this one" },
     };
     static struct lam_keyring *ring;
 
