@@ -85,6 +85,17 @@ static const struct order_script scripts[] = {
         { ORDER_WRITE, 26, 2 }, { ORDER_COMPRESSED, 4, 4 },
         { ORDER_FLUSH, 0, 0 }, { ORDER_DISCARD, 0, 40 },
     } },
+    /* More L2 tables of 512 bytes than the least cache holds. */
+    { "eviction", 1000, { { ORDER_WRITE, 0, 2 } }, {
+        { ORDER_WRITE, 70, 1 }, { ORDER_WRITE, 130, 2 },
+        { ORDER_WRITE, 200, 1 }, { ORDER_WRITE, 260, 1 },
+        { ORDER_WRITE, 330, 1 }, { ORDER_WRITE, 390, 1 },
+        { ORDER_WRITE, 460, 1 }, { ORDER_WRITE, 520, 1 },
+        { ORDER_WRITE, 590, 1 }, { ORDER_WRITE, 650, 1 },
+        { ORDER_UNMAP, 0, 400 }, { ORDER_WRITE, 720, 1 },
+        { ORDER_FLUSH, 0, 0 }, { ORDER_WRITE, 780, 1 },
+        { ORDER_WRITE, 64, 40 }, { ORDER_WRITE, 910, 2 },
+    } },
 };
 
 struct fault {
