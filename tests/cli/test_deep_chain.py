@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 
 import pytest
@@ -106,6 +107,63 @@ def test_convert_and_compare(limited, tmp_path):
         assert data[start:start + 65536] == bytes([byte]) * 65536
     done = limited('compare', '-F', 'raw', top(), raw)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('command', [
+    ['chain'], ['chain', '--output=json'], ['check'], ['bench', '-c', '16'],
+    ['snapshot', '-l'], ['map', '-U']], ids=' '.join)
+def test_looked_at(limited, command):
+    done = limited(*command, top())
+    assert (done.returncode, done.stderr) == (0, '')
+    if command == ['chain', '--output=json']:
+        assert len(json.loads(done.stdout)) == DEPTH
+
+
+@pytest.fixture(name='work')
+def fixture_work(limited, chain, tmp_path):
+    """Commands on the same chain, whose files may be written to if they are
+    named in *own*; what the image reads as is looked at after each."""
+    plain = tmp_path / 'plain'
+    with open(plain, 'wb') as out:
+        out.truncate(SIZE)
+        for cluster, byte in expected().items():
+            out.seek(cluster << 16)
+            out.write(bytes([byte]) * 65536)
+    folder = tmp_path / 'x'
+    folder.mkdir()
+    own = {0, 500, DEPTH - 2, DEPTH - 1}
+    for number in range(DEPTH):
+        name = '%d.qcow2' % number
+        copy = shutil.copy if number in own else os.link
+        copy(chain / name, folder / name)
+
+    def call(image, *command):
+        done = limited(*command, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, ''), command
+        done = limited('compare', '-F', 'raw', image, str(plain), cwd=folder)
+        assert 'Images are identical.' in done.stdout, command
+    return call
+
+
+def test_layers_change(work):
+    work('new', 'overlay', top(), 'new')
+    work('new', 'snapshot', '-c', 's', 'new')
+    work('copy', 'dd', 'bs=1M', 'if=new', 'of=copy')
+    work(top(), 'commit', '-q', '-d', 'new')
+    work('new', 'stream', '-b', '500.qcow2', 'new')
+    work('new', 'rebase', '-b', '0.qcow2', '-F', 'qcow2', 'new')
+    work('new', 'rebase', '-b', top(), '-F', 'qcow2', 'new')
+    work('new', 'resize', '-q', 'new', '+1M')
+    work('new', 'stream', 'new')
+
+
+def test_committed_to_the_bottom(limited, work, tmp_path):
+    done = limited('commit', '-q', '-b', '0.qcow2', top(), cwd=tmp_path / 'x')
+    assert done.returncode == 0
+    # Each layer between is named, and that is all.
+    assert done.stderr.count('becomes invalid') == DEPTH - 2
+    assert done.stderr.count('\n') == DEPTH - 2
+    work('0.qcow2', 'check', '-q', '0.qcow2')
 
 
 def test_two_chains_in_few_descriptors(our_lamella, chain):
