@@ -362,6 +362,16 @@ static void test_unlock_is_bounded(void **state)
     assert_int_equal(open_copy(io, "luks", "bad", 0, &image, &err), -EUCLEAN);
     assert_ptr_equal(strstr(err.message, "Keyslots 0 to 1 take "),
                      err.message);
+
+    struct lam_key_slot_options o = LAM_KEY_SLOT_OPTIONS_INIT;
+    o.keyring = ring;
+    o.old_secret = "two";
+    assert_works(open_copy(io, "luks", "one", LAM_OPEN_WRITE, &image, &err),
+                 &err);
+    assert_int_equal(lam_image_key_slot(image, &o, &err), -EUCLEAN);
+    assert_ptr_equal(strstr(err.message, "Keyslots 0 to 1 take "),
+                     err.message);
+    lam_image_close(image, NULL);
     lam_io_close(io);
 }
 

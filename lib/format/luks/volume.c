@@ -43,6 +43,18 @@ int luks_volume_load_detached(struct luks_volume *v, struct lam_io *io,
     return load(v, err);
 }
 
+/* Slot @i is tried, too: *@cost is what that takes with all before. */
+static int charge(const struct luks_volume *v, size_t i, uint64_t *cost,
+                  struct lam_error *err)
+{
+    *cost += luks_slot_cost(&v->header, v->params.hash, i);
+    if (*cost <= LUKS_MAX_UNLOCK)
+        return 0;
+    return lam_fail(err, EUCLEAN, "Keyslots 0 to %zu take %" PRIu64
+                    " iterations to try (limit: %d)", i, *cost,
+                    LUKS_MAX_UNLOCK);
+}
+
 int luks_volume_unlock(struct luks_volume *v, const char *passphrase,
                        struct lam_error *err)
 {
@@ -51,12 +63,9 @@ int luks_volume_unlock(struct luks_volume *v, const char *passphrase,
     for (size_t i = 0; i < LUKS_SLOTS && !v->unlocked; i++) {
         if (v->header.slots[i].state != LUKS_SLOT_ACTIVE)
             continue;
-        cost += luks_slot_cost(&v->header, v->params.hash, i);
-        if (cost > LUKS_MAX_UNLOCK)
-            return lam_fail(err, EUCLEAN, "Keyslots 0 to %zu take %" PRIu64
-                            " iterations to try (limit: %d)", i, cost,
-                            LUKS_MAX_UNLOCK);
-        int rc = slot_open(v, i, passphrase, v->key, &v->unlocked, err);
+        int rc = charge(v, i, &cost, err);
+        if (rc == 0)
+            rc = slot_open(v, i, passphrase, v->key, &v->unlocked, err);
         if (rc < 0)
             return rc;
     }
@@ -326,6 +335,7 @@ static int slots_to_erase(const struct luks_volume *v,
 {
     uint8_t key[LUKS_MAX_KEY];
     const char *passphrase = NULL;
+    uint64_t cost = 0;
     int rc = 0;
 
     *chosen = 0;
@@ -337,6 +347,8 @@ static int slots_to_erase(const struct luks_volume *v,
         if (v->header.slots[i].state != LUKS_SLOT_ACTIVE)
             fits = false;
         if (fits && passphrase)
+            rc = charge(v, i, &cost, err);
+        if (fits && passphrase && rc == 0)
             rc = slot_open(v, i, passphrase, key, &fits, err);
         *chosen |= (unsigned)fits << i;
     }
