@@ -98,27 +98,6 @@ struct map_out {
     struct entry pending;
 };
 
-/*
- * qemu-img asks the host for holes below the clusters of a qcow2 image only
- * when a tenth of the file is missing, as after preallocation; the rule was
- * found by trying.  It counts in the image file also where the data lie in
- * another one.
- */
-static bool is_sparse(const struct lam_image_info *info, const char *format)
-{
-    /* Without clusters, and in a VDI that has a place for all of them, the file
-     * has the holes that a raw image would have. */
-    if (!strcmp(format, "vdi"))
-        return info->file_length > info->virtual_size;
-    if (!info->is_qcow2)
-        return !info->cluster_size && strcmp(format, "parallels");
-    uint64_t clusters = info->file_length / info->cluster_size +
-                        (info->file_length % info->cluster_size != 0);
-    uint64_t allocated = info->actual_size / info->cluster_size;
-    return allocated * 10 < (clusters + 1) * 9 &&
-           info->actual_size + info->cluster_size <= info->file_length;
-}
-
 static void inspect(struct lam_image *image, struct layer *layer)
 {
     struct lam_image_info *info = NULL;
@@ -127,7 +106,7 @@ static void inspect(struct lam_image *image, struct layer *layer)
         return;
     if (info->data_file)
         layer->data_file = strdup(info->data_file);
-    layer->sparse = is_sparse(info, lam_image_format(image));
+    layer->sparse = info->tells_holes;
     lam_image_info_free(info);
 }
 
@@ -267,6 +246,7 @@ static struct entry entry_of(const struct map_out *out,
 {
     bool compressed = e->state == LAM_EXTENT_COMPRESSED;
     bool data = compressed || e->state == LAM_EXTENT_DATA;
+    bool absent = e->flags & LAM_EXTENT_ABSENT;
     bool hole = (e->flags & LAM_EXTENT_HOST_HOLE) &&
                 out->layers[e->depth].sparse;
 
@@ -274,9 +254,11 @@ static struct entry entry_of(const struct map_out *out,
         .start = e->offset, .length = e->length, .offset = e->host_offset,
         .depth = e->depth,
         .present = e->state != LAM_EXTENT_UNALLOCATED &&
-                   !(e->flags & LAM_EXTENT_BEYOND_BACKING),
-        .zero = !data || hole, .data = data, .compressed = compressed,
+                   !(e->flags & LAM_EXTENT_BEYOND_BACKING) && !absent,
+        .zero = !data || hole, .data = data && !absent,
+        .compressed = compressed,
         .has_offset = (e->flags & LAM_EXTENT_HAS_HOST) && !compressed &&
+                      !absent &&
                       !(e->flags & LAM_EXTENT_ENCRYPTED),
         .file = file_of(out, e),
     };

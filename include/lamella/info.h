@@ -82,6 +82,9 @@ struct lam_image_info {
                                    genuine tool has it; the number holds */
     uint64_t file_length;       /* length of the image file (device size) */
     uint64_t cluster_size;      /* 0: none */
+    bool tells_holes;           /* holes of the host below its data are known to
+                                   read as zero: as in a raw image, or what
+                                   preallocation left */
     bool encrypted;
     bool dirty;
     char *backing_filename;     /* as the header has it */

@@ -30,6 +30,10 @@ enum {
     LAM_EXTENT_BEYOND_BACKING = 1 << 3,
     /* The host bytes are not the guest's: they are encrypted. */
     LAM_EXTENT_ENCRYPTED = 1 << 4,
+    /* Data of which a server says that they take no place with it, and not what
+     * they read as; with another question put to it ("x-dirty-bitmap"), what
+     * that one's answer marks. */
+    LAM_EXTENT_ABSENT = 1 << 5,
 };
 
 struct lam_extent {

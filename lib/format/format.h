@@ -236,6 +236,9 @@ struct format_ops {
     bool can_have_backing;      /* create() takes a backing file */
     /* What info cannot say of it, as in the genuine tool. */
     bool no_details;
+    /* Are the file's holes those of the disk, as in a raw image?  NULL: if it
+     * has no clusters that info tells of. */
+    bool (*is_flat)(void *format);
     /* For create(), all that are named; NULL for those whose options all have a
      * member of their own in struct lam_create_options. */
     const struct lam_option_info *options;

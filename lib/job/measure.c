@@ -14,28 +14,13 @@
 enum { WINDOW_FEW = 4096 };         /* extents */
 static const uint64_t WINDOW_MIN = 256 * LAM_MIB, WINDOW_MAX = LAM_TIB;
 
-/*
- * Holes of the host below clusters count as zeroes only where they are what
- * preallocation leaves: a tenth of the file or more.  Elsewhere nobody knows
- * that they stay, and the genuine tool does not look.  It counts in the image
- * file also where the data lie in another one.
- */
 static bool is_sparse(struct lam_image *layer)
 {
     struct lam_image_info *info = NULL;
-    bool sparse = false;
 
     if (lam_image_info(layer, &info, NULL) < 0)
         return false;
-    if (!info->is_qcow2) {
-        sparse = !info->cluster_size;       /* as a raw image's */
-    } else {
-        uint64_t clusters = div_up(info->file_length, info->cluster_size);
-        uint64_t there = info->actual_size / info->cluster_size;
-
-        sparse = there * 10 < (clusters + 1) * 9 &&
-                 info->actual_size + info->cluster_size <= info->file_length;
-    }
+    bool sparse = info->tells_holes;
     lam_image_info_free(info);
     return sparse;
 }
@@ -130,8 +115,10 @@ static int measure_bitmaps(struct lam_image *source, uint64_t cluster,
 
     if (rc < 0)
         return rc;
-    out->has_bitmaps = info->is_qcow2 && info->version >= 3;
-    if (out->has_bitmaps)
+    /* Images of Parallels may have some as well, which are not read. */
+    out->has_bitmaps = (info->is_qcow2 && info->version >= 3) ||
+                       !strcmp(info->format, "parallels");
+    if (out->has_bitmaps && info->is_qcow2)
         out->bitmaps = bitmap_bytes(info, cluster);
     lam_image_info_free(info);
     return 0;

@@ -264,6 +264,12 @@ static int parallels_set_writable(void *format, bool writable,
 
 /* ------------------------------------------------------------ the rest */
 
+static bool parallels_is_flat(void *format)
+{
+    (void)format;
+    return false;
+}
+
 static int look(struct parallels *p, bool repair, lam_finding_fn *finding,
                 void *opaque, struct lam_check_result *out,
                 struct lam_error *err)
@@ -410,6 +416,7 @@ const struct format_ops format_parallels = {
     .open = parallels_open,
     .close = parallels_close,
     .set_writable = parallels_set_writable,
+    .is_flat = parallels_is_flat,
     .check = parallels_check,
     .repair = parallels_repair,
     .create = parallels_create,

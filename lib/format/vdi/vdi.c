@@ -53,6 +53,7 @@ static const uint64_t MAX_BLOCKS = 0x1fffff80;    /* a map of 2 GiB */
 struct vdi {
     struct tables t;            /* first: see tables.h */
     uint32_t allocated;         /* as the header has it */
+    bool is_static;
 };
 
 static int vdi_probe(const uint8_t *head, size_t length)
@@ -231,6 +232,7 @@ static int vdi_open(const struct format_open *o, void **format,
     v->t.table_offset = le32_get(head + VH_MAP_OFFSET);
     v->t.data_start = v->t.align_base = le32_get(head + VH_DATA_OFFSET);
     v->allocated = le32_get(head + VH_ALLOCATED);
+    v->is_static = le32_get(head + VH_TYPE) == VDI_STATIC;
     rc = tables_init(&v->t, err);
     v->t.next_free = max_u64(v->t.next_free, v->t.data_start +
                              v->allocated * v->t.cluster);
@@ -242,6 +244,13 @@ static int vdi_open(const struct format_open *o, void **format,
 }
 
 /* ------------------------------------------------------------ the rest */
+
+static bool vdi_is_flat(void *format)
+{
+    const struct vdi *v = format;
+
+    return v->is_static;
+}
 
 /* Only what is wrong is told, as the genuine tool does. */
 static int vdi_check(void *format, lam_finding_fn *finding, void *opaque,
@@ -368,6 +377,7 @@ const struct format_ops format_vdi = {
     .open = vdi_open,
     .close = vdi_close,
     .set_writable = tables_set_writable,
+    .is_flat = vdi_is_flat,
     .check = vdi_check,
     .create = vdi_create,
 };
