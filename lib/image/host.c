@@ -304,7 +304,7 @@ static const struct host_driver *const drivers[] = {
     &host_throttle, &host_preallocate, &host_copy_on_read, &host_compress,
     &host_blkdebug, &host_quorum, &host_blkverify,
     &host_nbd, &host_nbd_tcp, &host_nbd_unix,
-    &host_http, &host_https, &host_ftp, &host_ftps,
+    &host_http, &host_https, &host_ftp, &host_ftps, &host_log_writes,
 };
 
 const struct host_driver *host_driver_find(const char *name)

@@ -102,11 +102,13 @@ int host_open_image_child(struct host_node *n, struct node *node,
 int host_take_child(struct node *node, const char *name, struct node **out,
                     struct lam_error *err);
 
-/* host-filters.c, host-debug.c, host-quorum.c, host-nbd.c, host-curl.c */
+/* host-filters.c, host-debug.c, host-quorum.c, host-nbd.c, host-curl.c,
+ * host-log.c */
 extern const struct host_driver host_throttle, host_preallocate,
                                 host_copy_on_read, host_compress,
                                 host_blkdebug, host_quorum, host_blkverify,
                                 host_nbd, host_nbd_tcp, host_nbd_unix,
-                                host_http, host_https, host_ftp, host_ftps;
+                                host_http, host_https, host_ftp, host_ftps,
+                                host_log_writes;
 
 #endif

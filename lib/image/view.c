@@ -241,10 +241,18 @@ int view_copy_name(struct node_view *view, const struct node_view *from,
     return view->json && view->shown ? 0 : no_memory(err);
 }
 
+/* What a node stands on, of those below it. */
+static const struct node_view *stands_on(const struct node_view *view)
+{
+    const struct node_view *file = find_below(view, "file");
+
+    return file ? file : view->below;
+}
+
 const char *view_path(const struct node_view *view)
 {
     while (view->below && !view->image)
-        view = view->below;
+        view = stands_on(view);
     return view->image || !view->protocol || !view->plain
         || strncmp(view->driver, "null", 4) == 0 ? NULL : view->shown;
 }
@@ -265,7 +273,7 @@ const char *view_data_name(const struct node_view *view)
         view = find_below(view, "file");
     /* Only raw's data are where those of the node below it are. */
     while (is_filter(view) && (!format || raw))
-        view = view->below;
+        view = stands_on(view);
     return view->shown;
 }
 
@@ -284,9 +292,10 @@ static uint64_t cluster_size(const struct node_view *view)
 {
     static const char *const names[] = {
         "raw", "preallocate", "compress", "copy-on-read", "throttle",
+        "blklogwrites",
     };
 
-    for (; view && !view->image; view = view->below) {
+    for (; view && !view->image; view = stands_on(view)) {
         size_t i = 0;
         while (i < LAM_ARRAY_SIZE(names) && strcmp(view->driver, names[i]))
             i++;

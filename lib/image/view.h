@@ -59,8 +59,8 @@ const char *view_path(const struct node_view *view);
 /* How the object that an image's data lie in is called; not a filter on it. */
 const char *view_data_name(const struct node_view *view);
 
-/* The image that compressed data are handed on to by filters, of which only some
- * do so; NULL: none. */
+/* The image that compressed data are handed on to by filters, of which only
+ * some do so; NULL: none. */
 struct lam_image *view_compressing(const struct node_view *view);
 
 /* Tells of the nodes below @view as children of @info. */
