@@ -172,6 +172,18 @@ def test_reserved_bits_are_told(lamella, tmp_path):
     assert image.read_bytes()[3 << 16] == 0x82
 
 
+def test_tables_of_an_encrypted_image(lamella, tmp_path):
+    """Are in clear: no passphrase is needed to write them anew."""
+    content = bytearray(make('snapshot_extra_short'))
+    content[35] = 1             # the method: AES
+    image = put_image('snapshot_extra_short', tmp_path, content)
+    done = repair(lamella, image, 'all')
+    assert done.returncode == 0 and 'Repairing snapshot table entry 0' in \
+        done.stderr, done.stderr
+    done = repair(lamella, image, 'all')
+    assert 'No errors were found' in done.stdout, done.stdout + done.stderr
+
+
 def hostile():
     cases = {name: lambda name=name: make(name) for name in DEFECTS}
     cases.update({'header-' + name: lambda name=name: with_field(name)

@@ -53,7 +53,8 @@ int qcow2_open_crypt(struct qcow2 *q, const struct format_open *o,
         return lam_fail(err, EINVAL, "Header reported '%s' encryption format "
                         "but options specify '%s'", method_name(q),
                         o->encrypt_format);
-    if (o->metadata_only || o->for_check)
+    /* Tables are in clear. */
+    if (o->metadata_only || o->for_check || o->repairing)
         return 0;
     int rc = keyring_passphrase(o->keyring, o->key_secret,
                                 "encrypt.key-secret", &passphrase, err);
