@@ -2,7 +2,7 @@
 /*
  * test-crypto.c - ciphers, hashes, splitter, base64, keyring: known answers.
  */
-#include "unit.h"
+#include "hex.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,18 +13,6 @@
 #include "crypto/base64.h"
 #include "crypto/crypt.h"
 #include "crypto/keyring.h"
-
-static size_t unhex(const char *text, uint8_t *out)
-{
-    size_t n = strlen(text) / 2;
-    unsigned byte;
-
-    for (size_t i = 0; i < n; i++) {
-        assert_int_equal(sscanf(text + 2 * i, "%2x", &byte), 1);
-        out[i] = (uint8_t)byte;
-    }
-    return n;
-}
 
 /* SP 800-38A for ECB, CBC and CTR; IEEE 1619 for XTS. */
 #define NIST_KEY "2b7e151628aed2a6abf7158809cf4f3c"

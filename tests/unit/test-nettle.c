@@ -2,24 +2,12 @@
 /*
  * test-nettle.c - ciphers by nettle: known answers, and blocks of 8 bytes.
  */
-#include "unit.h"
+#include "hex.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "crypto/crypt.h"
-
-static size_t unhex(const char *text, uint8_t *out)
-{
-    size_t n = strlen(text) / 2;
-    unsigned byte;
-
-    for (size_t i = 0; i < n; i++) {
-        assert_int_equal(sscanf(text + 2 * i, "%2x", &byte), 1);
-        out[i] = (uint8_t)byte;
-    }
-    return n;
-}
 
 /* RFC 2144; the Twofish paper; NESSIE's first of each length of Serpent's
  * key. */
