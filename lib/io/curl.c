@@ -169,7 +169,7 @@ static ssize_t file_readv(struct lam_io *io, const struct iovec *iov,
 {
     struct curl_file *f = file_of(io);
     uint64_t size = atomic_load(&io->size);
-    struct window *w;
+    struct window *w = NULL;
 
     (void)iovcnt;
     if (offset >= size)
