@@ -42,15 +42,29 @@ IMAGES = {
     'empty': ('cluster_size=512', []),
 }
 
-# For fuzz-change.c, with the names that it knows: options, cluster size, has
-# bitmaps.
+# For fuzz-change.c, with the names and the passphrase that it knows: options,
+# cluster size, has bitmaps.
 RICH = {
     '512': ('cluster_size=512', 512, True),
     '512-v2': ('cluster_size=512,compat=0.10', 512, False),
     '4k-zstd': ('cluster_size=4k,compression_type=zstd,refcount_bits=4', 4096,
                 False),
     'extended': ('cluster_size=16k,extended_l2=on', 16384, True),
+    'aes': ('cluster_size=512,encrypt.format=aes,encrypt.key-secret=s', 512,
+            True),
+    'aes-extended': ('cluster_size=16k,extended_l2=on,encrypt.format=aes,'
+                     'encrypt.key-secret=s', 16384, False),
+    'data': ('cluster_size=4k,data_file=%s', 4096, True),
+    'data-raw': ('cluster_size=4k,data_file=%s,data_file_raw=on', 4096, False),
 }
+# Whose keys take long to derive.
+SLOW = {
+    'luks': ('cluster_size=4k,encrypt.format=luks,encrypt.key-secret=s,encrypt.'
+             'iter-time=1,encrypt.cipher-alg=aes-128,encrypt.cipher-mode=cbc',
+             4096, True),
+}
+if SECONDS:
+    RICH.update(SLOW)
 MUTANTS = 20        # of each, and of each of IMAGES a quarter
 
 
@@ -188,22 +202,38 @@ def make_streams(folder):
 
 def make_rich(tools, path, options, cluster, bitmaps):
     """Two snapshots and two bitmaps; clusters of every kind."""
+    secret, opened = [], ['-f', 'qcow2', path]
+    if 'encrypt.' in options:
+        secret = ['--object', 'secret,id=s,data=fuzz']
+        opened = ['--image-opts', 'driver=qcow2,encrypt.key-secret=s,file.'
+                  'filename=%s' % path]
+    packed = '' if secret or 'data_file' in options else '-c'
+
     def io(*commands):
         words = [word for command in commands for word in ('-c', command)]
-        call(*tools.io, '-f', 'qcow2', *words, path)
+        call(*tools.io, *secret, *words, *opened)
 
-    call(*tools.img, 'create', '-q', '-f', 'qcow2', '-o', options, path, '384k')
+    def snapshot(name):
+        if 'data_file' not in options:      # where there can be none
+            call(*tools.img, 'snapshot', *secret, '-c', name, *opened)
+
+    if '%s' in options:
+        options %= str(path) + '.data'
+    call(*tools.img, 'create', '-q', *secret, '-f', 'qcow2', '-o', options,
+         path, '384k')
     io('write -P 1 0 %d' % (4 * cluster),
-       'write -c -P 2 %d %d' % (4 * cluster, cluster),
+       'write %s -P 2 %d %d' % (packed, 4 * cluster, cluster),
        'write -z %d %d' % (7 * cluster, cluster))
-    call(*tools.img, 'snapshot', '-c', 'one', path)
+    snapshot('one')
     io('write -P 3 %d 700' % (cluster + 300),
-       'write -c -P 4 %d %d' % (4 * cluster, cluster))
-    call(*tools.img, 'snapshot', '-c', 'two', path)
+       'write %s -P 4 %d %d' % (packed, 4 * cluster, cluster))
+    snapshot('two')
     io('write -P 5 %d %d' % (20 * cluster, cluster))
     for name in ('one', 'two') if bitmaps else ():
-        call(*tools.img, 'bitmap', '--add', '-g', '4k', path, name)
+        call(*tools.img, 'bitmap', *secret, '--add', '-g', '4k', *opened, name)
     io('write -P 6 %d %d' % (3 * cluster, cluster))
+    if 'data_file' in options:
+        os.unlink(str(path) + '.data')
 
 
 def make_changes(top):
