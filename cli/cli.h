@@ -23,7 +23,7 @@ void cli_error(const struct cli *cli, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* The same for a library error, which already names file and field. */
 void cli_report(const struct cli *cli, const struct lam_error *err);
-/* What is to be said behind an error's message: how sizes are written; or "". */
+/* What belongs behind an error's message: how sizes are written; or "". */
 const char *cli_hint(const char *message);
 /* "PROGRAM: warning: ..." */
 void cli_warning(const struct cli *cli, const char *fmt, ...)
