@@ -8,8 +8,8 @@
  * for COPIED bits that are missing where two entries shared a cluster.  A
  * second repair finds nothing to do.
  *
- * Encrypted images have the passphrase "fuzz".  A data file, for those that want
- * one, is given to them, with something in it.
+ * Encrypted images have the passphrase "fuzz".  Those that want a data file are
+ * given one, with something in it.
  *
  * Of an image whose counters are too low, or which has the COPIED bit where two
  * need a cluster, nobody can know what a write would hit, so such an image is
