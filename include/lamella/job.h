@@ -21,7 +21,8 @@ struct lam_job_options {
     uint64_t rate;              /* bytes a second to move; 0: no limit */
     lam_progress_fn *progress;  /* called from one thread at a time; or NULL */
     void *progress_opaque;
-    const volatile int *cancel; /* non-zero: stop with -ECANCELED; or NULL */
+    const volatile int *cancel; /* non-zero: stop with -ECANCELED; any thread
+                                   or a signal handler sets it; or NULL */
 };
 
 #define LAM_JOB_OPTIONS_INIT { 0, 0, NULL, NULL, NULL }

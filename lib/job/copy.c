@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/workers.h"
 #include "base/zeroes.h"
+#include "job/cancel.h"
 
 /* What a worker has to itself. */
 struct copy_worker {
@@ -34,7 +35,7 @@ struct copy {
 int copy_cancelled(const struct lam_convert_options *convert,
                    struct lam_error *err)
 {
-    if (convert->cancel && *convert->cancel)
+    if (cancel_wanted(convert->cancel))
         return lam_fail(err, ECANCELED, "conversion was cancelled");
     return 0;
 }

@@ -23,6 +23,7 @@
 #include "base/buffer.h"
 #include "base/cleanup.h"
 #include "crypto/digest.h"
+#include "job/cancel.h"
 
 enum {
     SLOTS = 64,
@@ -153,7 +154,7 @@ static int feed_bytes(struct digest *d, const uint8_t *bytes, uint64_t length,
 
 static int cancelled(const struct digest *d, struct lam_error *err)
 {
-    if (d->cancel && *d->cancel)
+    if (cancel_wanted(d->cancel))
         return lam_fail(err, ECANCELED, "conversion was cancelled");
     return 0;
 }

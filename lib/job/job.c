@@ -7,6 +7,7 @@
 #include "base/arith.h"
 #include "base/error.h"
 #include "base/workers.h"
+#include "job/cancel.h"
 
 enum { MAX_WORKERS = 256 };
 
@@ -34,7 +35,7 @@ unsigned job_workers(const struct job *job)
 
 int job_check(const struct job *job, struct lam_error *err)
 {
-    if (job->options->cancel && *job->options->cancel)
+    if (cancel_wanted(job->options->cancel))
         return lam_fail(err, ECANCELED, "%s was cancelled", job->what);
     return 0;
 }

@@ -14,6 +14,7 @@
 
 #include "base/arith.h"
 #include "base/cleanup.h"
+#include "job/cancel.h"
 
 #define SECOND UINT64_C(1000000000)
 /* How long a cancel may go unseen. */
@@ -72,7 +73,7 @@ int rate_take(struct rate *rate, uint64_t bytes, const volatile int *cancel)
         uint64_t nap = min_u64(start - t, NAP);
         const struct timespec wait = { 0, (long)nap };
 
-        if (cancel && *cancel)
+        if (cancel_wanted(cancel))
             return -ECANCELED;
         nanosleep(&wait, NULL);
     }

@@ -13,6 +13,7 @@
 #include "base/arith.h"
 #include "base/cleanup.h"
 #include "image/image.h"
+#include "job/cancel.h"
 
 /* A range that is lost, and may grow at its end. */
 struct loss {
@@ -98,7 +99,7 @@ static int salvage_part(struct loss *loss, const struct part *p,
     const struct lam_convert_options *convert = loss->salvage->convert;
     struct lam_error why = LAM_ERROR_INIT;
 
-    if (convert->cancel && *convert->cancel)
+    if (cancel_wanted(convert->cancel))
         return lam_fail(err, ECANCELED, "conversion was cancelled");
     int rc = lam_image_read(loss->image, p->buf, p->length, p->offset, &why);
     if (rc == 0)

@@ -135,7 +135,7 @@ static void *watch(void *opaque)
     pthread_mutex_lock(&w->lock);
     while (!w->over && rc == 0)
         rc = pthread_cond_timedwait(&w->changed, &w->lock, &end);
-    w->cancel = !w->over;
+    __atomic_store_n(&w->cancel, !w->over, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&w->lock);
     return NULL;
 }
@@ -182,7 +182,7 @@ static void count(void *opaque, uint64_t done, uint64_t total)
 
     assert_true(done >= p->last && done <= total);
     p->last = done;
-    p->cancel = ++p->calls >= p->limit;
+    __atomic_store_n(&p->cancel, ++p->calls >= p->limit, __ATOMIC_RELAXED);
 }
 
 static int commit_down(struct lam_image *image,
