@@ -153,7 +153,7 @@ void object_members_print(const struct object_kind *kind)
         printf("  %s=<%s>\n", sorted[i]->name, type_of(sorted[i]));
 }
 
-/* ---------------------------------------------------------- of other programs */
+/* -------------------------------------------------------- of other programs */
 
 /* What each has to be told, in its order. */
 static const struct foreign {

@@ -70,8 +70,8 @@ const struct object_kind *object_kind_find(const char *name);
 void object_kinds_print(void);
 void object_members_print(const struct object_kind *kind);
 
-/* 0 if @kind is one that programs with machines and networks have, and @tree has
- * what that needs. */
+/* 0 if @kind is one that programs with machines and networks have, and @tree
+ * has what that needs. */
 int object_check_foreign(struct json_object *tree, const char *kind, bool json,
                          struct lam_error *err);
 

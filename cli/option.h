@@ -47,8 +47,8 @@ bool keyvals_ask_help(const char *text);
 int parse_bool(const char *text, bool *value);
 
 /*
- * --object: "secret,id=ID,data=TEXT", or as a JSON object, with "qom-type".  What
- * can be made has a table in object-kinds.c; it goes to cli->keyring and
+ * --object: "secret,id=ID,data=TEXT", or as a JSON object, with "qom-type".
+ * What can be made has a table in object-kinds.c; it goes to cli->keyring and
  * cli->throttles.  Otherwise -EINVAL and others, with qemu-img's words.
  */
 int object_option(const struct cli *cli, const char *text,

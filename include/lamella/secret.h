@@ -44,8 +44,9 @@ LAM_API void lam_keyring_free(struct lam_keyring *keyring);
  *
  * -EINVAL: no @id, not one source, no such @keyid, not base64, key or IV of a
  * wrong length; -EEXIST: the name is taken; -ENOENT and other errors of reading
- * the file, -ENOKEY and others of the kernel's key; -ENOTSUP if it is encrypted and lamella was built
- * without encryption; -ENOMEM.  @secret is not needed afterwards.
+ * the file, -ENOKEY and others of the kernel's key; -ENOTSUP if it is encrypted
+ * and lamella was built without encryption; -ENOMEM.  @secret is not needed
+ * afterwards.
  */
 LAM_API int lam_keyring_add(struct lam_keyring *keyring,
                             const struct lam_secret *secret,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libgnutls.h - what we call in GnuTLS, which is loaded by who has credentials for
- * a server: hardly anybody.
+ * libgnutls.h - what we call in GnuTLS, which is loaded by who has credentials
+ * for a server: hardly anybody.
  */
 #ifndef LAM_CRYPTO_LIBGNUTLS_H
 #define LAM_CRYPTO_LIBGNUTLS_H

@@ -168,7 +168,7 @@ static int load_x509(struct tls_credentials *c,
     return rc < 0 ? rc : load_files(c, &f, password, err);
 }
 
-/* ---------------------------------------------------------------- the object */
+/* --------------------------------------------------------------- the object */
 
 static int load(struct tls_credentials *c, const struct lam_tls_credentials *o,
                 const char *password, struct lam_error *err)

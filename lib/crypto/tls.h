@@ -28,8 +28,9 @@ bool tls_credentials_want_host(const struct tls_credentials *c);
 
 /*
  * The handshake of a client at the socket @fd, which stays the caller's and has
- * to outlive the session; it may block.  The server has to show that it is @host, if the
- * credentials say so.  One thread may send while another receives.
+ * to outlive the session; it may block.  The server has to show that it is
+ * @host, if the credentials say so.  One thread may send while another
+ * receives.
  */
 int tls_session_new(struct tls_credentials *c, const char *host, int fd,
                     struct tls_session **out, struct lam_error *err);

@@ -56,6 +56,8 @@ static int append_with_holes(struct lam_image *image,
         struct lam_extent part = extent_clip(e, e->offset + done, run);
         if (zero)
             part.flags |= LAM_EXTENT_HOST_HOLE;
+        else if (state == LAM_IO_ABSENT)
+            part.flags |= LAM_EXTENT_ABSENT;
         rc = extents_append(out, &part, err);
         if (rc < 0)
             return rc;

@@ -304,8 +304,8 @@ static int take_address(struct node *node, struct io_address *a,
     if (a->port && !a->host)
         return lam_fail(err, EINVAL, "port may not be used without host");
     if (server && (a->path || a->host))
-        return lam_fail(err, EINVAL, "Cannot use 'server' and path/host/port at "
-                        "the same time");
+        return lam_fail(err, EINVAL, "Cannot use 'server' and path/host/port "
+                        "at the same time");
     if (!a->port)
         a->port = default_port;
     if (a->path || a->host)

@@ -18,7 +18,7 @@ enum { ITEMS_A_PART = 4 };
 struct packed {
     uint32_t start;             /* sectors from the region's start */
     uint16_t depth;
-    uint8_t state_flags;        /* state in the upper three bits */
+    uint8_t state_flags;        /* state in the upper two bits */
     uint8_t sectors_high;       /* of a compressed payload */
     uint64_t host;              /* ... whose offset has 56 bits: the upper 8
                                    are the lower ones of its sectors */
@@ -43,10 +43,10 @@ static bool pack(const struct lam_extent *e, uint64_t region_start,
     *out = (struct packed){
         .start = (uint32_t)((e->offset - region_start) >> SECTOR_BITS),
         .depth = e->depth,
-        .state_flags = (uint8_t)(e->state << 5 | (e->flags & 31)),
+        .state_flags = (uint8_t)(e->state << 6 | (e->flags & 63)),
         .host = e->host_offset,
     };
-    if (e->flags > 31 || !is_aligned(e->offset, 1 << SECTOR_BITS))
+    if (e->flags > 63 || !is_aligned(e->offset, 1 << SECTOR_BITS))
         return false;
     if (e->state != LAM_EXTENT_COMPRESSED)
         return true;
@@ -73,8 +73,8 @@ static struct lam_extent unpack(const struct packed *p, uint64_t start,
         .length = r.length,
         .host_offset = p->host,
         .depth = (uint16_t)(p->depth + depth),
-        .state = p->state_flags >> 5,
-        .flags = p->state_flags & 31,
+        .state = p->state_flags >> 6,
+        .flags = p->state_flags & 63,
     };
 
     if (e.state == LAM_EXTENT_COMPRESSED) {

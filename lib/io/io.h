@@ -54,7 +54,8 @@ struct lam_io_limits {
     uint32_t logical_sector, physical_sector;
 };
 
-enum lam_io_state { LAM_IO_DATA, LAM_IO_HOLE };
+/* LAM_IO_ABSENT: data, as far as anybody knows, which take no place. */
+enum lam_io_state { LAM_IO_DATA, LAM_IO_HOLE, LAM_IO_ABSENT };
 
 /* Which locks an object holds: none, its own, or those of a raw image. */
 enum lam_io_locking { LAM_IO_UNLOCKED, LAM_IO_LOCKED, LAM_IO_LOCKED_SHARED };

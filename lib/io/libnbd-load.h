@@ -13,6 +13,8 @@
 
 #define LIBNBD_FUNCTIONS(F)                                                 \
     F(nbd_add_meta_context)                                                 \
+    F(nbd_aio_is_closed)                                                    \
+    F(nbd_aio_is_dead)                                                      \
     F(nbd_block_status)                                                     \
     F(nbd_can_flush)                                                        \
     F(nbd_can_meta_context)                                                 \

@@ -82,9 +82,87 @@ static void put(struct nbd *n, struct nbd_handle *nbd)
 
 /* ----------------------------------------------------------------- requests */
 
+typedef int range_fn(struct nbd_handle *nbd, uint64_t length, uint64_t offset,
+                     uint32_t flags);
+
+struct request {
+    int (*send)(struct nbd_handle *nbd, const struct request *r);
+    uint64_t offset, length;
+    void *buffer;
+    range_fn *range;            /* of a range without data, with: */
+    uint32_t flags;
+    nbd_extent_callback callback;
+};
+
+static uint64_t monotonic_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec;
+}
+
+/* Until there is a connection, or @seconds have gone by. */
+static int keep_connecting(struct nbd *n, uint64_t seconds,
+                           struct nbd_handle **out, struct lam_error *err)
+{
+    const struct timespec pause = { .tv_nsec = 250000000 };
+    uint64_t end = monotonic_seconds() + min_u64(seconds, INT32_MAX);
+
+    for (;;) {
+        int rc = nbd_connection_new(&n->options, out, err);
+        if (rc == 0 || !seconds || monotonic_seconds() >= end)
+            return rc;
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+    }
+}
+
+static bool is_lost(struct nbd_handle *nbd)
+{
+    return libnbd()->nbd_aio_is_dead(nbd) > 0 ||
+           libnbd()->nbd_aio_is_closed(nbd) > 0;
+}
+
+/* In place of a connection that was lost another one to the same disk, if
+ * somebody wants it. */
+static bool reconnect(struct nbd *n, struct nbd_handle **nbd)
+{
+    struct nbd_handle *fresh;
+
+    if (!n->options.reconnect_delay || !is_lost(*nbd) ||
+        keep_connecting(n, n->options.reconnect_delay, &fresh, NULL) < 0)
+        return false;
+    if (libnbd()->nbd_get_size(fresh) < (int64_t)atomic_load(&n->io.size)) {
+        nbd_connection_free(fresh);
+        return false;
+    }
+    nbd_connection_free(*nbd);
+    *nbd = fresh;
+    return true;
+}
+
+/* Requests are sent again after a connection was lost: what they do, they do
+ * twice as well as once. */
+static int perform(struct nbd *n, const struct request *r)
+{
+    struct nbd_handle *nbd = take(n);
+    int rc;
+
+    do
+        rc = r->send(nbd, r) < 0 ? nbd_failure() : 0;
+    while (rc < 0 && reconnect(n, &nbd));
+    put(n, nbd);
+    return rc;
+}
+
 static size_t first_bytes(const struct nbd *n, const struct iovec *iov)
 {
     return min_u64(iov->iov_len, n->max_request);
+}
+
+static int send_read(struct nbd_handle *nbd, const struct request *r)
+{
+    return libnbd()->nbd_pread(nbd, r->buffer, r->length, r->offset, 0);
 }
 
 static ssize_t nbd_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
@@ -97,45 +175,49 @@ static ssize_t nbd_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
     if (offset >= atomic_load(&io->size))
         return 0;
     length = min_u64(length, atomic_load(&io->size) - offset);
-    struct nbd_handle *nbd = take(n);
-    int rc = libnbd()->nbd_pread(nbd, iov->iov_base, length, offset, 0) < 0
-        ? nbd_failure() : 0;
-    put(n, nbd);
+    const struct request r = { .send = send_read, .buffer = iov->iov_base,
+                               .offset = offset, .length = length };
+    int rc = perform(n, &r);
     return rc < 0 ? rc : (ssize_t)length;
+}
+
+static int send_write(struct nbd_handle *nbd, const struct request *r)
+{
+    return libnbd()->nbd_pwrite(nbd, r->buffer, r->length, r->offset, 0);
 }
 
 static ssize_t nbd_writev(struct lam_io *io, const struct iovec *iov,
                           int iovcnt, uint64_t offset)
 {
     struct nbd *n = nbd_of(io);
-    size_t length = first_bytes(n, iov);
+    const struct request r = { .send = send_write, .buffer = iov->iov_base,
+                               .offset = offset,
+                               .length = first_bytes(n, iov) };
 
     (void)iovcnt;
-    struct nbd_handle *nbd = take(n);
-    int rc = libnbd()->nbd_pwrite(nbd, iov->iov_base, length, offset, 0) < 0
-        ? nbd_failure() : 0;
-    put(n, nbd);
-    return rc < 0 ? rc : (ssize_t)length;
+    int rc = perform(n, &r);
+    return rc < 0 ? rc : (ssize_t)r.length;
 }
 
-typedef int range_fn(struct nbd_handle *nbd, uint64_t length, uint64_t offset,
-                     uint32_t flags);
+static int send_range(struct nbd_handle *nbd, const struct request *r)
+{
+    return r->range(nbd, r->length, r->offset, r->flags);
+}
 
 /* A range without data, in pieces that any server takes. */
 static int run_range(struct lam_io *io, range_fn *call, uint64_t offset,
                      uint64_t length, uint32_t flags)
 {
-    struct nbd *n = nbd_of(io);
-    struct nbd_handle *nbd = take(n);
+    struct request r = { .send = send_range, .range = call, .offset = offset,
+                         .flags = flags };
     int rc = 0;
 
     while (length && rc == 0) {
-        uint64_t piece = min_u64(length, LAM_GIB);
-        rc = call(nbd, piece, offset, flags) < 0 ? nbd_failure() : 0;
-        offset += piece;
-        length -= piece;
+        r.length = min_u64(length, LAM_GIB);
+        rc = perform(nbd_of(io), &r);
+        r.offset += r.length;
+        length -= r.length;
     }
-    put(n, nbd);
     return rc;
 }
 
@@ -155,16 +237,17 @@ static int nbd_discard(struct lam_io *io, uint64_t offset, uint64_t length)
     return run_range(io, libnbd()->nbd_trim, offset, length, 0);
 }
 
+static int send_flush(struct nbd_handle *nbd, const struct request *r)
+{
+    (void)r;
+    return libnbd()->nbd_flush(nbd, 0);
+}
+
 static int nbd_sync(struct lam_io *io)
 {
-    struct nbd *n = nbd_of(io);
+    const struct request r = { .send = send_flush };
 
-    if (!n->can_flush)
-        return 0;
-    struct nbd_handle *nbd = take(n);
-    int rc = libnbd()->nbd_flush(nbd, 0) < 0 ? nbd_failure() : 0;
-    put(n, nbd);
-    return rc;
+    return nbd_of(io)->can_flush ? perform(nbd_of(io), &r) : 0;
 }
 
 static int nbd_size(struct lam_io *io, uint64_t *size)
@@ -199,7 +282,8 @@ static int take_status(void *opaque, const char *context, uint64_t offset,
         return 0;
     for (size_t i = 0; i + 1 < nb_entries && !s->ended; i += 2) {
         enum lam_io_state state = entries[i + 1] & LIBNBD_STATE_ZERO
-            ? LAM_IO_HOLE : LAM_IO_DATA;
+            ? LAM_IO_HOLE : entries[i + 1] & LIBNBD_STATE_HOLE
+            ? LAM_IO_ABSENT : LAM_IO_DATA;
         s->ended = s->run && state != s->state;
         if (s->ended)
             break;
@@ -209,23 +293,33 @@ static int take_status(void *opaque, const char *context, uint64_t offset,
     return 0;
 }
 
+static int send_status(struct nbd_handle *nbd, const struct request *r)
+{
+    struct status *s = r->callback.user_data;
+
+    s->run = 0;
+    s->ended = false;
+    return libnbd()->nbd_block_status(nbd, r->length, r->offset, r->callback,
+                                      0);
+}
+
 static int nbd_extent(struct lam_io *io, uint64_t offset, uint64_t length,
                       enum lam_io_state *state, uint64_t *run)
 {
     struct nbd *n = nbd_of(io);
     struct status s = { .context = nbd_context(&n->options),
                         .state = LAM_IO_DATA };
-    nbd_extent_callback callback = { .callback = take_status,
-                                     .user_data = &s };
+    const struct request r = {
+        .send = send_status, .offset = offset,
+        .length = min_u64(length, LAM_GIB),
+        .callback = { .callback = take_status, .user_data = &s },
+    };
 
     *state = LAM_IO_DATA;
     *run = length;
     if (!n->has_map)
         return 0;
-    struct nbd_handle *nbd = take(n);
-    int rc = libnbd()->nbd_block_status(nbd, min_u64(length, LAM_GIB), offset,
-                                        callback, 0) < 0 ? nbd_failure() : 0;
-    put(n, nbd);
+    int rc = perform(n, &r);
     if (rc < 0 || !s.run)
         return rc < 0 ? rc : -EIO;
     *state = s.state;
@@ -322,28 +416,10 @@ static void set_limits(struct nbd *n, struct nbd_handle *nbd)
     limits->discard_max = limits->can_discard ? LAM_GIB : 0;
 }
 
-/* A server that is about to come is waited for. */
-static int connect_first(struct nbd *n, struct nbd_handle **nbd,
-                         struct lam_error *err)
-{
-    const struct timespec pause = { .tv_sec = 1 };
-    struct timespec now, end;
-
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += (time_t)min_u64(n->options.open_timeout, INT32_MAX);
-    for (;;) {
-        int rc = nbd_connection_new(&n->options, nbd, err);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (rc == 0 || !n->options.open_timeout || now.tv_sec >= end.tv_sec)
-            return rc;
-        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
-    }
-}
-
 static int start(struct nbd *n, struct lam_error *err)
 {
     struct nbd_handle *nbd;
-    int rc = connect_first(n, &nbd, err);
+    int rc = keep_connecting(n, n->options.open_timeout, &nbd, err);
 
     if (rc < 0)
         return rc;

@@ -28,8 +28,8 @@ struct io_nbd_options {
 /*
  * Connects, with the object's name @name.  The server's own limits apply; a
  * server that allows it is asked by several connections at once, made as they
- * are needed.  -EINVAL if it has not @context; -EACCES if the export is for reading only; -ENOTSUP if this
- * build has no libnbd.
+ * are needed.  -EINVAL if it has not @context; -EACCES if the export is for
+ * reading only; -ENOTSUP if this build has no libnbd.
  */
 int io_nbd_open(const char *name, const struct io_nbd_options *options,
                 struct lam_io **out, struct lam_error *err);

@@ -322,7 +322,7 @@ static int quorum_extent(struct lam_io *io, uint64_t offset, uint64_t length,
             one = LAM_IO_DATA;
             *run = length;
         }
-        if (one == LAM_IO_DATA)
+        if (one != LAM_IO_HOLE)
             *state = LAM_IO_DATA;
         length = min_u64(length, *run);
     }

@@ -22,8 +22,8 @@ struct fixture {
 };
 
 static const struct lam_secret secrets[] = {
-    { "stays", "that one", NULL, false, NULL, NULL },
-    { "other", "this one", NULL, false, NULL, NULL },
+    { "stays", "that one", NULL, false, NULL, NULL, 0 },
+    { "other", "this one", NULL, false, NULL, NULL, 0 },
 };
 
 static int open_image(const struct fixture *f, struct lam_io *io,

@@ -108,7 +108,7 @@ static uint64_t raw_zero_unit(void *format)
     return 1;
 }
 
-static int append(struct raw *r, enum lam_extent_state state, uint64_t offset,
+static int append(struct raw *r, enum lam_io_state state, uint64_t offset,
                   uint64_t length, struct lam_extents *out,
                   struct lam_error *err)
 {
@@ -116,8 +116,9 @@ static int append(struct raw *r, enum lam_extent_state state, uint64_t offset,
         .offset = offset,
         .length = length,
         .host_offset = r->offset + offset,
-        .state = (uint8_t)state,
-        .flags = LAM_EXTENT_HAS_HOST,
+        .state = state == LAM_IO_HOLE ? LAM_EXTENT_ZERO : LAM_EXTENT_DATA,
+        .flags = LAM_EXTENT_HAS_HOST |
+                 (state == LAM_IO_ABSENT ? LAM_EXTENT_ABSENT : 0),
     };
     return extents_append(out, &e, err);
 }
@@ -136,8 +137,7 @@ static int raw_map(void *format, uint64_t offset, uint64_t length,
             return rc;
         assert(run > 0);
         run = min_u64(run, length);
-        rc = append(r, state == LAM_IO_DATA ? LAM_EXTENT_DATA : LAM_EXTENT_ZERO,
-                    offset, run, out, err);
+        rc = append(r, state, offset, run, out, err);
         if (rc < 0)
             return rc;
         offset += run;
@@ -159,13 +159,13 @@ static uint64_t raw_long_run(void *format, uint64_t offset, uint64_t length,
 static int raw_map_for_read(void *format, uint64_t offset, uint64_t length,
                             struct lam_extents *out, struct lam_error *err)
 {
-    return append(format, LAM_EXTENT_DATA, offset, length, out, err);
+    return append(format, LAM_IO_DATA, offset, length, out, err);
 }
 
 static int raw_map_cached(void *format, uint64_t offset, uint64_t length,
                           struct lam_extents *out)
 {
-    return append(format, LAM_EXTENT_DATA, offset, length, out, NULL);
+    return append(format, LAM_IO_DATA, offset, length, out, NULL);
 }
 
 static int raw_write_begin(void *format, uint64_t offset, uint64_t length,

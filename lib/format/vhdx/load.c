@@ -237,7 +237,7 @@ static int read_entries(struct vhdx *v, uint64_t from, uint64_t to,
         if (rc < 0)
             return rc;
         run = min_u64(run, to - from);
-        if (state == LAM_IO_DATA)
+        if (state != LAM_IO_HOLE)
             rc = lam_io_read(v->io, (uint8_t *)v->table + from, run, at + from,
                              err);
         from += run;
