@@ -198,12 +198,17 @@ def test_existing_image_survives_a_mistake(our_img, stock, tmp_path):
         assert (tmp_path / 'a.qcow2').read_bytes() == before
 
 
-def test_old_encryption_is_refused(our_img, tmp_path):
-    """Images of the method without a salt can be read, and are not made."""
-    for option in ('encrypt.format=aes', 'encryption=on'):
+def test_old_encryption_needs_a_passphrase(our_img, tmp_path):
+    """The method without a salt, which has no options either."""
+    for options, said in (
+            ('encrypt.format=aes', "'encrypt.key-secret' is required"),
+            ('encryption=on', "'encrypt.key-secret' is required"),
+            ('encryption=on,encrypt.format=aes', 'at the same time'),
+            ('encrypt.format=aes,encrypt.key-secret=t', "id 't'"),
+            ('encrypt.format=aes,encrypt.key-secret=s,encrypt.cipher-alg='
+             'aes-256', "'encrypt.cipher-alg' is unexpected")):
         done = outcome(our_img, ['create', '-f', 'qcow2', '--object',
-                                 'secret,id=s,data=x', '-o',
-                                 option + ',encrypt.key-secret=s', 'new',
+                                 'secret,id=s,data=x', '-o', options, 'new',
                                  '1M'], tmp_path)
-        assert done.status == 1 and 'encrypt.format=luks' in done.err
+        assert done.status == 1 and said in done.err, done.err
         assert os.listdir(tmp_path) == []
