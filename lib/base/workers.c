@@ -6,11 +6,11 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 struct crew {
     worker_step_fn *step;
@@ -52,18 +52,14 @@ static void *worker_main(void *opaque)
     return NULL;
 }
 
-/* Signals are the caller's business: our threads let none in. */
 static unsigned start_workers(struct worker *workers, unsigned nb_workers)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     unsigned started = 1;       /* the caller itself is number 0 */
+
     while (started < nb_workers &&
-           !pthread_create(&workers[started].thread, NULL, worker_main,
-                           &workers[started]))
+           !thread_start(&workers[started].thread, worker_main,
+                         &workers[started]))
         started++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return started;
 }
 

@@ -5,6 +5,7 @@
 #include "image/cow-ahead.h"
 
 #include "base/cleanup.h"
+#include "base/thread.h"
 #include "image/chain.h"
 #include "image/graph.h"
 #include "io/async.h"
@@ -207,7 +208,7 @@ static bool make_room(struct cow_ahead *a, struct buffer_pool *pool,
 static bool start(struct lam_image *image, struct cow_ahead *a)
 {
     if (!a->has_thread)
-        a->has_thread = !pthread_create(&a->thread, NULL, run, image);
+        a->has_thread = !thread_start(&a->thread, run, image);
     return a->has_thread;
 }
 

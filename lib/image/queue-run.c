@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/thread.h"
 #include "io/uring.h"
 
 enum {
@@ -114,7 +115,7 @@ static void *run_worker(void *opaque)
 static void start_workers(struct lam_queue *q, size_t wanted)
 {
     for (; wanted > 0 && q->nb_workers < q->most_workers; wanted--) {
-        if (pthread_create(&q->workers[q->nb_workers], NULL, run_worker, q))
+        if (thread_start(&q->workers[q->nb_workers], run_worker, q))
             break;
         q->nb_workers++;
     }
@@ -226,7 +227,7 @@ bool queue_has_ring(struct lam_queue *q)
         return false;
     LAM_LOCKED(&q->lock);
     if (!q->has_watcher)
-        q->has_watcher = !pthread_create(&q->watcher, NULL, run_watcher, q);
+        q->has_watcher = !thread_start(&q->watcher, run_watcher, q);
     return q->has_watcher;
 }
 

@@ -11,12 +11,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/thread.h"
 
 enum { PIECE = 64 << 10 };
 
@@ -101,18 +101,6 @@ static void *run(void *opaque)
     return NULL;
 }
 
-/* Signals are for the threads of the program. */
-static int start(struct tunnel *t)
-{
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&t->thread, NULL, run, t);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code;
-}
-
 /* What comes may be the session's own business, which must not hold up what
  * goes. */
 static bool stop_blocking(int fd)
@@ -155,7 +143,7 @@ int tunnel_new(struct tls_session *session, int fd, const void *greeting,
     }
     t->plain = pair[0];
     int code = send_all(t->plain, greeting, length)
-        ? start(t) : EPIPE;
+        ? thread_start(&t->thread, run, t) : EPIPE;
     if (code) {
         close(pair[1]);
         tunnel_release(t);

@@ -4,8 +4,10 @@
  */
 #include "unit.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 
+#include "base/thread.h"
 #include "base/workers.h"
 
 enum { STEPS = 2000 };
@@ -59,12 +61,36 @@ static void counts_processors(void **state)
     assert_true(workers_default() >= 1);
 }
 
+static void *look_at_mask(void *opaque)
+{
+    pthread_sigmask(SIG_SETMASK, NULL, opaque);
+    return NULL;
+}
+
+/* Of what may be blocked, all is; the caller's mask stays what it was. */
+static void lets_no_signal_in(void **state)
+{
+    sigset_t its, mine;
+    pthread_t thread;
+
+    (void)state;
+    sigemptyset(&its);
+    assert_int_equal(thread_start(&thread, look_at_mask, &its), 0);
+    pthread_join(thread, NULL);
+    pthread_sigmask(SIG_SETMASK, NULL, &mine);
+    for (int s = 1; s < 32; s++) {
+        assert_true(sigismember(&its, s) || s == SIGKILL || s == SIGSTOP);
+        assert_false(sigismember(&mine, s));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(does_all_once),
         cmocka_unit_test(stops_at_a_failure),
         cmocka_unit_test(counts_processors),
+        cmocka_unit_test(lets_no_signal_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
