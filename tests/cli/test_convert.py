@@ -536,12 +536,12 @@ def test_explain(lamella, images, folder, args, zeroes, result):
         assert (folder / image).read_bytes() == (images / image).read_bytes()
 
 
-# ------------------------------------------------------------ not available
+# ------------------------------------------------------------------ refused
 
 @pytest.mark.parametrize('args, words', [
     (['--digest', 'crc'], 'unknown digest'),
     (['--progress=xml'], 'unknown form'),
-    (['--object', 'tls-creds-x509,id=a'], 'not available yet'),
+    (['--object', 'tls-creds-x509,id=a'], "Missing 'dir'"),
 ])
 def test_refused(lamella, folder, args, words):
     if '--digest' in args:
