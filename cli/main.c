@@ -63,8 +63,8 @@ static const struct command program = {
     .print_more = print_commands,
     .order = "+",
     .notes =
-        "Called by the name qemu-img or qemu-io (links), it behaves as that "
-        "program.",
+        "\"lamella help [COMMAND]\" prints the same as --help.  Called by the "
+        "name qemu-img or qemu-io (links), it behaves as that program.",
     .status =
         "that of the command, which tells it with --help.",
     .examples =
@@ -107,15 +107,31 @@ static int take_option(const struct cli *cli, int key, void *args)
     return cli_usage(cli, "--help: unknown form '%s'; there is json", optarg);
 }
 
+/* "help", "help COMMAND": what people type who know git. */
+static int run_help(struct cli *cli, int argc, char **argv)
+{
+    static char option[] = "--help";
+    char *args[] = { argv[argc > 1], option, NULL };
+
+    if (argc > 1)
+        return run_command(cli, 2, args);
+    optind = 0;
+    return command_parse(cli, &program, 2, args, take_option, NULL);
+}
+
 static int run_main(struct cli *cli, int argc, char **argv)
 {
     int status = command_parse(cli, &program, argc, argv, take_option, NULL);
 
     if (status >= 0)
         return status;
-    if (optind >= argc)
+    argc -= optind;
+    argv += optind;
+    if (argc < 1)
         return cli_usage(cli, "Not enough arguments");
-    return run_command(cli, argc - optind, argv + optind);
+    if (!cli->as_qemu && !strcmp(argv[0], "help"))
+        return run_help(cli, argc, argv);
+    return run_command(cli, argc, argv);
 }
 
 int main(int argc, char **argv)

@@ -51,6 +51,17 @@ def test_help(tables, our_img, our_lamella):
                                      re.MULTILINE), (name, shown)
 
 
+def test_help_as_a_command(our_img, our_lamella):
+    """As --help, and not of qemu-img, whose command it is not."""
+    for args in ([], ['convert']):
+        asked = [run(our_lamella, *order, status=0).stdout
+                 for order in (['help', *args], [*args, '--help'])]
+        assert asked[0] == asked[1]
+    assert 'Command not found: nothing' in run(our_lamella, 'help', 'nothing',
+                                               status=1).stderr
+    assert 'Command not found: help' in run(our_img, 'help', status=1).stderr
+
+
 def test_every_option_is_taken(tables, our_lamella, tmp_path):
     """What a table has is known to the code behind it: the complaint is never
     that there is no such option."""
