@@ -133,7 +133,7 @@ static void what_cannot_be_packed(void **state)
 {
     (void)state;
     static const struct lam_extent cases[] = {
-        { .length = 1 << REGION_BITS, .flags = 32 },
+        { .length = 1 << REGION_BITS, .flags = 64 },
         { .length = 1 << REGION_BITS, .state = LAM_EXTENT_COMPRESSED,
           .host_offset = 512, .host_length = 100 },
         { .length = 1 << REGION_BITS, .state = LAM_EXTENT_COMPRESSED,

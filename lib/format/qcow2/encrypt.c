@@ -94,17 +94,17 @@ int qcow2_key_slot(void *format, const struct lam_key_slot_options *options,
                    struct lam_error *err)
 {
     struct qcow2 *q = format;
+    int rc = qcow2_check_writable(q, err);
 
+    if (rc < 0)
+        return rc;
+    LAM_LOCKED(&q->alloc_lock);
     if (q->header.crypt_method == QCOW2_CRYPT_NONE)
         return lam_fail(err, ENOTSUP, "Can't amend encryption options - "
                         "encryption not present");
     if (!q->luks)
         return lam_fail(err, ENOTSUP, "Only LUKS encryption options can be "
                         "amended");
-    int rc = qcow2_check_writable(q, err);
-    if (rc < 0)
-        return rc;
-    LAM_LOCKED(&q->alloc_lock);
     return luks_volume_change(q->luks, options, err);
 }
 
@@ -113,6 +113,7 @@ int qcow2_encryption_info(struct qcow2 *q, struct lam_image_info *info,
 {
     struct luks_volume v;
 
+    LAM_LOCKED(&q->alloc_lock);
     info->encrypted = q->header.crypt_method != QCOW2_CRYPT_NONE;
     if (!info->encrypted)
         return 0;
@@ -122,7 +123,6 @@ int qcow2_encryption_info(struct qcow2 *q, struct lam_image_info *info,
     info->encryption->format = method_name(q);
     if (q->header.crypt_method != QCOW2_CRYPT_LUKS)
         return 0;
-    LAM_LOCKED(&q->alloc_lock);
     int rc = load_volume(q, &v, err);
     if (rc == 0)
         luks_volume_info(&v, info->encryption);
