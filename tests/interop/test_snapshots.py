@@ -5,8 +5,10 @@ A model keeps the bytes of the disk and of every snapshot; the genuine check
 finds nothing after each step, whoever made it, and each snapshot reads by both
 as it was when it was made.
 """
+import os
 import random
 import re
+import struct
 
 import pytest
 
@@ -83,3 +85,31 @@ def test_other_size(makes, goes_back, genuine, lamella, tmp_path):
             assert '(%d bytes)' % size in one.run('info', image)
     io_script(genuine, image, ['read -q -P 1 1M 1M', 'read -q -P 2 2M 2M',
                                'read -q -P 3 1G 64k'])
+
+
+def l1_table(image):
+    with open(image, 'rb') as file:
+        entries, offset = struct.unpack('>I', file.read(40)[36:40])[0], \
+            struct.unpack('>Q', file.read(8))[0]
+        file.seek(offset)
+        return struct.unpack('>%dQ' % entries, file.read(8 * entries))
+
+
+def test_tables_are_taken_back(genuine, lamella, tmp_path):
+    """Only tables that changed since the snapshot was made are new ones after
+    it has gone, and the others' copies are not left behind."""
+    image = tmp_path / 'image.qcow2'
+    genuine.run('create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', image,
+                '64M')
+    io_script(genuine, image, ['write -q %dM 8k' % at for at in range(64)])
+    before, blocks = l1_table(image), os.stat(image).st_blocks
+    lamella.run('snapshot', '-c', 's', image)
+    assert not set(before) & set(l1_table(image))
+    io_script(lamella, image, ['write -q -P 9 9M 4k'])
+    lamella.run('snapshot', '-d', 's', image)
+    changed = [i for i, (old, new) in enumerate(zip(before, l1_table(image)))
+               if old != new]
+    assert changed == [9 * MiB // (512 * 4 * KiB)]
+    assert os.stat(image).st_blocks <= blocks + 64
+    genuine.run('check', '-q', '-f', 'qcow2', image)
+    io_script(genuine, image, ['read -q -P 9 9M 4k'])

@@ -260,12 +260,51 @@ static int renew_entries(struct bulk *b, uint8_t *table, bool *changed,
     return 0;
 }
 
-/* The active table at @table: its L1 entry to be, in *@entry. */
-static int renew_table(struct bulk *b, uint64_t table, struct gather *t,
-                       uint64_t *entry, struct lam_error *err)
+/* What the dropped L1 has at entry @i, if nobody else has it; else 0. */
+static int dropped_table(struct bulk *b, size_t i, uint64_t *table,
+                         struct lam_error *err)
 {
-    uint64_t count, host;
-    bool changed = false;
+    uint64_t count = 0;
+
+    *table = 0;
+    if (i >= b->dropped_l1_size)
+        return 0;
+    int rc = bulk_table_of(b, b->dropped_l1, i, table, err);
+    if (rc == 0 && *table)
+        rc = shadow_get(&b->refs, host_cluster(&b->q->g, *table), &count, err);
+    if (count)
+        *table = 0;
+    return rc;
+}
+
+/*
+ * A snapshot keeps the tables as they were, with COPIED, and the active L1 got
+ * copies.  What nobody wrote to since then is, with COPIED, that table again:
+ * it is taken back, and there is nothing to write.
+ */
+static int take_back(struct bulk *b, uint64_t dropped, const uint8_t *renewed,
+                     uint8_t *buf, bool *taken, struct lam_error *err)
+{
+    uint64_t cs = b->q->g.cluster_size;
+
+    *taken = false;
+    if (!dropped)
+        return 0;
+    int rc = bulk_read_table(b, dropped, buf, err);
+    if (rc < 0 || memcmp(buf, renewed, cs) != 0)
+        return rc;
+    *taken = true;
+    return shadow_take_back(&b->refs, dropped, err);
+}
+
+/* The active table at @table, and at @dropped what the dropped L1 had in its
+ * place: its L1 entry to be, in *@entry.  @buf has room for a table. */
+static int renew_table(struct bulk *b, uint64_t table, uint64_t dropped,
+                       struct gather *t, uint8_t *buf, uint64_t *entry,
+                       struct lam_error *err)
+{
+    uint64_t count, host = dropped;
+    bool changed = false, taken = false;
     int rc = shadow_get(&b->refs, host_cluster(&b->q->g, table), &count, err);
 
     *entry = table;
@@ -277,7 +316,9 @@ static int renew_table(struct bulk *b, uint64_t table, struct gather *t,
         rc = renew_entries(b, gather_next(t), &changed, err);
     if (rc < 0 || !changed)
         return rc;
-    rc = gather_add(t, &host, err);
+    rc = take_back(b, dropped, gather_next(t), buf, &taken, err);
+    if (rc == 0 && !taken)
+        rc = gather_add(t, &host, err);
     if (rc < 0)
         return rc;
     *entry = host | QCOW2_COPIED;
@@ -287,16 +328,20 @@ static int renew_table(struct bulk *b, uint64_t table, struct gather *t,
 static int renew_tables(struct bulk *b, struct gather *t, uint64_t *new,
                         bool *changed, struct lam_error *err)
 {
-    int rc = 0;
+    lam_autofree uint8_t *buf = buffer_new(b->q->g.cluster_size);
+    int rc = buf ? 0 : lam_fail(err, ENOMEM, "no memory for an L2 table");
 
     *changed = false;
     for (size_t i = 0; rc == 0 && i < b->l1_size; i++) {
-        uint64_t table;
+        uint64_t table, dropped;
 
         new[i] = b->q->l1[i];
         rc = bulk_table_of(b, b->q->l1, i, &table, err);
-        if (rc == 0 && table)
-            rc = renew_table(b, table, t, &new[i], err);
+        if (rc < 0 || !table)
+            continue;
+        rc = dropped_table(b, i, &dropped, err);
+        if (rc == 0)
+            rc = renew_table(b, table, dropped, t, buf, &new[i], err);
         *changed |= new[i] != b->q->l1[i];
     }
     return rc < 0 ? rc : gather_flush(t, err);

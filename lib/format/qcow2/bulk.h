@@ -107,7 +107,8 @@ int bulk_copy_l1(struct bulk *b, const uint64_t *l1, size_t entries,
                  struct lam_error *err);
 
 /* References to what the active tables have may have gone: where COPIED is
- * to be set again, tables are copied. */
+ * to be set again, tables are copied, or those of the dropped L1, whose
+ * references have been dropped before, are taken back where they are equal. */
 int bulk_renew_copied(struct bulk *b, struct lam_error *err);
 
 #endif

@@ -190,6 +190,11 @@ int shadow_drop_table(struct shadow *s, uint64_t host, uint64_t length,
     return rc;
 }
 
+int shadow_take_back(struct shadow *s, uint64_t table, struct lam_error *err)
+{
+    return set_count(s, host_cluster(&s->q->g, table), 1, err);
+}
+
 /* -------------------------------------------------------------- free space */
 
 static int is_free(struct shadow *s, uint64_t cluster, bool *out,

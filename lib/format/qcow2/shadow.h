@@ -55,6 +55,10 @@ int shadow_add(struct shadow *s, uint64_t host, uint64_t length, int delta,
 int shadow_drop_table(struct shadow *s, uint64_t host, uint64_t length,
                       struct lam_error *err);
 
+/* The L2 table at @table, the last reference to which this change has dropped,
+ * has one again. */
+int shadow_take_back(struct shadow *s, uint64_t table, struct lam_error *err);
+
 /*
  * Reserve contiguous clusters that are free now and were before: @want of
  * them if @exact, else one at least.  What this change frees is needed until
