@@ -16,13 +16,12 @@ struct table_scan {
     uint64_t next_contiguous;   /* 0: no cluster yet in this table */
 };
 
-/* A rebuild lets the file grow, and must know what is there by name. */
+/* A rebuild lets the file grow, and must know what is there by name; and in
+ * the last cluster, for what begins there counts as a whole or not at all. */
 static void note_beyond(struct check *c, uint64_t offset, uint64_t length,
                         uint64_t weight)
 {
     uint64_t limit = c->refs.nb_clusters * 2 + 65536, end;
-    uint64_t first = max_u64(host_cluster(&c->g, offset),
-                             div_up(c->file_length, c->g.cluster_size));
     int rc = 0;
 
     if (add_overflows(offset, length, &end))
@@ -30,7 +29,7 @@ static void note_beyond(struct check *c, uint64_t offset, uint64_t length,
     if (!c->beyond.leaves)
         rc = refmap_init(&c->beyond, limit, NULL);
     end = min_u64(div_up(end, c->g.cluster_size), limit);
-    for (uint64_t i = first; i < end && rc == 0; i++)
+    for (uint64_t i = host_cluster(&c->g, offset); i < end && rc == 0; i++)
         rc = refmap_add(&c->beyond, i, weight, NULL);
     c->incomplete |= rc < 0;
 }
