@@ -73,22 +73,37 @@ static int descend(struct json_object **tree, const char *key, size_t from,
     return rc;
 }
 
+/* No member of any object lies deeper than three.  What is nested is walked
+ * recursively, with the path of each part. */
+static int check_depth(const char *key, struct lam_error *err)
+{
+    enum { MAX_PARTS = 32, SHOWN = 40 };
+    int parts = 1;
+
+    for (const char *c = key; *c; c++)
+        parts += *c == '.';
+    return parts <= MAX_PARTS ? 0
+        : option_fail(err, EINVAL, "Parameter '%.*s...' has %d parts (limit: "
+                      "%d)", SHOWN, key, parts, MAX_PARTS);
+}
+
 /* The last one of a key counts. */
 static int put(struct json_object *tree, const char *key, const char *value,
                struct lam_error *err)
 {
     size_t from = 0, length;
     struct json_object *old = NULL;
+    int rc = check_depth(key, err);
 
-    while (key[from + (length = strcspn(key + from, "."))]) {
-        int rc = descend(&tree, key, from, length, err);
-        if (rc < 0)
-            return rc;
+    while (rc == 0 && key[from + (length = strcspn(key + from, "."))]) {
+        rc = descend(&tree, key, from, length, err);
         from += length + 1;
     }
+    if (rc < 0)
+        return rc;
     if (json_object_object_get_ex(tree, key + from, &old) &&
         json_object_is_type(old, json_type_object))
-        return inconsistent(key, from + length, err);
+        return inconsistent(key, from + strlen(key + from), err);
     struct json_object *text = json_object_new_string(value);
     return text && json_object_object_add(tree, key + from, text) == 0
         ? 0 : no_memory(err);

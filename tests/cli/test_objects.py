@@ -126,3 +126,12 @@ def test_tells_which_list_revokes_nothing(lamella, tmp_path):
     told = run(*lamella.img, 'map', '--object', 'tls-creds-x509,id=t,dir=%s'
                % tmp_path, '-f', 'raw', tmp_path / 'ca-crl.pem', status=1)
     assert 'ca-crl.pem' in told.stderr or 'built without' in told.stderr
+
+
+def test_depth(lamella):
+    """What is nested deep takes no memory for all the paths to it."""
+    key = 'data' + '.a' * 40000
+    told = run(*lamella.img, 'info', '--object', 'secret,id=s,%s=x' % key, 'x',
+               status=1)
+    assert told.stderr == ("lamella: Parameter '%s...' has 40001 parts "
+                           '(limit: 32)\n' % key[:40])
