@@ -4,6 +4,7 @@
  */
 #include "crypto/keyring.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -92,7 +93,7 @@ static int find_kind(const struct lam_keyring *keyring, const char *id,
 
     *out = find(keyring, id);
     if (!*out)
-        return lam_fail(err, ENOENT, "No %s with id '%s'", names[kind].one, id);
+        return lam_fail(err, EINVAL, "No %s with id '%s'", names[kind].one, id);
     if ((*out)->kind != kind)
         return lam_fail(err, EINVAL, "Object with id '%s' is not %s", id,
                         names[kind].a);
@@ -414,6 +415,16 @@ int keyring_reserve(struct lam_keyring *keyring, const char *id,
             rc = lam_fail(err, EINVAL, "only one main-loop instance allowed");
     }
     return rc < 0 ? rc : append(keyring, id, &entry, err);
+}
+
+void keyring_forget(struct lam_keyring *keyring, const char *id)
+{
+    struct entry *last = &keyring->entries[keyring->count - 1];
+
+    assert(keyring->count && !strcmp(last->id, id) && !last->secret.data &&
+           !last->tls);
+    free(last->id);
+    keyring->count--;
 }
 
 int lam_keyring_reserve(struct lam_keyring *keyring, const char *id,

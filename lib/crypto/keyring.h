@@ -17,7 +17,8 @@ enum keyring_kind {
     KEYRING_OTHER,
 };
 
-/* The bytes of secret @id; NULL if there is none, or no keyring. */
+/* The bytes of secret @id, the keyring's; NULL, and *err has EINVAL, if there
+ * is none, or no keyring. */
 const uint8_t *keyring_find(const struct lam_keyring *keyring, const char *id,
                             size_t *length, struct lam_error *err);
 
@@ -27,8 +28,8 @@ int keyring_passphrase(const struct lam_keyring *keyring, const char *id,
                        const char *parameter, const char **out,
                        struct lam_error *err);
 
-/* Credentials @id for a client; the caller puts *@out.  -ENOENT: there are
- * none, -EINVAL: it is something else. */
+/* Credentials @id for a client; the caller puts *@out.  -EINVAL: there are
+ * none, it is something else, or they are a server's. */
 int keyring_tls(const struct lam_keyring *keyring, const char *id,
                 struct tls_credentials **out, struct lam_error *err);
 
@@ -36,7 +37,10 @@ int keyring_tls(const struct lam_keyring *keyring, const char *id,
 int keyring_reserve(struct lam_keyring *keyring, const char *id,
                     enum keyring_kind kind, struct lam_error *err);
 
-/* 0 if @id manages persistent reservations; -ENOENT, -EINVAL. */
+/* Undoes the last one, which was for @id. */
+void keyring_forget(struct lam_keyring *keyring, const char *id);
+
+/* 0 if @id manages persistent reservations; else -EINVAL. */
 int keyring_find_reservations(const struct lam_keyring *keyring,
                               const char *id, struct lam_error *err);
 

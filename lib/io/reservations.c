@@ -38,5 +38,10 @@ int lam_keyring_add_reservations(struct lam_keyring *keyring, const char *id,
 {
     int rc = keyring_reserve(keyring, id, KEYRING_RESERVATIONS, err);
 
-    return rc < 0 ? rc : greet(path, err);
+    if (rc < 0)
+        return rc;
+    rc = greet(path, err);
+    if (rc < 0)
+        keyring_forget(keyring, id);
+    return rc;
 }

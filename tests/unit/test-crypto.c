@@ -301,10 +301,32 @@ static void test_keyring(void **state)
             assert_string_equal(text, "hello");
         } else if (rc == 0 || strcmp(err.message, secrets[i].message)) {
             fail_msg("%s: %d, %s", secrets[i].name, rc, err.message);
+        } else {
+            assert_int_equal(rc, -err.code);
         }
     }
     lam_keyring_free(ring);
     lam_keyring_free(NULL);
+}
+
+/* A helper that is not there leaves nothing behind. */
+static void test_no_helper(void **state)
+{
+    static const struct lam_secret secret = { "id", "x", NULL, false, NULL,
+                                              NULL, 0 };
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_keyring *ring;
+
+    (void)state;
+    assert_works(lam_keyring_new(&ring, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(lam_keyring_add_reservations(
+            ring, "id", "/nonexistent/socket", &err), -ENOENT);
+        assert_string_equal(err.message, "Failed to connect to '/nonexistent/"
+                            "socket': No such file or directory");
+    }
+    assert_works(lam_keyring_add(ring, &secret, &err), &err);
+    lam_keyring_free(ring);
 }
 
 static void test_passphrase_is_text(void **state)
@@ -365,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_base64),
         cmocka_unit_test(test_base64_secret),
         cmocka_unit_test(test_keyring),
+        cmocka_unit_test(test_no_helper),
         cmocka_unit_test(test_passphrase_is_text),
         cmocka_unit_test(test_names),
     };
