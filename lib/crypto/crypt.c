@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/arith.h"
+#include "crypto/keyring.h"
 
 struct crypt {
     enum crypt_basis basis;
@@ -56,6 +57,21 @@ int crypt_new_legacy(const char *passphrase, struct crypt **out,
     memcpy(key, passphrase, min_u64(strlen(passphrase), sizeof key));
     int rc = crypt_new(&spec, key, sizeof key, CRYPT_GUEST, out, err);
     crypto_wipe(key, sizeof key);
+    return rc;
+}
+
+int crypt_check_legacy(const struct lam_keyring *keyring, const char *secret,
+                       struct lam_error *err)
+{
+    const char *passphrase;
+    struct crypt *crypt;
+    int rc = keyring_passphrase(keyring, secret, "encrypt.key-secret",
+                                &passphrase, err);
+
+    if (rc == 0)
+        rc = crypt_new_legacy(passphrase, &crypt, err);
+    if (rc == 0)
+        crypt_free(crypt);
     return rc;
 }
 

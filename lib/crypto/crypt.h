@@ -36,6 +36,11 @@ void crypt_free(struct crypt *crypt);
 int crypt_new_legacy(const char *passphrase, struct crypt **out,
                      struct lam_error *err);
 
+/* Could that be, with @secret of @keyring?  An image that is created needs
+ * neither: it is told before there is one. */
+int crypt_check_legacy(const struct lam_keyring *keyring, const char *secret,
+                       struct lam_error *err);
+
 /*
  * En- or decrypt @buf in place: guest bytes from @guest on, which lie in the
  * host file at @host.  All three are multiples of 512.  Any number of threads

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "crypto/keyring.h"
+#include "crypto/crypt.h"
 #include "format/qcow/qcow.h"
 #include "format/values.h"
 
@@ -55,8 +55,6 @@ static int plan_encryption(const struct lam_create_options *options,
 {
     const char *format = option_text(options, "encrypt.format", NULL);
     const char *secret = option_text(options, "encrypt.key-secret", NULL);
-    const char *passphrase;
-    struct crypt *crypt;
     bool on;
     int rc = option_bool(options, "encryption", false, &on, err);
 
@@ -74,13 +72,7 @@ static int plan_encryption(const struct lam_create_options *options,
     if (format && strcmp(format, "aes"))
         return lam_fail(err, EINVAL, "Parameter 'format' does not accept value "
                         "'%s'", format);
-    rc = keyring_passphrase(options->encryption.keyring, secret,
-                            "encrypt.key-secret", &passphrase, err);
-    if (rc == 0)
-        rc = crypt_new_legacy(passphrase, &crypt, err);
-    if (rc == 0)
-        crypt_free(crypt);
-    return rc;
+    return crypt_check_legacy(options->encryption.keyring, secret, err);
 }
 
 int qcow_create(struct lam_io *io, struct lam_io *data,

@@ -9,7 +9,6 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
-#include "crypto/keyring.h"
 #include "format/qcow2/create-layout.h"
 #include "format/qcow2/entry.h"
 #include "format/qcow2/refblock.h"
@@ -138,20 +137,12 @@ static int plan_aes(const struct lam_encryption_options *o,
         { "ivgen-hash-alg", o->ivgen_hash_alg },
         { "iter-time", o->iter_time ? "" : NULL },
     };
-    const char *passphrase;
-    struct crypt *crypt;
 
     for (size_t i = 0; i < LAM_ARRAY_SIZE(others); i++)
         if (others[i].value)
             return lam_fail(err, EINVAL, "Parameter 'encrypt.%s' is "
                             "unexpected", others[i].name);
-    int rc = keyring_passphrase(o->keyring, o->key_secret,
-                                "encrypt.key-secret", &passphrase, err);
-    if (rc == 0)
-        rc = crypt_new_legacy(passphrase, &crypt, err);
-    if (rc == 0)
-        crypt_free(crypt);
-    return rc;
+    return crypt_check_legacy(o->keyring, o->key_secret, err);
 }
 
 static int plan_encryption(const struct lam_create_options *o,
