@@ -35,111 +35,22 @@ struct convert {
  * again. */
 #define SOURCE_L2_CACHE (2 * UINT64_C(1048576))
 
-/* qemu-img has these words for it, and no name. */
-static void report_snapshot(const struct convert *c,
-                            const struct lam_error *err)
+static int open_source(struct convert *c, size_t i, struct lam_image **image)
 {
-    static const char no_snapshots[] = "Format driver '";
-    const char *format = strstr(err->message, no_snapshots);
+    struct source_options source = c->args.source;
 
-    if (c->cli->as_qemu && strstr(err->message, "Failed to load snapshot"))
-        cli_error(c->cli, "Failed to load snapshot: Can't find snapshot");
-    else if (c->cli->as_qemu && format) {
-        format += strlen(no_snapshots);
-        cli_error(c->cli, "Failed to load snapshot: Block format '%.*s' used "
-                  "by device '' does not support temporarily loading internal "
-                  "snapshots", (int)strcspn(format, "'"), format);
-    } else {
-        cli_report(c->cli, err);
-    }
-}
-
-static char *matching_id(const struct convert *c,
-                         const struct lam_image_info *info)
-{
-    const char *id = keyvals_get(&c->args.snapshot_options, "snapshot.id");
-    const char *name = keyvals_get(&c->args.snapshot_options, "snapshot.name");
-
-    for (size_t i = 0; i < info->nb_snapshots; i++) {
-        const struct lam_snapshot_info *s = &info->snapshots[i];
-        if ((!id || !strcmp(s->id, id)) && (!name || !strcmp(s->name, name)))
-            return strdup(s->id);
-    }
-    return NULL;
-}
-
-/*
- * "-l snapshot.id=ID,snapshot.name=NAME" is the one that has both; the library
- * takes either.  Its id goes to *@id, owned by the caller, and to @options.
- */
-static int resolve_snapshot(const struct convert *c, const char *name,
-                            struct lam_open_options *options, char **id,
-                            struct lam_error *err)
-{
-    struct lam_open_options header = *options;
-    struct lam_image_info *info = NULL;
-    struct lam_image *image = NULL;
-
-    if (!c->args.snapshot_options.count)
-        return 0;
-    header.snapshot = NULL;
-    header.flags |= LAM_OPEN_METADATA;
-    int rc = lam_image_open(name, &header, &image, err);
-    if (rc == 0)
-        rc = lam_image_info(image, &info, err);
-    /* Where there is none at all, the library says why. */
-    bool has_some = rc == 0 && info->nb_snapshots;
-    if (has_some)
-        *id = matching_id(c, info);
-    lam_image_info_free(info);
-    lam_image_close(image, NULL);
-    if (rc < 0 || !has_some)
-        return rc;
-    if (!*id)
-        rc = option_fail(err, ENOENT, "Could not open '%s': Failed to load "
-                         "snapshot: Can't find snapshot '%s'", name,
-                         c->args.snapshot);
-    options->snapshot = *id;
-    return rc;
-}
-
-static int open_source(struct convert *c, const char *name,
-                       struct lam_image **image)
-{
-    const struct source_options *source = &c->args.source;
-    struct lam_open_options options = LAM_OPEN_OPTIONS_INIT;
-    struct lam_error err = LAM_ERROR_INIT;
-    char *id = NULL;
-
-    if (!c->args.snapshot)
-        return source_open(c->cli, name, source, 0, image);
-    options.format = source->format;
-    options.keyring = c->cli->keyring;
-    options.throttles = c->cli->throttles;
-    options.snapshot = c->args.snapshot;
-    options.l2_cache_size = source->l2_cache_size;
-    options.policy = source->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
-    if (source->image_opts)
-        options.flags |= LAM_OPEN_IMAGE_OPTS;
-    if (source->force_share)
-        options.flags |= LAM_OPEN_FORCE_SHARE;
-    if (source->cache &&
-        lam_cache_mode_parse(source->cache, &options.cache, NULL) < 0) {
-        cli_error(c->cli, "Invalid source cache option: %s", source->cache);
-        return -EINVAL;
-    }
-    int rc = resolve_snapshot(c, name, &options, &id, &err);
-    if (rc == 0)
-        rc = lam_image_open(name, &options, image, &err);
-    if (rc < 0)
-        report_snapshot(c, &err);
-    free(id);
-    return rc;
+    if (i > 0)
+        return source_open(c->cli, c->args.sources[i], &source, 0, image);
+    source.snapshot = c->args.snapshot;
+    return source_open_snapshot(c->cli, c->args.sources[i], &source,
+                                &c->args.snapshot_options, image);
 }
 
 static int open_sources(struct convert *c)
 {
-    if (c->args.snapshot && c->args.nb_sources > 1) {
+    /* Named by an option, it is the first source's. */
+    if (c->args.snapshot && !c->args.snapshot_options.count &&
+        c->args.nb_sources > 1) {
         cli_error(c->cli, "No support for concatenating multiple snapshot");
         return -EINVAL;
     }
@@ -150,7 +61,7 @@ static int open_sources(struct convert *c)
         return -ENOMEM;
     }
     for (size_t i = 0; i < c->args.nb_sources; i++) {
-        int rc = open_source(c, c->args.sources[i], &c->sources[i]);
+        int rc = open_source(c, i, &c->sources[i]);
         if (rc < 0)
             return rc;
         c->nb_open++;

@@ -188,10 +188,10 @@ static int run(const struct cli *cli, struct measure_args *args)
 {
     struct lam_image *source = NULL;
 
-    if (args->filename && args->snapshot)
-        args->source.snapshot = args->snapshot;
+    args->source.snapshot = args->snapshot;
     if (args->filename &&
-        source_open(cli, args->filename, &args->source, 0, &source) < 0)
+        source_open_snapshot(cli, args->filename, &args->source,
+                             &args->snapshot_options, &source) < 0)
         return 1;
     int status = measure(cli, args, source);
     lam_image_close(source, NULL);

@@ -284,12 +284,11 @@ int source_cache_check(const struct cli *cli,
     return -EINVAL;
 }
 
-int source_open(const struct cli *cli, const char *name,
-                const struct source_options *options, unsigned flags,
-                struct lam_image **out)
+int source_try_open(const struct cli *cli, const char *name,
+                    const struct source_options *options, unsigned flags,
+                    struct lam_image **out, struct lam_error *err)
 {
     struct lam_open_options open_options = LAM_OPEN_OPTIONS_INIT;
-    struct lam_error err = LAM_ERROR_INIT;
 
     open_options.format = options->format;
     open_options.keyring = cli->keyring;
@@ -303,41 +302,26 @@ int source_open(const struct cli *cli, const char *name,
         open_options.flags |= LAM_OPEN_IMAGE_OPTS;
     if (options->force_share)
         open_options.flags |= LAM_OPEN_FORCE_SHARE;
-    if (source_cache_check(cli, options) < 0)
-        return -EINVAL;
+    if (!cli->as_qemu)
+        open_options.flags |= LAM_OPEN_NAME_LAYERS;
     if (options->cache)
         lam_cache_mode_parse(options->cache, &open_options.cache, NULL);
     warn_name(cli, name, options->image_opts);
-    int rc = lam_image_open(name, &open_options, out, &err);
+    return lam_image_open(name, &open_options, out, err);
+}
+
+int source_open(const struct cli *cli, const char *name,
+                const struct source_options *options, unsigned flags,
+                struct lam_image **out)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (source_cache_check(cli, options) < 0)
+        return -EINVAL;
+    int rc = source_try_open(cli, name, options, flags, out, &err);
     if (rc < 0)
         cli_report(cli, &err);
     return rc;
-}
-
-int snapshot_option(const struct cli *cli, const char *text,
-                    struct keyvals *kv, const char **snapshot)
-{
-    static const char prefix[] = "snapshot.";
-    struct lam_error err = LAM_ERROR_INIT;
-
-    *snapshot = text;
-    if (strncmp(text, prefix, sizeof prefix - 1))
-        return 0;
-    if (keyvals_parse(kv, text, &err) < 0) {
-        cli_report(cli, &err);
-        return -EINVAL;
-    }
-    for (size_t i = 0; i < kv->count; i++) {
-        const struct keyval *item = &kv->items[i];
-        if (strcmp(item->key, "snapshot.id") &&
-            strcmp(item->key, "snapshot.name")) {
-            cli_error(cli, "Invalid parameter '%s'", item->key);
-            cli_error(cli, "Failed in parsing snapshot param '%s'", text);
-            return -EINVAL;
-        }
-        *snapshot = item->value;
-    }
-    return 0;
 }
 
 const char *open_reason(const char *name, const struct lam_error *err)

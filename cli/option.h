@@ -137,6 +137,17 @@ int source_cache_check(const struct cli *cli,
 int source_open(const struct cli *cli, const char *name,
                 const struct source_options *options, unsigned flags,
                 struct lam_image **out);
+/* The same without a word: what is wrong goes to @err.  -T has been looked at
+ * by source_cache_check(). */
+int source_try_open(const struct cli *cli, const char *name,
+                    const struct source_options *options, unsigned flags,
+                    struct lam_image **out, struct lam_error *err);
+
+/* source_open() of the disk as @options' snapshot has it, if there is one; @kv
+ * is what snapshot_option() has made of its name. */
+int source_open_snapshot(const struct cli *cli, const char *name,
+                         const struct source_options *options,
+                         const struct keyvals *kv, struct lam_image **out);
 
 /* The message of an @err from opening @name, for who has named it already: the
  * genuine tools keep "Could not open 'NAME': " only where the system refused

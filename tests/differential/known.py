@@ -40,12 +40,6 @@ def damage(words, a, b):
     return any('corrupt.qcow2' in word for word in words)
 
 
-@on_purpose('The message names the image and the snapshot as well')
-def no_snapshot(words, a, b):
-    return failed(a, b) and "Can't find snapshot" in a.err and \
-        "Can't find snapshot" in b.err
-
-
 @on_purpose('The message says what is wrong, not that something is')
 def plainer(words, a, b):
     return failed(a, b) and re.search(
