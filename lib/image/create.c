@@ -419,12 +419,20 @@ static int name_others(const char *path, const struct format_ops *ops,
     return 0;
 }
 
+/* "./a" and "a", too: neither need be there yet. */
+static bool same_path(const char *a, const char *b)
+{
+    a += strncmp(a, "./", 2) ? 0 : 2;
+    b += strncmp(b, "./", 2) ? 0 : 2;
+    return !strcmp(a, b);
+}
+
 static int judge(const char *path, const struct format_ops *ops,
                  struct creation *c, struct lam_error *err)
 {
     const struct lam_create_options *o = &c->options;
 
-    if (o->data_file && !strcmp(o->data_file, path))
+    if (o->data_file && same_path(o->data_file, path))
         return lam_fail(err, EINVAL, "'%s' cannot be its own data file", path);
     int rc = check_named(ops, o, err);
     if (rc == 0)
@@ -495,6 +503,26 @@ static int check_there(const char *name, const char *path,
                           "'%s'", driver->name, path);
 }
 
+/* The data file is named as the image is, and its path is what the header
+ * gets. */
+static int data_file_path(const char *name, char **out, struct lam_error *err)
+{
+    const struct host_driver *driver = host_driver_of(name);
+    const char *path = NULL;
+
+    if (driver && (driver->open_new ||
+                   (!driver->makes_files && !driver->uses_files)))
+        return lam_fail(err, ENOTSUP, "Driver '%s' does not support image "
+                        "creation", driver->name);
+    int rc = target_path(name, &path, err);
+    if (rc == 0)
+        rc = check_there(name, path, err);
+    if (rc < 0)
+        return rc;
+    *out = name_of_path(path);
+    return *out ? 0 : lam_fail(err, ENOMEM, "no memory for a file name");
+}
+
 int lam_image_create_check(const char *name, struct lam_error *err)
 {
     const char *path;
@@ -505,6 +533,8 @@ int lam_image_create_check(const char *name, struct lam_error *err)
 int lam_image_create(const char *name, const struct lam_create_options *options,
                      struct lam_error *err)
 {
+    struct lam_create_options o = *options;
+    lam_autofree char *data_file = NULL;
     const char *path = NULL;
     int rc = lam_check_choice(options->preallocation, LAM_PREALLOC_FULL,
                               "preallocation mode", err);
@@ -515,5 +545,8 @@ int lam_image_create(const char *name, const struct lam_create_options *options,
         rc = target_path(name, &path, err);
     if (rc == 0)
         rc = check_there(name, path, err);
-    return rc < 0 ? rc : create_at(host_driver_of(name), path, options, err);
+    if (rc == 0 && o.data_file)
+        rc = data_file_path(o.data_file, &data_file, err);
+    o.data_file = data_file;
+    return rc < 0 ? rc : create_at(host_driver_of(name), path, &o, err);
 }

@@ -64,7 +64,10 @@ static int parse_file(struct node *node, const char *name,
         name += 12;
     else if (!strncmp(name, "host_cdrom:", 11))
         name += 11;
-    return keylist_add(&node->keys, "filename", name, KEY_STRING, err);
+    lam_autofree char *path = name_of_path(name);
+    if (!path)
+        return lam_fail(err, ENOMEM, "no memory for the name of an image");
+    return keylist_add(&node->keys, "filename", path, KEY_STRING, err);
 }
 
 static int take_choice(struct node *node, const char *key,

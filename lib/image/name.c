@@ -32,6 +32,14 @@ bool name_has_protocol(const char *name)
     return name[length] == ':';
 }
 
+char *name_of_path(const char *path)
+{
+    char *name;
+
+    return asprintf(&name, "%s%s", name_has_protocol(path) ? "./" : "",
+                    path) < 0 ? NULL : name;
+}
+
 char *name_resolve(const char *overlay, const char *backing)
 {
     const char *slash = overlay ? strrchr(overlay, '/') : NULL;

@@ -65,6 +65,10 @@ const char *node_take_text(struct node *node, const char *key);
 /* True if what stands before the first ':' is a protocol and not a path. */
 bool name_has_protocol(const char *name);
 
+/* The file at @path as a name: with "./" in front where it would be taken for
+ * a protocol's.  The caller frees it; NULL: no memory. */
+char *name_of_path(const char *path);
+
 /*
  * @backing, as a header has it, seen from the image at @overlay (format
  * document 11.2): unchanged if absolute, "json:" or of some protocol, else
