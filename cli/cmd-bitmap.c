@@ -36,7 +36,6 @@ struct bitmap_args {
     struct action actions[MAX_ACTIONS];
     size_t nb_actions;
     bool adds, merges;
-    const char *granularity_text;
     uint64_t granularity;
 };
 
@@ -77,7 +76,6 @@ static int take_action(const struct cli *cli, int option,
 
 static int take_granularity(const struct cli *cli, struct bitmap_args *args)
 {
-    args->granularity_text = optarg;
     int rc = parse_u64_size(optarg, &args->granularity);
     if (rc == -ERANGE || (rc == 0 && args->granularity > INT64_MAX)) {
         cli_error(cli, "Invalid granularity specified. Must be between 0 and "
@@ -120,7 +118,7 @@ static const char *contradiction(const struct bitmap_args *args, int operands)
                "--disable, or --merge";
     if (operands != 2)
         return "Expecting filename and bitmap name";
-    if (args->granularity_text && !args->adds)
+    if (args->granularity && !args->adds)
         return "granularity only supported with --add";
     if (args->merge_file && !args->merges)
         return "Merge bitmap source file only supported with --merge";
