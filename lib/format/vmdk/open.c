@@ -146,10 +146,12 @@ static void allow_partial_sectors(struct vmdk *v)
 static int open_many(struct vmdk *v, uint64_t length,
                      const struct format_files *files, struct lam_error *err)
 {
-    if (length > VMDK_MAX_DESCRIPTOR)
+    /* What follows the text's end does not matter. */
+    int rc = parse_at(v, 0, min_u64(length, VMDK_MAX_DESCRIPTOR), false, err);
+    if (rc == 0 && length > VMDK_MAX_DESCRIPTOR &&
+        v->d.length == VMDK_MAX_DESCRIPTOR)
         return lam_fail(err, EINVAL, "a descriptor of %" PRIu64 " bytes is "
                         "beyond the limit of %d", length, VMDK_MAX_DESCRIPTOR);
-    int rc = parse_at(v, 0, length, false, err);
     if (rc == 0)
         rc = new_extents(v, v->d.nb_lines, err);
     for (size_t i = 0; i < v->d.nb_lines && rc == 0; i++)
