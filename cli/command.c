@@ -46,10 +46,11 @@ const char *command_driver(size_t index)
 {
     static const char *const names[] = {
         "blkdebug", "blklogwrites", "blkverify", "bochs", "cloop", "compress",
-        "copy-on-read", "dmg", "file", "ftp", "ftps", "host_cdrom",
-        "host_device", "http", "https", "luks", "nbd", "null-aio", "null-co",
-        "parallels", "preallocate", "qcow", "qcow2", "qed", "quorum", "raw",
-        "throttle", "vdi", "vhdx", "vmdk", "vpc",
+        "copy-before-write", "copy-on-read", "dmg", "file", "ftp", "ftps",
+        "host_cdrom", "host_device", "http", "https", "luks", "nbd",
+        "null-aio", "null-co", "parallels", "preallocate", "qcow", "qcow2",
+        "qed", "quorum", "raw", "snapshot-access", "throttle", "vdi", "vhdx",
+        "vmdk", "vpc",
     };
     struct lam_format_info info;
 

@@ -73,9 +73,10 @@ const struct format_ops *format_find_new(const char *name)
 static bool is_node(const char *name)
 {
     static const char *const nodes[] = {
-        "blkdebug", "blklogwrites", "blkverify", "compress", "copy-on-read",
-        "host_cdrom", "host_device", "null-aio", "null-co", "preallocate",
-        "quorum", "throttle",
+        "blkdebug", "blklogwrites", "blkverify", "compress",
+        "copy-before-write", "copy-on-read", "host_cdrom", "host_device",
+        "null-aio", "null-co", "preallocate", "quorum", "snapshot-access",
+        "throttle",
 #if LAM_WITH_CURL
         "ftp", "ftps", "http", "https",
 #endif

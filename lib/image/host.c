@@ -308,6 +308,7 @@ static const struct host_driver *const drivers[] = {
     &host_blkdebug, &host_quorum, &host_blkverify,
     &host_nbd, &host_nbd_tcp, &host_nbd_unix,
     &host_http, &host_https, &host_ftp, &host_ftps, &host_log_writes,
+    &host_before_write, &host_snapshot_access,
 };
 
 const struct host_driver *host_driver_find(const char *name)

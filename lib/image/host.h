@@ -103,12 +103,13 @@ int host_take_child(struct node *node, const char *name, struct node **out,
                     struct lam_error *err);
 
 /* host-filters.c, host-debug.c, host-quorum.c, host-nbd.c, host-curl.c,
- * host-log.c */
+ * host-log.c, host-before.c */
 extern const struct host_driver host_throttle, host_preallocate,
                                 host_copy_on_read, host_compress,
                                 host_blkdebug, host_quorum, host_blkverify,
                                 host_nbd, host_nbd_tcp, host_nbd_unix,
                                 host_http, host_https, host_ftp, host_ftps,
-                                host_log_writes;
+                                host_log_writes, host_before_write,
+                                host_snapshot_access;
 
 #endif

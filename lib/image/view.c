@@ -421,6 +421,7 @@ int view_describe(const struct node_view *view, struct lam_image_info *info,
     bool remote = is_remote(info->format);
     info->actual_size_unknown |= remote;
     info->dirty_unknown |= remote || !strcmp(info->format, "quorum")
+        || !strcmp(info->format, "snapshot-access")
         || !strncmp(info->format, "null-", 5);
     return 0;
 }
