@@ -297,6 +297,13 @@ int lam_io_preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
                        enum lam_preallocation mode, struct lam_error *err);
 
 /*
+ * Makes the first block of a new disk of @size bytes be there, though zero: who
+ * opens the file with O_DIRECT finds out there how requests have to be aligned.
+ * The disk that a conversion fills is better left as thin as its source.
+ */
+int lam_io_first_block(struct lam_io *io, uint64_t size, struct lam_error *err);
+
+/*
  * From now on the object takes space behind its end ahead of what is written
  * there, in steps that grow from @step bytes, a power of two, to 16 MiB, and
  * gives back what is too much when it is closed.  For files whose length means

@@ -47,6 +47,14 @@ static int reserve(struct lam_io *io, struct range r, struct lam_error *err)
     return write_zeroes(io, range_make(from, range_end(r) - from), err);
 }
 
+int lam_io_first_block(struct lam_io *io, uint64_t size, struct lam_error *err)
+{
+    static const uint8_t zeroes[4096];
+    uint64_t length = min_u64(size, sizeof zeroes);
+
+    return length ? lam_io_write(io, zeroes, length, 0, err) : 0;
+}
+
 int lam_io_preallocate(struct lam_io *io, uint64_t offset, uint64_t length,
                        enum lam_preallocation mode, struct lam_error *err)
 {

@@ -168,3 +168,14 @@ def test_differencing_is_not_written(lamella, tmp_path):
     done = run(*lamella.io, '-f', 'vpc', '-c', 'write 0 512', top, status=1)
     assert 'a differencing VHD can only be read' in done.stderr
     assert top.read_bytes() == before
+
+
+def test_first_block_of_a_new_disk(reference, lamella, tmp_path):
+    """Is there, as that of a raw one is; who converts writes what there is."""
+    maps = []
+    for tools in reference, lamella:
+        image = tmp_path / ('%d.vhd' % len(maps))
+        tools.run('create', '-q', '-f', 'vpc', '-o',
+                  'subformat=fixed,force_size=on', image, '1M')
+        maps.append(tools.run('map', '-f', 'vpc', '--output=json', image))
+    assert maps[0] == maps[1]

@@ -13,7 +13,7 @@
 #include "base/cleanup.h"
 #include "format/format.h"
 
-enum { SECTOR = 512, FIRST_BLOCK = 4096 };
+enum { SECTOR = 512 };
 
 struct raw {
     struct lam_io *io;
@@ -270,23 +270,6 @@ static int raw_truncate(void *format, const struct format_resize *to,
     return 0;
 }
 
-/*
- * A new disk's first block is there, though zero: who opens the file with
- * O_DIRECT finds out there how requests have to be aligned.  The disk that a
- * conversion fills is better left as thin as its source.
- */
-static int write_first_block(struct lam_io *io, uint64_t size,
-                             const struct lam_create_options *options,
-                             struct lam_error *err)
-{
-    static const uint8_t zeroes[FIRST_BLOCK];
-    uint64_t length = min_u64(size, FIRST_BLOCK);
-
-    if (options->no_sync || !length)
-        return 0;
-    return lam_io_write(io, zeroes, length, 0, err);
-}
-
 static int raw_create(struct lam_io *io, struct lam_io *data,
                       const struct lam_create_options *options,
                       struct lam_error *err)
@@ -300,7 +283,7 @@ static int raw_create(struct lam_io *io, struct lam_io *data,
     if (!io->limits.is_block_device) {
         rc = lam_io_truncate(io, size, err);
         if (rc == 0 && options->preallocation == LAM_PREALLOC_OFF)
-            return write_first_block(io, size, options, err);
+            return options->no_sync ? 0 : lam_io_first_block(io, size, err);
         if (rc < 0)
             return rc;
         rc = lam_io_preallocate(io, 0, size, options->preallocation, err);

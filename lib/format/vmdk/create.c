@@ -67,6 +67,7 @@ struct plan {
     const char *parent;
     uint64_t size;
     bool zeroed;
+    bool filled;                /* by a conversion, which is about to begin */
     enum lam_preallocation preallocation;
     uint32_t cid, parent_cid;
 };
@@ -151,6 +152,7 @@ static int plan_options(const struct lam_create_options *o, struct plan *p,
     p->size = align_up(o->size, VMDK_SECTOR);
     p->parent = o->backing_file;
     p->preallocation = o->preallocation;
+    p->filled = o->no_sync;
     if (p->preallocation == LAM_PREALLOC_METADATA)
         return lam_fail(err, EINVAL, "Unsupported preallocation mode: "
                         "metadata");
@@ -388,8 +390,10 @@ static int write_flat(const struct plan *p, struct lam_io *io, uint64_t size,
 {
     int rc = lam_io_truncate(io, size, err);
 
-    if (rc < 0 || p->preallocation == LAM_PREALLOC_OFF || !size)
+    if (rc < 0 || !size)
         return rc;
+    if (p->preallocation == LAM_PREALLOC_OFF)
+        return p->filled ? 0 : lam_io_first_block(io, size, err);
     rc = lam_io_preallocate(io, 0, size, p->preallocation, err);
     return lam_error_prefix(err, rc, "Could not preallocate data for the new "
                             "file");

@@ -84,14 +84,17 @@ static int make_plan(struct plan *p, const struct lam_create_options *options,
 
 static int write_fixed(struct lam_io *io, const struct plan *p,
                        const uint8_t *footer,
-                       enum lam_preallocation preallocation,
+                       const struct lam_create_options *options,
                        struct lam_error *err)
 {
+    enum lam_preallocation preallocation = options->preallocation;
     int rc = io->limits.is_block_device ? 0
         : lam_io_truncate(io, p->size + VPC_FOOTER_BYTES, err);
 
     if (rc == 0 && preallocation != LAM_PREALLOC_OFF && p->size)
         rc = lam_io_preallocate(io, 0, p->size, preallocation, err);
+    else if (rc == 0 && !options->no_sync && !io->limits.is_block_device)
+        rc = lam_io_first_block(io, p->size, err);
     return rc < 0 ? rc : lam_io_write(io, footer, VPC_FOOTER_BYTES, p->size,
                                       err);
 }
@@ -131,6 +134,6 @@ int vpc_create(struct lam_io *io, struct lam_io *data,
     if (rc < 0)
         return rc;
     vpc_footer_encode(&p.footer, footer);
-    return p.fixed ? write_fixed(io, &p, footer, options->preallocation, err)
+    return p.fixed ? write_fixed(io, &p, footer, options, err)
                    : write_dynamic(io, &p, footer, err);
 }
