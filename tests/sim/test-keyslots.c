@@ -4,7 +4,8 @@
  *
  * At every moment, with any of what was not synced on the disk, the image
  * opens by the passphrase that stays; one that is added or erased opens it or
- * does not; and by whatever it opens, the data are there.
+ * does not; and by whatever it opens, the data are there.  One that takes the
+ * place of the only one leaves no moment at which neither opens it.
  */
 #include "sim.h"
 
@@ -156,6 +157,7 @@ static void change(struct fixture *f, bool add, int slot)
     o.keyring = f->ring;
     o.slot = slot;
     o.iter_time = 1;
+    o.force = slot == 0;
     if (add)
         o.new_secret = "other";
     else
@@ -179,6 +181,26 @@ static void run(const char *format, int slot)
     fixture_deinit(&f);
 }
 
+/* The only slot is overwritten: one of the two passphrases opens it always. */
+static void test_replaced(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, "luks");
+    size_t start = events(&f);
+    change(&f, true, 0);
+    size_t done = events(&f);
+    for (size_t at = start; at <= done; at++)
+        for (uint64_t seed = 0; seed < SEEDS; seed++)
+            SIM_CHECK(replay(&f, "other", at, seed) ||
+                      replay(&f, "stays", at, seed), seed, "event %zu: no "
+                      "passphrase opens it", at);
+    SIM_CHECK(replay(&f, "other", done, 0) && !replay(&f, "stays", done, 0), 0,
+              "%s", "the old passphrase still opens it");
+    fixture_deinit(&f);
+}
+
 /* Slot 6's entry lies across a sector's end, and slot 7's behind it. */
 static void test_luks(void **state)
 {
@@ -198,6 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_luks),
         cmocka_unit_test(test_qcow2),
+        cmocka_unit_test(test_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,28 @@ int slot_make(struct luks_volume *v, size_t i, const char *passphrase,
     return rc;
 }
 
+int slot_copy(struct luks_volume *v, size_t from, size_t to,
+              struct lam_error *err)
+{
+    struct material m lam_cleanup(material_deinit) = { NULL, 0 };
+    struct luks_slot *s = &v->header.slots[to];
+    const struct luks_slot *source = &v->header.slots[from];
+    int rc = material_init(&m, v, err);
+
+    if (rc == 0)
+        rc = lam_io_read(v->io, m.bytes, m.length, material_offset(v, from),
+                         err);
+    if (rc == 0)
+        rc = lam_io_write(v->io, m.bytes, m.length, material_offset(v, to),
+                          err);
+    if (rc < 0)
+        return rc;
+    s->iterations = source->iterations;
+    memcpy(s->salt, source->salt, sizeof s->salt);
+    s->state = LUKS_SLOT_ACTIVE;
+    return 0;
+}
+
 int slot_wipe(const struct luks_volume *v, size_t i, struct lam_error *err)
 {
     struct material m lam_cleanup(material_deinit) = { NULL, 0 };

@@ -19,6 +19,10 @@ int slot_open(const struct luks_volume *volume, size_t i,
 int slot_make(struct luks_volume *volume, size_t i, const char *passphrase,
               uint64_t iter_time, struct lam_error *err);
 
+/* The same for the passphrase of slot @from, which is as it was made. */
+int slot_copy(struct luks_volume *volume, size_t from, size_t to,
+              struct lam_error *err);
+
 /* Iterations that cost @iter_time milliseconds, divided by @share. */
 int slot_iterations(const struct luks_volume *volume, size_t out_length,
                     uint64_t iter_time, unsigned share, uint32_t *out,

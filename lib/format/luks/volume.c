@@ -279,6 +279,16 @@ static int erase_slot(struct luks_volume *v, size_t i, struct lam_error *err)
     return slot_write_entry(v, i, err);
 }
 
+/* The first that is not active; LUKS_SLOTS: there is none. */
+static size_t free_slot(const struct luks_volume *v)
+{
+    size_t i = 0;
+
+    while (i < LUKS_SLOTS && v->header.slots[i].state == LUKS_SLOT_ACTIVE)
+        i++;
+    return i;
+}
+
 static int pick_slot(const struct luks_volume *v,
                      const struct lam_key_slot_options *o, size_t *slot,
                      struct lam_error *err)
@@ -286,23 +296,63 @@ static int pick_slot(const struct luks_volume *v,
     if (o->slot >= LUKS_SLOTS)
         return lam_fail(err, EINVAL, "Invalid keyslot %d specified, must be "
                         "between 0 and %d", o->slot, LUKS_SLOTS - 1);
-    for (size_t i = 0; o->slot < 0 && i < LUKS_SLOTS; i++) {
-        if (v->header.slots[i].state != LUKS_SLOT_ACTIVE) {
-            *slot = i;
-            return 0;
-        }
-    }
-    if (o->slot < 0)
+    *slot = o->slot < 0 ? free_slot(v) : (size_t)o->slot;
+    if (*slot == LUKS_SLOTS)
         return lam_fail(err, EINVAL, "Can't add a keyslot - all keyslots are "
                         "in use");
-    *slot = (size_t)o->slot;
     if (v->header.slots[*slot].state == LUKS_SLOT_ACTIVE && !o->force)
         return lam_fail(err, EINVAL, "Refusing to overwrite active keyslot %d "
                         "- please erase it first", o->slot);
     return 0;
 }
 
+/* What was made in slot @i takes effect, if @rc says that it was. */
+static int activate(struct luks_volume *v, size_t i,
+                    const struct luks_slot *before, int rc,
+                    struct lam_error *err)
+{
+    if (rc == 0)
+        rc = slot_write_entry(v, i, err);
+    if (rc == 0)
+        rc = slot_write_state(v, i, err);
+    if (rc < 0)
+        v->header.slots[i] = *before;
+    return rc;
+}
+
 /* A new key into a slot that nobody looks at until its state says so. */
+static int fill_slot(struct luks_volume *v, size_t i, const char *passphrase,
+                     uint64_t iter_time, struct lam_error *err)
+{
+    struct luks_slot before = v->header.slots[i];
+    int rc = slot_make(v, i, passphrase, iter_time, err);
+
+    return activate(v, i, &before, rc, err);
+}
+
+/* Slot @i may be the only one: until it opens the volume again, another one
+ * does.  If none is free, there are others. */
+static int replace_slot(struct luks_volume *v, size_t i, const char *passphrase,
+                        uint64_t iter_time, struct lam_error *err)
+{
+    size_t spare = free_slot(v);
+    int rc = 0;
+
+    if (spare < LUKS_SLOTS)
+        rc = fill_slot(v, spare, passphrase, iter_time, err);
+    if (rc == 0)
+        rc = erase_slot(v, i, err);
+    if (rc < 0)
+        return rc;
+    if (spare == LUKS_SLOTS)
+        return fill_slot(v, i, passphrase, iter_time, err);
+
+    struct luks_slot before = v->header.slots[i];
+    rc = slot_copy(v, spare, i, err);
+    rc = activate(v, i, &before, rc, err);
+    return rc < 0 ? rc : erase_slot(v, spare, err);
+}
+
 static int add_slot(struct luks_volume *v, const struct lam_key_slot_options *o,
                     struct lam_error *err)
 {
@@ -312,20 +362,11 @@ static int add_slot(struct luks_volume *v, const struct lam_key_slot_options *o,
                                 &passphrase, err);
     if (rc == 0)
         rc = pick_slot(v, o, &i, err);
-    if (rc == 0 && v->header.slots[i].state == LUKS_SLOT_ACTIVE)
-        rc = erase_slot(v, i, err);
     if (rc < 0)
         return rc;
-
-    struct luks_slot old = v->header.slots[i];
-    rc = slot_make(v, i, passphrase, o->iter_time, err);
-    if (rc == 0)
-        rc = slot_write_entry(v, i, err);
-    if (rc == 0)
-        rc = slot_write_state(v, i, err);
-    if (rc < 0)
-        v->header.slots[i] = old;
-    return rc;
+    if (v->header.slots[i].state == LUKS_SLOT_ACTIVE)
+        return replace_slot(v, i, passphrase, o->iter_time, err);
+    return fill_slot(v, i, passphrase, o->iter_time, err);
 }
 
 /* Which slots go; a bit each. */
