@@ -5,7 +5,6 @@
 #include "chain.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,38 +122,12 @@ static void warn_of_size(struct chain_layer *layer,
          human_size(size, b));
 }
 
-static bool is_later(struct statx_timestamp a, struct statx_timestamp b)
-{
-    return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
-}
-
-/* By their times alone: an overlay is younger than its backing file, and than
- * what was last written there.  A copy that kept its times says nothing. */
-static enum settled compare_times(const char *overlay, const char *backing)
-{
-    const unsigned mask = STATX_BTIME | STATX_MTIME;
-    struct statx own, below;
-
-    if (statx(AT_FDCWD, overlay, 0, mask, &own) < 0 ||
-        statx(AT_FDCWD, backing, 0, mask, &below) < 0 ||
-        (own.stx_mask & mask) != mask || (below.stx_mask & mask) != mask)
-        return SETTLED_UNKNOWN;
-    if (is_later(below.stx_mtime, own.stx_btime))
-        return SETTLED_WRITTEN;
-    if (is_later(below.stx_btime, own.stx_btime) &&
-        !is_later(own.stx_btime, own.stx_mtime))
-        return SETTLED_OTHER;
-    return SETTLED_SAME;
-}
-
 static void warn_of_change(struct chain_layer *layer,
                            const struct chain_layer *below)
 {
-    const char *own = layer->info->filename, *other = below->info->filename;
-    enum settled state = settled_state(own, other);
+    enum settled state = settled_look(layer->info->filename,
+                                      below->info->filename);
 
-    if (state == SETTLED_UNKNOWN)
-        state = compare_times(own, other);
     if (state == SETTLED_WRITTEN)
         warn(layer, "the backing file was written to after this overlay was "
              "made");

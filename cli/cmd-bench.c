@@ -350,7 +350,8 @@ static int open_image(const struct cli *cli, const struct bench_args *args,
     o.policy = args->source.untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
     o.flags = (args->write ? LAM_OPEN_WRITE | LAM_OPEN_UNMAP : 0) |
               (args->source.force_share ? LAM_OPEN_FORCE_SHARE : 0) |
-              (args->source.image_opts ? LAM_OPEN_IMAGE_OPTS : 0);
+              (args->source.image_opts ? LAM_OPEN_IMAGE_OPTS : 0) |
+              (cli->as_qemu ? 0 : LAM_OPEN_NAME_LAYERS);
     int rc = lam_image_open(args->filename, &o, image, &err);
     if (rc == 0 && args->native && !bench_is_direct(args)) {
         lam_image_close(*image, NULL);

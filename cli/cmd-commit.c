@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "job-option.h"
-#include "layers.h"
 #include "settled.h"
 
 struct commit_args {
@@ -44,16 +43,13 @@ static int take_option(const struct cli *cli, int c, void *opaque)
 /* --------------------------------------------------------------- committing */
 
 /* What will not read as before, named before anything is done. */
-static void warn(const struct cli *cli, struct lam_image *image,
+static void note(struct notices *notices, struct lam_image *image,
                  unsigned depth)
 {
-    struct lam_image *base = layers_at(image, depth);
-    struct lam_image *above = layers_at(image, depth - 1);
-
-    for (unsigned i = 1; i < depth; i++)
-        cli_warning(cli, "'%s' becomes invalid: '%s', below it, is written to",
-                    lam_image_name(layers_at(image, i)), lam_image_name(base));
-    layers_warn_others(cli, base, above, "written to");
+    layers_note_changed(notices, image, depth);
+    layers_note_invalid(notices, image, depth);
+    layers_note_others(notices, layers_at(image, depth),
+                       layers_at(image, depth - 1));
 }
 
 /* With -d the overlay is only read; but what contradicts itself is written
@@ -88,9 +84,9 @@ static int commit(const struct cli *cli, void *opaque, struct lam_image *image)
     if (job_find_base(cli, &args->job, image, args->base, &options.depth) < 0)
         return -EINVAL;
     if (!cli->as_qemu && chain)
-        warn(cli, image, options.depth);
+        note(&args->job.notices, image, options.depth);
     options.keep = args->drop;
-    job_begin(&args->job, &options.job);
+    job_begin(cli, &args->job, &options.job);
     rc = lam_image_commit(image, &options, &err);
     if (rc == 0 && options.depth <= 1)
         settled_note(image);

@@ -156,7 +156,8 @@ static int open_backing(const struct cli *cli, const struct create_args *args,
         return fail_text(cli, args, "no memory");
     options.format = format;
     /* No passphrase is needed to lie over an encrypted image. */
-    options.flags = LAM_OPEN_METADATA | LAM_OPEN_CHAIN;
+    options.flags = LAM_OPEN_METADATA | LAM_OPEN_CHAIN |
+                    (cli->as_qemu ? 0 : LAM_OPEN_NAME_LAYERS);
     options.keyring = cli->keyring;
     options.throttles = cli->throttles;
     options.policy = args->untrusted ? LAM_POLICY_NONE : LAM_POLICY_TRUST;
@@ -319,11 +320,11 @@ static int run_create(const struct cli *cli, int argc, char **argv)
     struct lam_error err = LAM_ERROR_INIT;
     int status = parse_args(cli, argc, argv, &args);
 
-    if (status < 0 && args.help && create_format_check(args.format, &err) < 0) {
+    if (status < 0 && args.help &&
+        create_options_help(stdout, args.format, args.filename, &err) < 0) {
         cli_report(cli, &err);
         status = 1;
     } else if (status < 0 && args.help) {
-        create_options_help(stdout, args.format, args.filename != NULL);
         status = cli_finish(cli, 0);
     } else if (status < 0 && !args.filename) {
         status = cli_usage(cli, "Expecting image file name");

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "layers.h"
 #include "print.h"
 #include "settled.h"
 #include "source-option.h"
@@ -130,40 +132,88 @@ static int make_options(const struct cli *cli, struct overlay_args *args,
 
 /* ----------------------------------------------------------------- the deed */
 
-static int make_read_only(const struct cli *cli, const char *path)
+/*
+ * Before the overlay is made, so that no overlay is there if it cannot be had.
+ * *@mode is what the file had.  One that nobody may change anyway, immutable
+ * or on a file system that is mounted read-only, is left as it is.
+ */
+static int make_read_only(const struct cli *cli, const char *path, mode_t *mode)
 {
-    struct stat st;
     const mode_t write = S_IWUSR | S_IWGRP | S_IWOTH;
+    struct stat st;
 
-    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
-        chmod(path, st.st_mode & 07777 & ~write) == 0)
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {
+        cli_error(cli, "Could not make '%s' read-only: not a regular file",
+                  path);
+        return -EINVAL;
+    }
+    *mode = st.st_mode & 07777;
+    if (!(*mode & write) || chmod(path, *mode & ~write) == 0)
         return 0;
-    cli_error(cli, "The overlay is made, but '%s' stays writable: %s", path,
-              errno ? strerror(errno) : "not a regular file");
-    return -EPERM;
+    int rc = -errno;
+    if (access(path, W_OK) < 0 && (errno == EROFS || errno == EPERM))
+        return 0;
+    cli_error(cli, "Could not make '%s' read-only: %s", path, strerror(-rc));
+    return rc;
+}
+
+static int create(const struct cli *cli, const struct overlay_args *args,
+                  const struct lam_overlay_options *options,
+                  struct lam_image *image)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    int rc = lam_image_overlay_create(image, args->overlay, args->force,
+                                      options, &err);
+
+    if (rc < 0)
+        cli_report(cli, &err);
+    return rc;
+}
+
+static int create_over_read_only(const struct cli *cli,
+                                 const struct overlay_args *args,
+                                 const struct lam_overlay_options *options,
+                                 struct lam_image *image)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_image_info *info;
+    mode_t mode;
+    int rc = lam_image_info(image, &info, &err);
+
+    if (rc < 0) {
+        cli_report(cli, &err);
+        return rc;
+    }
+    rc = make_read_only(cli, info->filename, &mode);
+    if (rc == 0) {
+        rc = create(cli, args, options, image);
+        if (rc < 0)
+            chmod(info->filename, mode);
+    }
+    lam_image_info_free(info);
+    return rc;
 }
 
 static int make_overlay(const struct cli *cli, const struct overlay_args *args,
                         const struct lam_overlay_options *options,
                         struct lam_image *image)
 {
-    struct lam_error err = LAM_ERROR_INIT;
+    struct notices notices = NOTICES_INIT;
     char size[32];
-    int rc = lam_image_overlay_create(image, args->overlay, args->force,
-                                      options, &err);
+    int rc = args->read_only
+        ? create_over_read_only(cli, args, options, image)
+        : create(cli, args, options, image);
 
-    if (rc < 0) {
-        cli_report(cli, &err);
+    if (rc < 0)
         return rc;
-    }
     settled_note_path(args->overlay);
-    if (args->read_only)
-        rc = make_read_only(cli, lam_image_name(image));
-    if (rc == 0 && !args->quiet)
+    layers_note_changed(&notices, image, LAM_DEPTH_ALL);
+    notices_tell(cli, &notices);
+    if (!args->quiet)
         printf("Overlay '%s' of '%s' (%s, %s) made.\n", args->overlay,
                args->image, lam_image_format(image),
                human_size(lam_image_size(image), size));
-    return rc;
+    return 0;
 }
 
 static int run_overlay(const struct cli *cli, int argc, char **argv)

@@ -103,6 +103,8 @@ static void set_options(const struct cli *cli, const struct rebase_args *args,
                                             : LAM_POLICY_TRUST;
     if (args->share)
         o->open.flags |= LAM_OPEN_FORCE_SHARE;
+    if (!cli->as_qemu)
+        o->open.flags |= LAM_OPEN_NAME_LAYERS;
     if (args->backing_cache)
         lam_cache_mode_parse(args->backing_cache, &o->open.cache, NULL);
 }
@@ -157,7 +159,9 @@ static int rebase(const struct cli *cli, void *opaque, struct lam_image *image)
         return -EINVAL;
     }
     set_options(cli, args, &options);
-    job_begin(&args->job, &options.job);
+    if (!cli->as_qemu)
+        layers_note_changed(&args->job.notices, image, LAM_DEPTH_ALL);
+    job_begin(cli, &args->job, &options.job);
     int rc = lam_image_rebase(image, &options, &err);
     if (rc == 0 && !args->unsafe)
         settled_note(image);

@@ -52,7 +52,8 @@ static int stream(const struct cli *cli, void *opaque, struct lam_image *image)
     if (rc < 0 || options.depth == 1)
         return rc;              /* it is the backing file already */
     options.compress = args->compress;
-    job_begin(&args->job, &options.job);
+    layers_note_changed(&args->job.notices, image, options.depth);
+    job_begin(cli, &args->job, &options.job);
     rc = lam_image_stream(image, &options, &err);
     if (rc == 0)
         settled_note(image);

@@ -197,7 +197,8 @@ static int open_spec(const struct io_open_spec *spec, struct lam_image **out,
     options.cache = spec->cache;
     options.flags = (spec->read_only ? 0 : LAM_OPEN_WRITE) |
                     (spec->force_share ? LAM_OPEN_FORCE_SHARE : 0) |
-                    (spec->discard ? LAM_OPEN_UNMAP : 0);
+                    (spec->discard ? LAM_OPEN_UNMAP : 0) |
+                    (spec->cli->as_qemu ? 0 : LAM_OPEN_NAME_LAYERS);
     if (!spec->options) {
         warn_name(spec->cli, spec->name, false);
         return lam_image_open(spec->name, &options, out, err);

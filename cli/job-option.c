@@ -7,7 +7,6 @@
 
 #include "interrupt.h"
 #include "job-option.h"
-#include "layers.h"
 #include "progress.h"
 
 static int take_rate(const struct cli *cli, uint64_t *rate)
@@ -88,13 +87,25 @@ void job_hide(struct job_args *args, bool success)
     args->shown = NULL;
 }
 
-void job_begin(struct job_args *args, struct lam_job_options *options)
+/* What stands in the way of a job is one line, without warnings before it; so
+ * these come with the first progress, before anything is copied. */
+static void on_progress(void *opaque, uint64_t done, uint64_t total)
+{
+    struct job_args *args = opaque;
+
+    notices_tell(args->cli, &args->notices);
+    progress_update(args->shown, done, total);
+}
+
+void job_begin(const struct cli *cli, struct job_args *args,
+               struct lam_job_options *options)
 {
     job_show(args);
+    args->cli = cli;
     options->rate = args->rate;
     options->cancel = interrupt_catch();
-    options->progress = progress_update;
-    options->progress_opaque = args->shown;
+    options->progress = on_progress;
+    options->progress_opaque = args;
 }
 
 static int run_image(const struct cli *cli, struct job_args *args,
@@ -121,6 +132,7 @@ int job_run(const struct cli *cli, struct job_args *args, unsigned flags,
 {
     int rc = run_image(cli, args, flags, run, opaque);
 
+    notices_deinit(&args->notices);
     job_hide(args, rc == 0);
     if (rc == 0 && done && !args->quiet)
         puts(done);

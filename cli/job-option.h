@@ -6,6 +6,7 @@
 #ifndef LAMELLA_CLI_JOB_OPTION_H
 #define LAMELLA_CLI_JOB_OPTION_H
 
+#include "layers.h"
 #include "source-option.h"
 
 struct job_args {
@@ -14,6 +15,8 @@ struct job_args {
     bool progress, quiet;
     uint64_t rate;
     struct progress *shown;     /* since job_show() */
+    const struct cli *cli;      /* since job_begin() */
+    struct notices notices;     /* said when the job has begun */
 };
 
 /* Rows of a table of options: what job_option() takes, but for -U. */
@@ -40,7 +43,8 @@ void job_show(struct job_args *args);
 /* Progress ends, if it has begun. */
 void job_hide(struct job_args *args, bool success);
 /* Progress, unless it has begun already, and signals for @options. */
-void job_begin(struct job_args *args, struct lam_job_options *options);
+void job_begin(const struct cli *cli, struct job_args *args,
+               struct lam_job_options *options);
 
 typedef int job_fn(const struct cli *cli, void *args, struct lam_image *image);
 

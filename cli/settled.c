@@ -4,6 +4,7 @@
  */
 #include "settled.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,7 +73,7 @@ void settled_note_path(const char *overlay)
     lam_image_close(image, NULL);
 }
 
-enum settled settled_state(const char *overlay, const char *backing)
+static enum settled noted_state(const char *overlay, const char *backing)
 {
     char noted[TEXT] = "", now[TEXT];
     size_t identity;
@@ -86,4 +87,35 @@ enum settled settled_state(const char *overlay, const char *backing)
     if (strncmp(noted, now, identity))
         return SETTLED_OTHER;
     return strcmp(noted, now) ? SETTLED_WRITTEN : SETTLED_SAME;
+}
+
+static bool is_later(struct statx_timestamp a, struct statx_timestamp b)
+{
+    return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
+}
+
+/* By their times alone: an overlay is younger than its backing file, and than
+ * what was last written there.  A copy that kept its times says nothing. */
+static enum settled compare_times(const char *overlay, const char *backing)
+{
+    const unsigned mask = STATX_BTIME | STATX_MTIME;
+    struct statx own, below;
+
+    if (statx(AT_FDCWD, overlay, 0, mask, &own) < 0 ||
+        statx(AT_FDCWD, backing, 0, mask, &below) < 0 ||
+        (own.stx_mask & mask) != mask || (below.stx_mask & mask) != mask)
+        return SETTLED_UNKNOWN;
+    if (is_later(below.stx_mtime, own.stx_btime))
+        return SETTLED_WRITTEN;
+    if (is_later(below.stx_btime, own.stx_btime) &&
+        !is_later(own.stx_btime, own.stx_mtime))
+        return SETTLED_OTHER;
+    return SETTLED_SAME;
+}
+
+enum settled settled_look(const char *overlay, const char *backing)
+{
+    enum settled state = noted_state(overlay, backing);
+
+    return state == SETTLED_UNKNOWN ? compare_times(overlay, backing) : state;
 }

@@ -14,7 +14,7 @@
 #include "cli.h"
 
 enum settled {
-    SETTLED_UNKNOWN,            /* nothing is noted */
+    SETTLED_UNKNOWN,            /* nothing is noted, and times say nothing */
     SETTLED_SAME,
     SETTLED_WRITTEN,            /* the file has changed */
     SETTLED_OTHER,              /* there is another file in its place */
@@ -25,7 +25,8 @@ enum settled {
 void settled_note(struct lam_image *overlay);
 void settled_note_path(const char *overlay);
 
-/* What of it is still so, by the paths of the two files. */
-enum settled settled_state(const char *overlay, const char *backing);
+/* What of it is still so, by the paths of the two files; where nothing is
+ * noted, by their times. */
+enum settled settled_look(const char *overlay, const char *backing);
 
 #endif

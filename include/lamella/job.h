@@ -12,6 +12,8 @@ LAM_BEGIN_DECLS
  * own, for a share to be made of them; @total is 0 where there is nothing to
  * do.  On whatever thread does the work, never on two at once.  It must not
  * call the library with the images of the job, and should not take long.
+ * Commit, rebase and stream call it with 0 first, when all that could be in the
+ * way has been looked at and before anything is copied.
  */
 typedef void lam_progress_fn(void *opaque, uint64_t done, uint64_t total);
 

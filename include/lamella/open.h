@@ -48,6 +48,8 @@ enum {
     LAM_OPEN_EXCLUSIVE = 1 << 8,    /* O_EXCL on a block device */
     LAM_OPEN_CHAIN = 1 << 9,        /* with METADATA: backing files as well,
                                        each its header only */
+    LAM_OPEN_NAME_LAYERS = 1 << 10, /* errors name the layer in any case, also
+                                       where qemu-img does not say which */
 };
 
 /* What becomes of a write whose bytes are all zero. */

@@ -222,13 +222,19 @@ static const char *failed_name(const struct opening *o, unsigned depth)
     return links.backing_file ? links.backing_file : "json:{}";
 }
 
-/* As the genuine tool nests it, while that can be read. */
+/* As the genuine tool nests it, while that can be read, or where it says which
+ * layer is meant. */
 static int prefix_depth(const struct opening *o, struct lam_error *err, int rc,
                         unsigned depth)
 {
-    if (rc < 0 && depth > 4)
+    if (rc >= 0 || !err)
+        return rc;
+    const char *name = failed_name(o, depth);
+    bool named = !(o->options->flags & LAM_OPEN_NAME_LAYERS) ||
+                 strstr(err->message, name);
+    if (depth > 4 || !named)
         return lam_error_prefix(err, rc, "Could not open backing file number "
-                                "%u, '%s'", depth, failed_name(o, depth));
+                                "%u, '%s'", depth, name);
     for (unsigned i = 0; i < depth; i++)
         lam_error_prefix(err, rc, "Could not open backing file");
     return rc;
@@ -388,7 +394,7 @@ int image_open(const char *name, const struct lam_open_options *options,
 static int check_open_options(const struct lam_open_options *o,
                               struct lam_error *err)
 {
-    int rc = lam_check_flags(o->flags, 2 * LAM_OPEN_CHAIN - 1, err);
+    int rc = lam_check_flags(o->flags, 2 * LAM_OPEN_NAME_LAYERS - 1, err);
 
     if (rc == 0)
         rc = lam_check_choice(o->cache, LAM_CACHE_UNSAFE, "cache mode", err);

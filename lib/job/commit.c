@@ -380,6 +380,7 @@ static int commit_locked(struct commit *c, bool empty, struct lam_error *err)
 
     if (rc < 0)
         return rc;
+    job_announce(&c->job);
     rc = empty ? commit_and_empty(c, err) : commit_into(c, err);
     if (rc == 0)
         rc = keep_overlay(c, err);

@@ -49,6 +49,11 @@ int job_pay(struct job *job, uint64_t bytes, struct lam_error *err)
     return rc;
 }
 
+void job_announce(struct job *job)
+{
+    progress_add(&job->progress, 0);
+}
+
 void job_advance(struct job *job, uint64_t bytes)
 {
     progress_add(&job->progress, bytes);

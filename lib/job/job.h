@@ -28,6 +28,9 @@ int job_check(const struct job *job, struct lam_error *err);
 /* Waits until @bytes may be moved; -ECANCELED. */
 int job_pay(struct job *job, uint64_t bytes, struct lam_error *err);
 
+/* Nothing is in the way, and nothing is done yet: progress of 0. */
+void job_announce(struct job *job);
+
 /* @bytes of the total are behind us. */
 void job_advance(struct job *job, uint64_t bytes);
 

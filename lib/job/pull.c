@@ -257,5 +257,8 @@ int pull_run(const struct pull *pull, struct lam_error *err)
     turn_init(&s.turn);
     pull_plan_init(&s.plan, pull);
     int rc = hands_new(&s, err);
-    return rc < 0 ? rc : workers_run(s.workers, pull_step, &s, err);
+    if (rc < 0)
+        return rc;
+    job_announce(pull->job);
+    return workers_run(s.workers, pull_step, &s, err);
 }

@@ -89,8 +89,7 @@ def test_layer(how, words, our_lamella, folder):
         layer.symlink_to('l1')
     elif how != 'missing':
         layer.write_bytes(b'' if how == 'empty' else bytes(65536))
-    refused(our_lamella, folder, words,
-            *([] if how in ('empty', 'other') else ["'l1'"]))
+    refused(our_lamella, folder, words, "'l1'")
 
 
 def test_data_file_is_the_image(our_lamella, tmp_path):

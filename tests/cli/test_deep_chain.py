@@ -119,6 +119,16 @@ def test_looked_at(limited, command):
         assert len(json.loads(done.stdout)) == DEPTH
 
 
+def besides_changes(stderr):
+    """The copies that are to be written to are younger than what lies over
+    them, which is told; but not of each of hundreds."""
+    lines = stderr.splitlines()
+    others = [line for line in lines if ', its overlay, was made' not in line
+              and 'further layers have changed' not in line]
+    assert len(lines) - len(others) <= 5
+    return others
+
+
 @pytest.fixture(name='work')
 def fixture_work(limited, chain, tmp_path):
     """Commands on the same chain, whose files may be written to if they are
@@ -139,7 +149,8 @@ def fixture_work(limited, chain, tmp_path):
 
     def call(image, *command):
         done = limited(*command, cwd=folder)
-        assert (done.returncode, done.stderr) == (0, ''), command
+        assert done.returncode == 0, command
+        assert not besides_changes(done.stderr), command
         done = limited('compare', '-F', 'raw', image, str(plain), cwd=folder)
         assert 'Images are identical.' in done.stdout, command
     return call
@@ -161,8 +172,9 @@ def test_committed_to_the_bottom(limited, work, tmp_path):
     done = limited('commit', '-q', '-b', '0.qcow2', top(), cwd=tmp_path / 'x')
     assert done.returncode == 0
     # Each layer between is named, and that is all.
-    assert done.stderr.count('becomes invalid') == DEPTH - 2
-    assert done.stderr.count('\n') == DEPTH - 2
+    lines = besides_changes(done.stderr)
+    assert len([x for x in lines if 'becomes invalid' in x]) == DEPTH - 2
+    assert len(lines) == DEPTH - 2
     work('0.qcow2', 'check', '-q', '0.qcow2')
 
 

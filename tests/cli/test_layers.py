@@ -190,6 +190,97 @@ def test_overlay(our_lamella, reference, tmp_path):
                   tmp_path / 'y' / 'new.qcow2')
 
 
+def mode_of(path):
+    return os.stat(path).st_mode & 0o777
+
+
+def test_overlay_refused_leaves_the_mode(our_lamella, reference, tmp_path):
+    """--read-only comes before the overlay, and is taken back with it."""
+    folder = tmp_path / 'x'
+    make(reference, folder)
+    mode = mode_of(folder / 'top.qcow2')
+    for name in 'mid.qcow2', 'gone/new.qcow2':
+        run(our_lamella, 'overlay', '--read-only', 'top.qcow2', name,
+            cwd=folder, status=1)
+        assert mode_of(folder / 'top.qcow2') == mode
+    run(our_lamella, 'overlay', '--read-only', '--image-opts',
+        'driver=qcow2,file.filename=top.qcow2', 'new.qcow2', cwd=folder)
+    assert mode_of(folder / 'top.qcow2') & 0o222 == 0
+
+
+@pytest.fixture(name='immutable')
+def fixture_immutable(tmp_path):
+    """Makes files so that nobody can change them, if root may do that here."""
+    made = []
+
+    def make_immutable(path):
+        done = subprocess.run(['chattr', '+i', path], capture_output=True,
+                              check=False)
+        if done.returncode:
+            pytest.skip('no immutable files here')
+        made.append(path)
+    yield make_immutable
+    for path in made:
+        subprocess.run(['chattr', '-i', path], check=True)
+
+
+def test_immutable(immutable, our_lamella, reference, tmp_path):
+    """Nothing is written, in one line; what only reads goes on."""
+    folder = tmp_path / 'x'
+    make(reference, folder)
+    immutable(folder / 'mid.qcow2')
+    before = snapshot_of(folder)
+    for args in (['commit', 'top.qcow2'],
+                 ['commit', '-b', 'mid.qcow2', 'top.qcow2'],
+                 ['rebase', '-b', '', 'mid.qcow2'], ['stream', 'mid.qcow2']):
+        done = run(our_lamella, *args, cwd=folder, status=1)
+        assert done.stderr.count('\n') == 1
+        assert 'Operation not permitted' in done.stderr
+        assert 'mid.qcow2' in done.stderr
+        assert snapshot_of(folder) == before
+    run(our_lamella, 'overlay', '--read-only', 'mid.qcow2', 'new.qcow2',
+        cwd=folder)
+    run(our_lamella, 'stream', 'top.qcow2', cwd=folder)
+
+
+@pytest.mark.parametrize('args,below', [
+    (['overlay', 'top.qcow2', 'new.qcow2'], ['mid', 'base']),
+    (['commit', 'top.qcow2'], ['mid']),
+    (['commit', '-b', 'base.qcow2', 'top.qcow2'], ['mid', 'base']),
+    (['rebase', '-b', 'other.qcow2', '-F', 'qcow2', 'top.qcow2'],
+     ['mid', 'base']),
+    (['stream', 'top.qcow2'], ['mid', 'base'])])
+def test_warned_of_changes(args, below, our_lamella, reference, tmp_path):
+    """Layers that were written to since their overlays were made: each is
+    named, before anything is copied."""
+    for changed in [], ['base', 'mid']:
+        folder = tmp_path / ('y' if changed else 'x')
+        make_changed(reference, folder, changed)
+        done = run(our_lamella, *args, cwd=folder)
+        assert [line.split(', its overlay, was made')[0]
+                for line in done.stderr.splitlines()
+                if 'was made' in line] == [
+            "lamella: warning: '%s.qcow2' was written to after '%s.qcow2'"
+            % (name, 'mid' if name == 'base' else 'top')
+            for name in below if changed]
+
+
+def make_changed(tools, folder, names):
+    make(tools, folder)
+    for path in folder.iterdir():
+        os.utime(path, (1, 1))
+    time.sleep(0.02)            # clocks of file systems are coarse
+    for name in names:
+        os.utime(folder / (name + '.qcow2'))
+
+
+def test_qemu_img_says_nothing_of_changes(our_img, reference, tmp_path):
+    make_changed(reference, tmp_path / 'x', ['base', 'mid'])
+    for args in (['rebase', '-b', 'base.qcow2', '-F', 'qcow2', 'top.qcow2'],
+                 ['commit', 'top.qcow2']):
+        assert run(our_img, *args, cwd=tmp_path / 'x').stderr == ''
+
+
 def test_chain(our_lamella, reference, tmp_path):
     folder = tmp_path / 'x'
     make(reference, folder)
