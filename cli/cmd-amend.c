@@ -126,8 +126,13 @@ static int take_option(const struct cli *cli, int c, void *opaque)
 
 static int no_amendment(const struct cli *cli, const char *format)
 {
-    cli_error(cli, "Format driver '%s' does not support option amendment",
-              format);
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (create_format_check(format, &err) == -EINVAL)
+        cli_report(cli, &err);
+    else
+        cli_error(cli, "Format driver '%s' does not support option amendment",
+                  format);
     return 1;
 }
 

@@ -297,9 +297,6 @@ static const char *contradiction(const struct convert_args *args,
         return "Use of --skip-broken-bitmaps requires --bitmaps";
     if (args->target_image_opts && !args->no_create)
         return "--target-image-opts requires use of -n flag";
-    if ((args->source.image_opts && args->source.format) ||
-        (args->target_image_opts && seen->format))
-        return "--image-opts and --format are mutually exclusive";
     if (args->target_is_zero && !args->no_create)
         return "--target-is-zero requires use of -n flag";
     if (args->offload && args->compress)
@@ -308,6 +305,13 @@ static const char *contradiction(const struct convert_args *args,
         return "Cannot enable copy offloading when -S is used";
     if (args->offload && args->salvage)
         return "Cannot use copy offloading in salvaging mode";
+    if (args->no_create && (args->create.count || args->help))
+        return "-o has no effect when skipping image creation";
+    if (args->help)
+        return NULL;
+    if ((args->source.image_opts && args->source.format) ||
+        (args->target_image_opts && seen->format))
+        return "--image-opts and --format are mutually exclusive";
     if (args->journal && (args->compress || args->bitmaps || !args->format ||
                           strcmp(args->format, "raw")))
         return "--resume needs a raw target (-O raw)";
@@ -317,9 +321,20 @@ static const char *contradiction(const struct convert_args *args,
     if (args->journal && (args->no_sync || args->cache == LAM_CACHE_UNSAFE))
         return "--resume cannot be used with a target that is never flushed "
                "(--no-sync, -t unsafe)";
-    if (args->no_create && args->create.count)
-        return "-o has no effect when skipping image creation";
     return NULL;
+}
+
+static int print_create_help(const struct cli *cli,
+                             const struct convert_args *args)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+
+    if (create_options_help(stdout, args->format,
+                            args->nb_sources ? args->target : NULL,
+                            &err) == 0)
+        return cli_finish(cli, 0);
+    cli_report(cli, &err);
+    return 1;
 }
 
 static int judge(const struct cli *cli, struct convert_args *args,
@@ -327,12 +342,14 @@ static int judge(const struct cli *cli, struct convert_args *args,
 {
     const char *wrong = contradiction(args, seen);
 
-    if (!wrong && args->nb_sources == 0)
+    if (!wrong && args->nb_sources == 0 && !args->help)
         wrong = "Must specify image file name";
     if (wrong) {
         cli_error(cli, "%s", wrong);
         return 1;
     }
+    if (args->help)
+        return print_create_help(cli, args);
     return source_cache_check(cli, &args->source) < 0 ? 1 : -1;
 }
 
@@ -349,19 +366,6 @@ static int judge_digest(const struct cli *cli, const char *name)
         return -1;
     cli_error(cli, "--digest: %s", err.message);
     return 1;
-}
-
-static int print_create_help(const struct cli *cli,
-                             const struct convert_args *args)
-{
-    struct lam_error err = LAM_ERROR_INIT;
-
-    if (create_format_check(args->format, &err) < 0) {
-        cli_report(cli, &err);
-        return 1;
-    }
-    create_options_help(stdout, args->format, args->target != NULL);
-    return cli_finish(cli, 0);
 }
 
 int convert_args_parse(const struct cli *cli, int argc, char **argv,
@@ -385,8 +389,6 @@ int convert_args_parse(const struct cli *cli, int argc, char **argv,
     }
     if (args->quiet)
         args->progress = args->progress_json = false;
-    if (args->help && args->format)
-        return print_create_help(cli, args);
     if (args->digest) {
         status = judge_digest(cli, args->digest);
         if (status >= 0)

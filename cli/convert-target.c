@@ -122,10 +122,6 @@ static int merge_backing(const struct cli *cli, struct convert_args *args)
 
 static int judge_backing(const struct cli *cli, const struct convert_args *args)
 {
-    if (!args->backing_file && args->backing_format &&
-        !strcmp(args->format, "qcow2"))
-        return cannot_make(cli, args, "Backing format cannot be used without "
-                           "backing file");
     if (!args->backing_file)
         return 0;
     if (args->nb_sources > 1)
@@ -176,6 +172,10 @@ static int judge_new(const struct cli *cli, struct convert_args *args,
                                             : LAM_POLICY_TRUST;
     if (create_options_apply(args->format, &args->create, create, &err) < 0)
         return cannot_make(cli, args, err.message);
+    if (!args->backing_file && args->backing_format &&
+        !strcmp(args->format, "qcow2"))
+        return cannot_make(cli, args, "Backing format cannot be used without "
+                           "backing file");
     create->size = size;
     create->no_sync = true;     /* once, at the end */
     return 0;

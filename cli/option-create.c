@@ -289,21 +289,28 @@ static void print_option_help(FILE *out, const struct lam_option_info *option)
     fprintf(out, "  %-22s - %s\n", left, option->help);
 }
 
-void create_options_help(FILE *out, const char *format, bool with_file)
+int create_options_help(FILE *out, const char *format, const char *name,
+                        struct lam_error *err)
 {
-    bool all = with_file || !strcmp(format, "file");
-    struct option_list list = list_options(format, all);
+    int rc = create_format_check(format, err);
+    if (rc == 0 && name)
+        rc = lam_image_create_check(name, err);
+    if (rc < 0)
+        return rc;
 
+    bool all = name || !strcmp(format, "file");
+    struct option_list list = list_options(format, all);
     qsort(list.items, list.count, sizeof list.items[0], by_name);
-    if (with_file)
+    if (name)
         fputs("Supported options:\n", out);
     else
         fprintf(out, "Supported %s options:\n", format);
     for (size_t i = 0; i < list.count; i++)
         print_option_help(out, list.items[i]);
-    if (!with_file)
+    if (!name)
         fputs("\nThe protocol level may support further options.\n"
               "Specify the target filename to include those options.\n", out);
+    return 0;
 }
 
 /* ----------------------------------------------------- what the values mean */

@@ -90,9 +90,10 @@ int create_options_check(const char *format, const struct keyvals *kv,
 void create_options_print(FILE *out, const char *name, const char *format,
                           const struct keyvals *kv);
 
-/* -o help.  @with_file: a file name was given, so that the options of files
- * are listed as well. */
-void create_options_help(FILE *out, const char *format, bool with_file);
+/* -o help.  @name: NULL, or that of the image, so that the options of files are
+ * listed as well.  Negative, and nothing printed, if neither can be made. */
+int create_options_help(FILE *out, const char *format, const char *name,
+                        struct lam_error *err);
 
 /* -EINVAL or -ENOTSUP, in qemu-img's words, unless images of @format can be
  * made. */
