@@ -163,7 +163,7 @@ void layers_note_invalid(struct notices *notices, struct lam_image *image,
              lam_image_name(layers_at(image, i)), lam_image_name(base));
 }
 
-/* --------------------------------------------------------- changed meanwhile */
+/* ------------------------------------------------------- changed meanwhile */
 
 static enum settled look_below(struct lam_image *above, struct lam_image *below)
 {
