@@ -249,7 +249,8 @@ static int open_data(struct layer *l, struct lam_image *image,
     return image->ops->attach_data(image->format, image->data, err);
 }
 
-/* LUKS headers may be kept apart from what they are the headers of. */
+/* LUKS headers may be kept apart from what they are the headers of.  Several
+ * disks may have one: as with the genuine tools, who uses it bars nobody. */
 static int open_header(struct layer *l, struct lam_image *image,
                        struct lam_error *err)
 {
@@ -261,7 +262,7 @@ static int open_header(struct layer *l, struct lam_image *image,
     if (image->writable && lam_io_same_object(image->header, image->io))
         return lam_fail(err, EINVAL, "the detached header is the image file "
                         "itself");
-    return take_locks(image, image->header, false, err);
+    return take_locks(image, image->header, true, err);
 }
 
 struct layer_files {

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from harness import KiB, MiB, build_dir, need_libcrypto, run
+from harness import (KiB, MiB, build_dir, need_libcrypto, run,
+                     wait_until)
 
 SIZE = 3 * MiB
 SECRET = ['--object', 'secret,id=s0,data=swordfish']
@@ -229,6 +230,30 @@ def test_detached_header(sector, lamella, tmp_path, texts):
                 '"detached-header": true' in shown[0]) == (sector == 0)
 
 
+def test_detached_header_shared(lamella, texts, tmp_path):
+    """Two disks have one header; a disk is written by one alone, where the
+    genuine tool lets in a second one."""
+    _, _, rest, name = detached(tmp_path, 0)
+    other = tmp_path / 'other'
+    other.write_bytes(rest.read_bytes())
+    for number, tools in enumerate([lamella, texts], 1):
+        before = rest.read_bytes()
+        with subprocess.Popen(
+                [*tools.io, *SECRET, '--image-opts', name],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as first:
+            first.stdin.write(b'write -P %d 0 512\nflush\n' % number)
+            first.stdin.flush()
+            wait_until(first, lambda: rest.read_bytes() != before)
+            for second in lamella, texts:
+                run(*second.io, *SECRET, '--image-opts',
+                    name.replace(str(rest), str(other)), '-c',
+                    'write -P 2 512 512')
+                if lamella in (tools, second):
+                    done = run(*second.io, *SECRET, '--image-opts', name,
+                               '-c', 'q', status=1)
+                    assert 'using the image [%s]' % rest in done.stderr
+
+
 def test_detached_header_refused(lamella, tmp_path):
     source, header, rest, name = detached(tmp_path, 600)
     cases = [
@@ -249,6 +274,12 @@ def test_detached_header_refused(lamella, tmp_path):
     done = run(*lamella.img, 'info', *SECRET, '--image-opts', name, status=1)
     assert 'LUKS payload at sector 600 is beyond the end of the file of ' \
         '306688 bytes' in done.stderr
+    # A header in front of its disk is not detached, if that is written to.
+    whole = tmp_path / 'whole'
+    done = run(*lamella.io, *SECRET, '--image-opts', '-c', 'q',
+               'driver=luks,key-secret=s0,file.filename=%s,header.filename=%s'
+               % (whole, whole), status=1)
+    assert 'the detached header is the image file itself' in done.stderr
     # Cut in its key material.
     rest.write_bytes(bytes(700 * 512))
     header.write_bytes(header.read_bytes()[:70000])

@@ -272,6 +272,32 @@ static void test_open(void **state)
     }
 }
 
+/* For check no passphrase is needed: without it there is no master key that
+ * another slot could be made of. */
+static void test_locked(void **state)
+{
+    static const char *const formats[] = { "luks", "qcow2" };
+    struct lam_key_slot_options o = LAM_KEY_SLOT_OPTIONS_INIT;
+    struct lam_error err = LAM_ERROR_INIT;
+
+    (void)state;
+    o.active = true;
+    o.keyring = ring;
+    o.new_secret = "two";
+    o.iter_time = 1;
+    for (size_t f = 0; f < LAM_ARRAY_SIZE(formats); f++) {
+        struct lam_io *io = make_image(formats[f], 100 * LAM_KIB);
+        struct lam_image *image;
+
+        assert_works(open_copy(io, formats[f], NULL, LAM_OPEN_CHECK |
+                               LAM_OPEN_WRITE, &image, &err), &err);
+        assert_true(lam_image_key_slot(image, &o, &err) < 0);
+        assert_int_equal(err.code, f ? EROFS : EINVAL);
+        lam_image_close(image, NULL);
+        lam_io_close(io);
+    }
+}
+
 /* Writes of any alignment against a byte array; nothing is stored in clear. */
 static void test_writes(void **state)
 {
@@ -453,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_detached),
         cmocka_unit_test(test_unlock_is_bounded),
         cmocka_unit_test(test_open),
+        cmocka_unit_test(test_locked),
         cmocka_unit_test(test_writes),
         cmocka_unit_test(test_map),
         cmocka_unit_test(test_key_slots),
