@@ -2,10 +2,11 @@
 """The node blklogwrites: what its log says is what was done, in order."""
 import shutil
 import struct
+import subprocess
 
 import pytest
 
-from harness import KiB, MiB, make_mixed_file, run
+from harness import KiB, MiB, make_mixed_file, run, wait_until
 
 MAGIC = 0x6a736677736872
 FLUSH, DISCARD = 1, 4
@@ -84,6 +85,60 @@ def test_goes_on(lamella, folder):
     assert struct.unpack('<QQQI', head) == (MAGIC, 1, 2, 512)
 
 
+def test_what_is_flushed(lamella, folder):
+    """A flush of nothing is no entry; a new length is something."""
+    def flags(*commands):
+        (folder / 'log').write_bytes(b'')
+        lamella.io_run('driver=raw,file.' + node(folder, 'disk').replace(
+            ',', ',file.'), *commands, options=['--image-opts'])
+        return [entry[2] for entry in read_log(folder / 'log')[1]] \
+            if (folder / 'log').stat().st_size else None
+
+    assert flags('flush', 'read 0 512', 'flush') is None
+    assert flags('write 0 512', 'flush', 'flush') == [0, FLUSH]
+    assert flags('truncate 4M', 'flush', 'flush') == [FLUSH]
+    assert flags('write 0 512', 'discard 64k 64k', 'flush', 'write 1k 512') == \
+        [0, DISCARD, FLUSH, 0, FLUSH]
+
+
+@pytest.mark.parametrize('interval, told', [(1, 5), (2, 4), (3, 3), (9, 0)])
+def test_head_is_written_now_and_then(lamella, folder, interval, told):
+    """Between flushes the head counts as many entries as the interval says; the
+    command is killed before it could close the log."""
+    log = folder / 'log'
+
+    def count():
+        return struct.unpack_from('<Q', log.read_bytes().ljust(24), 16)[0]
+
+    with subprocess.Popen(
+            [*lamella.io, '--image-opts',
+             node(folder, 'disk', log_super_update_interval=interval)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        process.stdin.write(b'write 0 512\n' * 5)
+        process.stdin.flush()
+        wait_until(process, lambda: log.stat().st_size == 512 + 5 * KiB and
+                   count() == told)
+        process.kill()
+    assert count() == told
+
+
+def test_entries_that_were_told(lamella, folder):
+    """Behind a discard, which has no data, and what no head counted."""
+    entry = struct.Struct('<QQQ')
+    log = struct.pack('<QQQI', MAGIC, 1, 2, 512).ljust(512, b'\0') + \
+        entry.pack(128, 128, DISCARD).ljust(512, b'\0') + \
+        entry.pack(0, 1, 0).ljust(512, b'\0') + bytes(512) + \
+        entry.pack(1, 1, 0).ljust(512, b'\0') + b'x' * 512
+    (folder / 'log').write_bytes(log)
+    name = node(folder, 'disk', log_append='on')
+    lamella.io_run(name, 'read 0 512', options=['--image-opts'])
+    assert (folder / 'log').read_bytes() == log
+    lamella.io_run(name, 'write -P 7 1k 512', options=['--image-opts'])
+    assert [e[:3] for e in read_log(folder / 'log')[1]] == [
+        (64 * KiB, 64 * KiB, DISCARD), (0, 512, 0), (1024, 512, 0),
+        (0, 0, FLUSH)]
+
+
 def test_image_is_whole_at_each_flush(lamella, folder):
     image, then = folder / 'image', folder / 'then'
     lamella.run('create', '-q', '-f', 'qcow2', image, '8M')
@@ -110,12 +165,16 @@ def test_image_is_whole_at_each_flush(lamella, folder):
     ((MAGIC, 1, 0, 100), 'Invalid log sector size 100'),
     ((MAGIC, 1, 0, 0), 'Invalid log sector size 0'),
     ((MAGIC, 1, 1 << 62, 512), 'log entry 0 lies behind the end of the log'),
+    ((MAGIC, 1, 3, 512), 'log entry 0 lies behind the end of the log'),
     ((MAGIC, 1, 2, 512), 'log entry 1 lies behind the end of the log'),
-], ids=['magic', 'version', 'sector', 'no-sector', 'many', 'cut'])
+], ids=['magic', 'version', 'sector', 'no-sector', 'many',
+        'long', 'cut'])
 def test_bad_logs(lamella, folder, head, text):
     log = struct.pack('<QQQI', *head).ljust(512, b'\0')
     if head[2] == 2:
         log += struct.pack('<QQQ', 0, 1, 0).ljust(1024, b'\0')
+    if head[2] == 3:
+        log += struct.pack('<QQQ', 0, 1 << 54, 0).ljust(2048, b'\0')
     (folder / 'log').write_bytes(log)
     done = run(*lamella.io, '--image-opts', '-c', 'write 0 512',
                node(folder, 'disk', log_append='on'), status=1)
