@@ -91,22 +91,6 @@ int cli_usage(const struct cli *cli, const char *fmt, ...)
     return cli_try_help(cli);
 }
 
-/* "[enable=]PATTERN", or with another key something about where to. */
-void cli_trace(const struct cli *cli, const char *text)
-{
-    static const char enable[] = "enable=";
-    char *word = strndup(text, strcspn(text, ","));
-    char *pattern = word;
-
-    if (!word)
-        return;
-    if (!strncmp(pattern, enable, sizeof enable - 1))
-        pattern += sizeof enable - 1;
-    if (!strpbrk(pattern, "=*") && *pattern != '-')
-        cli_warning(cli, "trace event '%s' does not exist", pattern);
-    free(word);
-}
-
 /*
  * Callers of qemu-img read the third word as a version number and compare it
  * with what they need, so it is the version we are compatible with.

@@ -82,7 +82,7 @@ static int parse_option(const struct cli *cli, int letter, void *opaque)
     case 't': return checked(io_parse_cache(cli, optarg, spec));
     case 'd': return checked(io_parse_discard(cli, optarg, spec));
     case 'i': return checked(io_parse_aio(cli, optarg, spec));
-    case 'T': cli_trace(cli, optarg); return GO_ON;
+    case 'T': return cli_trace(cli, optarg);
     case 'V': return cli_version(cli);
     case OPT_OBJECT: return take_object(cli, optarg);
     default:  args->image_opts = true; return GO_ON;

@@ -98,10 +98,8 @@ static int take_option(const struct cli *cli, int key, void *args)
     (void)args;
     if (key == 'V')
         return cli_version(cli);
-    if (key == 'T') {
-        cli_trace(cli, optarg);
-        return -1;
-    }
+    if (key == 'T')
+        return cli_trace(cli, optarg);
     if (!strcmp(optarg, "json"))
         return command_print_json(cli, &program, commands, nb_commands);
     return cli_usage(cli, "--help: unknown form '%s'; there is json", optarg);
