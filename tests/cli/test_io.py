@@ -438,6 +438,25 @@ def test_random_script(tmp_path, lamella, reference, options, seed):
     compare_images(reference, 'image', *[folder for folder, _ in pairs])
 
 
+def test_cut_cluster_is_given_up(tmp_path, our_img, lamella, reference):
+    """Zeroes from a cluster's start up to the end of the disk are zeroes of
+    the whole cluster, however many subclusters the end cuts off."""
+    entries = []
+    for name, img, io in (('ours', our_img, lamella.io),
+                          ('theirs', reference.img[0], reference.io)):
+        path = tmp_path / name
+        run(img, 'create', '-q', '-f', 'qcow2', '-o', 'extended_l2=on', path,
+            '300k')
+        run(*io, '-d', 'unmap', '-c', 'write -P 7 0 300k', '-c',
+            'write -z -u 256k 44k', '-c', 'write -z 20k 6k', '-c',
+            'discard 0 64k', path)
+        entries.append(run(img, 'map', '--output=json', path).stdout)
+        assert '"start": 262144, "length": 45056, "depth": 0, "present": ' \
+            'true, "zero": true, "data": false, "compressed": false}' \
+            in entries[-1]
+    assert entries[0] == entries[1]
+
+
 def test_lamella_says_why(tmp_path, lamella):
     """Called lamella, the library's words follow on standard error."""
     (tmp_path / 'raw').write_bytes(bytes(64 * KiB))

@@ -76,7 +76,7 @@ static struct qcow2_l2_entry zero_cluster(const struct qcow2 *q,
 
     switch (type) {
     case QCOW2_UNALLOCATED:
-        if (kind == ZERO_DISCARD && !q->has_backing && !e.bitmap)
+        if (kind == ZERO_DISCARD && !q->has_backing)
             return e;
         return zero_plain(q);
     case QCOW2_NORMAL:
@@ -417,7 +417,11 @@ int qcow2_zero(void *format, uint64_t offset, uint64_t length, unsigned flags,
         return refuse_zero(kind, err);
     /* What a cut last cluster lacks counts as zero. */
     struct range asked = range_make(offset, length);
-    return zero_split(q, kind, range_widen(asked, unit), asked, err);
+    struct range r = range_widen(asked, unit);
+    uint64_t cs = q->g.cluster_size;
+    if (range_end(asked) == q->size && r.offset <= align_down(q->size, cs))
+        r.length = align_up(q->size, cs) - r.offset;
+    return zero_split(q, kind, r, asked, err);
 }
 
 int qcow2_discard(void *format, uint64_t offset, uint64_t length,
