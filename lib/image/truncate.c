@@ -36,9 +36,13 @@ int image_check_size(const struct lam_image *image, uint64_t size,
 }
 
 /* True if more of the cluster may be stored than the disk shows, or if a longer
- * backing file would show there. */
-static bool hides_something(const struct lam_extent *last, bool below_shows)
+ * backing file would show there.  A cluster that is zero as a @whole is zero
+ * behind the end as well. */
+static bool hides_something(const struct lam_extent *last, bool below_shows,
+                            bool whole)
 {
+    if (last->state == LAM_EXTENT_ZERO && whole)
+        return false;
     return last->state == LAM_EXTENT_DATA ||
            last->state == LAM_EXTENT_COMPRESSED ||
            (last->flags & LAM_EXTENT_HAS_HOST) ||
@@ -69,7 +73,8 @@ static int cover_last_cluster(struct lam_image *image, uint64_t cluster,
     uint8_t bytes[512];
     if (unit && is_aligned(size, unit))
         below = false;
-    if (!hides_something(&extents.items[extents.count - 1], below))
+    if (!hides_something(&extents.items[extents.count - 1], below,
+                         unit == cluster))
         return 0;
     rc = image_read(image, bytes, n, size - n, err);
     return rc < 0 ? rc : image_write_pieces(image, bytes, n, size - n, err);

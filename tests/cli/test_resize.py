@@ -181,6 +181,22 @@ def test_growth(texts, our_img, tmp_path, mode, options, backing):
         assert states_from(theirs, start) == states_from(mine, start)
 
 
+def test_zeroes_stay_zeroes(texts, our_img, tmp_path):
+    """A cut last cluster that is zero has nothing behind the end to hide: it
+    is not written."""
+    maps = []
+    for name, img in (('theirs', texts.img[0]), ('ours', our_img)):
+        path = tmp_path / name
+        texts.run('create', '-q', '-f', 'qcow2', '-o', 'preallocation=falloc',
+                  path, '100k')
+        texts.io_run(path, 'write -z 64k 36k')
+        run(img, 'resize', '-q', path, '1M')
+        maps.append(texts.run('map', '--output=json', path))
+    assert '"start": 65536, "length": 65536, "depth": 0, "present": true, ' \
+        '"zero": true, "data": false' in maps[0]
+    assert maps[0] == maps[1]
+
+
 # Clusters at first (mapped or not), and after two resizes.
 SIZES = [('off', 0, 100), ('off', 70, 1768, 1910),
          ('metadata', 256, 257, 3500)]
