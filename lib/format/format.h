@@ -74,6 +74,8 @@ struct format_open {
     const struct lam_keyring *keyring;      /* or NULL */
     const char *key_secret;     /* in @keyring; NULL: not said */
     const char *encrypt_format; /* what it must be, "luks"; NULL: not said */
+    const char *encrypt_unknown;    /* another option of "encrypt", which only
+                                       images without encryption take */
     const struct format_files *files;   /* for open() only; NULL: no others */
 };
 

@@ -295,6 +295,11 @@ static void take_encryption(struct node *node, struct format_open *o)
     if (secret)
         o->key_secret = secret;
     o->encrypt_format = node_take_text(node, "encrypt.format");
+    /* Nobody knows them.  The genuine tool minds only if it is encrypted. */
+    for (const char *key; (key = keylist_unused_below(&node->keys, "encrypt"));
+         keylist_find(&node->keys, key - strlen("encrypt.")))
+        if (!o->encrypt_unknown)
+            o->encrypt_unknown = key;
 }
 
 static int take_qcow2(struct node *node, struct format_open *o,

@@ -53,6 +53,10 @@ int qcow2_open_crypt(struct qcow2 *q, const struct format_open *o,
         return lam_fail(err, EINVAL, "Header reported '%s' encryption format "
                         "but options specify '%s'", method_name(q),
                         o->encrypt_format);
+    if (o->encrypt_unknown)
+        return lam_fail(err, EINVAL, "Parameter '%.*s' is unexpected",
+                        (int)strcspn(o->encrypt_unknown, "."),
+                        o->encrypt_unknown);
     /* Tables are in clear. */
     if (o->metadata_only || o->for_check || o->repairing)
         return 0;
