@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from foreign import convert, make_sources, said, same
-from harness import GENUINE, MiB, run
+from harness import GENUINE, KiB, MiB, run
 
 # (format, options of create)
 KINDS = [('vdi', 'static=off'), ('vdi', 'static=on'),
@@ -253,3 +253,17 @@ def test_options(reference, lamella, tmp_path):
             lines.append(refusal(tools, *command).replace(str(image), ''))
         assert lines[0] == lines[1]
         assert not (tmp_path / lamella.name).exists()
+
+
+def test_parallels_discards(reference, lamella, tmp_path):
+    """Whole clusters read as zero, and what is around them stays."""
+    image = tmp_path / 'disk'
+    lamella.run('create', '-q', '-f', 'parallels', '-o', 'cluster_size=64k',
+                image, '1M')
+    write(lamella, 'parallels', image, 'write -P 4 0 1M', 'flush',
+          'discard 100k 200k', 'discard 960k 64k')
+    for tools in lamella, reference:
+        write(tools, 'parallels', image, 'read -P 4 0 128k',
+              'read -P 0 128k 128k', 'read -P 4 256k 704k',
+              'read -P 0 960k 64k')
+    assert image.stat().st_blocks * 512 <= 900 * KiB

@@ -388,8 +388,8 @@ static int parallels_create(struct lam_io *io, struct lam_io *data,
     memcpy(head, magic_new, 16);
     le32_put(head + PH_VERSION, 2);
     le32_put(head + PH_HEADS, HEADS);
-    le32_put(head + PH_CYLINDERS, (uint32_t)min_u64(UINT32_MAX, div_up(
-             size / SECTOR, HEADS * SECTORS_PER_TRACK)));
+    le32_put(head + PH_CYLINDERS, (uint32_t)min_u64(
+             UINT32_MAX, size / SECTOR / (HEADS * SECTORS_PER_TRACK)));
     le32_put(head + PH_TRACKS, (uint32_t)(cluster / SECTOR));
     le32_put(head + PH_ENTRIES, (uint32_t)entries);
     le64_put(head + PH_SECTORS, size / SECTOR);
@@ -398,6 +398,22 @@ static int parallels_create(struct lam_io *io, struct lam_io *data,
     if (rc == 0 && io->limits.is_block_device)
         rc = lam_io_zero(io, 0, start, 0, err);
     return rc < 0 ? rc : lam_io_write(io, head, sizeof head, 0, err);
+}
+
+/* Whole clusters; they keep their places, which the host need not fill. */
+static int parallels_discard(void *format, uint64_t offset, uint64_t length,
+                             struct lam_error *err)
+{
+    struct tables *t = format;
+    uint64_t from = align_up(offset, t->cluster), end = offset + length;
+
+    if (end < atomic_load(&t->size))
+        end = align_down(end, t->cluster);
+    if (!t->io->unmap || from >= end)
+        return 0;
+    int rc = tables_zero(t, from, end - from,
+                         LAM_ZERO_UNMAP | LAM_ZERO_NO_FALLBACK, err);
+    return rc == -ENOTSUP ? 0 : rc;
 }
 
 static const struct lam_option_info create_options[] = {
@@ -409,6 +425,7 @@ static const struct lam_option_info create_options[] = {
 const struct format_ops format_parallels = {
     .name = "parallels",
     TABLES_OPS,
+    .discard = parallels_discard,
     .no_details = true,
     .options = create_options,
     .nb_options = LAM_ARRAY_SIZE(create_options),
