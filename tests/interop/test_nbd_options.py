@@ -110,6 +110,35 @@ def test_another_authority(genuine, lamella, disk, tmp_path):
               'tls-hostname=localhost' % server.socket], status=1)
 
 
+@pytest.mark.parametrize('ca, own, text', [
+    ('ca', 'expired', 'has expired'), ('ca', 'future', 'is not yet active'),
+    ('ca', 'usage', 'usage does not permit digital signature'),
+    ('ca', 'purpose', 'purpose does not allow use with a TLS client'),
+    ('ca', 'ca', 'basic constraints show a CA'),
+    ('client', 'client', 'basic constraints do not show a CA'),
+    ('other-ca', 'client', 'failed validation'),
+])
+def test_own_certificates(genuine, lamella, disk, tmp_path, ca, own, text):
+    """What no server would take is told before there is one."""
+    for name, to in (('client-key', 'client-key'), (ca + '-cert', 'ca-cert'),
+                     (own + '-cert', 'client-cert')):
+        shutil.copy(os.path.join(TLS, name + '.pem'),
+                    tmp_path / (to + '.pem'))
+    creds = 'tls-creds-x509,id=c,dir=%s' % tmp_path
+    same(lamella, genuine, ['info', '--object', creds, disk], status=1)
+    assert text in run(*lamella.img, 'info', '--object', creds, disk,
+                       status=1).stderr
+    if own not in ('ca', 'client'):
+        same(lamella, genuine, ['info', '-f', 'raw', '--object',
+                                creds + ',sanity-check=off', disk])
+
+
+@pytest.mark.parametrize('user', ['alic', 'alice2', ''])
+def test_who_has_no_key(genuine, lamella, disk, user):
+    same(lamella, genuine, ['info', '--object', 'tls-creds-psk,id=c,dir=%s,'
+                            'username=%s' % (TLS, user), disk], status=1)
+
+
 @pytest.mark.parametrize('hello', [
     b'', b'NBDMAGIC', b'HTTP/1.1 400 Bad Request\r\n\r\n',
     b'NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53\0\3',
@@ -184,11 +213,19 @@ def test_unknown_question(genuine, lamella, marked, tmp_path):
 
 def test_waits_for_a_server(lamella, disk, tmp_path, genuine):
     """One that comes later is found; none is an error in time."""
-    node = 'driver=nbd,path=%s,export=exp,open-timeout=' % (tmp_path / 's')
+    path = tmp_path / 's'
+    node = 'driver=nbd,path=%s,export=exp,open-timeout=' % path
     told = run(*lamella.img, 'info', '--image-opts', node + '0', status=1)
     assert 'No such file' in told.stderr
-    asked = subprocess.Popen([*lamella.img, 'info', '--image-opts',
-                              node + '60'], stdout=subprocess.PIPE, text=True)
+    # The first time somebody is there who does not want to talk.
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(path))
+        deaf.listen()
+        asked = subprocess.Popen(
+            [*lamella.img, 'info', '--image-opts', node + '60'],
+            stdout=subprocess.PIPE, text=True)
+        deaf.accept()[0].close()
+    path.unlink()
     with Server(tmp_path, disk, 'raw', '-r'):
         out, _ = asked.communicate(timeout=120)
     assert asked.returncode == 0 and 'virtual size: 3 MiB' in out
