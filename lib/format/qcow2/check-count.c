@@ -175,6 +175,21 @@ static int count_refcount_block(struct check *c, uint64_t index,
     return 0;
 }
 
+/* What passes the end is not there to be repaired: it is made anew. */
+static int count_refcount_table(struct check *c, struct lam_error *err)
+{
+    uint64_t before = c->out->corruptions;
+    int rc = check_reference(c, c->h->reft_offset,
+                             (uint64_t)c->h->reft_clusters << c->g.cluster_bits,
+                             1, err);
+
+    if (c->out->corruptions != before) {
+        c->refcount_errors++;
+        c->rebuild |= c->fix & LAM_REPAIR_ERRORS;
+    }
+    return rc;
+}
+
 static int count_refcounts(struct check *c, struct lam_error *err)
 {
     int rc = 0;
@@ -210,9 +225,7 @@ int check_count(struct check *c, struct lam_error *err)
     if (rc == 0)
         rc = count_l2_tables(c, err);
     if (rc == 0)
-        rc = check_reference(c, h->reft_offset,
-                             (uint64_t)h->reft_clusters << h->cluster_bits, 1,
-                             err);
+        rc = count_refcount_table(c, err);
     if (rc == 0 && h->has_crypto)
         rc = check_reference(c, h->crypto_offset, h->crypto_length, 1, err);
     if (rc == 0 && header_has_bitmaps(h))
