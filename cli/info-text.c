@@ -62,6 +62,15 @@ static void print_backing(FILE *out, const struct lam_image_info *info)
         print_text(out, "backing file format", info->backing_format);
 }
 
+/* Padded by hand: escaping changes the length. */
+static void print_column(FILE *out, const char *text, size_t width)
+{
+    size_t length = strlen(text);
+
+    print_escaped(out, text);
+    fprintf(out, "%*s ", length < width ? (int)(width - length) : 0, "");
+}
+
 static void print_snapshot(FILE *out, const struct lam_snapshot_info *snapshot)
 {
     char size[32], date[32] = "", icount[32] = "--", clock[64];
@@ -76,12 +85,9 @@ static void print_snapshot(FILE *out, const struct lam_snapshot_info *snapshot)
     snprintf(clock, sizeof clock,
              "%04" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%03" PRIu64,
              ms / 3600000, ms / 60000 % 60, ms / 1000 % 60, ms % 1000);
-    /* Padded by hand: escaping changes the length. */
-    fprintf(out, "%-7s ", snapshot->id);
-    print_escaped(out, snapshot->name);
-    size_t length = strlen(snapshot->name);
-    fprintf(out, "%*s %8s %19s %15s %10s\n",
-            length < 16 ? (int)(16 - length) : 0, "",
+    print_column(out, snapshot->id, 7);
+    print_column(out, snapshot->name, 16);
+    fprintf(out, "%8s %19s %15s %10s\n",
             human_size(snapshot->vm_state_size, size), date, clock, icount);
 }
 

@@ -57,6 +57,22 @@ def test_counts(lamella, genuine, tmp_path):
     assert counts(lamella, image) == counts(genuine, image)
 
 
+def test_control_characters(lamella, tmp_path):
+    """Neither an id nor a name reaches the terminal as it is; the columns stay
+    where they are for any other."""
+    image = tmp_path / 'a.qcow2'
+    lamella.run('create', '-q', '-f', 'qcow2', image, '8M')
+    lamella.run('snapshot', '-c', 'name', image)
+    plain = lamella.run('snapshot', '-l', image)
+    data = image.read_bytes()
+    at = data.index(b'1name')
+    image.write_bytes(data[:at] + b'\x1bna\nm' + data[at + 5:])
+    for command in (['snapshot', '-l'], ['info']):
+        said = lamella.run(*command, image)
+        assert '\x1b' not in said and '\\x1b' in said and '\\x0a' in said
+    assert '\n1       name ' in plain
+
+
 def test_many_large_ones(lamella, tmp_path):
     """15,000 of 32 MiB each, at 512 places: 480 GiB to read one by one."""
     image = tmp_path / 'a.qcow2'
