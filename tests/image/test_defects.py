@@ -166,8 +166,6 @@ WE_CONVERT = [
 OTHER_CHECK = [
     (r'bitmap_|snapshot_extra_long|header-snapshots-limit',
      'reported, where the genuine tool does not open the image at all'),
-    (r'snapshot_table_beyond_eof|header-snapshots-beyond-eof',
-     'a snapshot table that is not there ends the check'),
     (r'zero_in_v2|data_file_offset|subcluster_zero_bit',
      'findings of our own'),
     (r'header-crypt-aes', 'metadata can be checked without a key'),

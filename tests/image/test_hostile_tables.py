@@ -16,8 +16,9 @@ import zlib
 
 import pytest
 
-from defects import (BM_DIRECTORY, COMPRESSED, COPIED, DATA0, DATA_FILE, L1, L2,
-                     PACKED, REFBLOCK, REFTABLE, SN_TABLE, base)
+from defects import (BM_DIRECTORY, BM_TABLE, COMPRESSED, COPIED, DATA0,
+                     DATA_FILE, L1, L2, PACKED, REFBLOCK, REFTABLE, SN_TABLE,
+                     base)
 from harness import GiB, pytest_fail
 
 CS = 65536
@@ -83,10 +84,101 @@ def raw_deflate(data):
     return codec.compress(data) + codec.flush()
 
 
+SNAPSHOT, BITMAP = dict(snapshot=True), dict(bitmap=True)
+
+
+def snapshot(offset, data):
+    """In the only entry."""
+    return at(SN_TABLE, offset), data
+
+
+def bitmap(offset, data):
+    return at(BM_DIRECTORY, offset), data
+
+
+def counters(order, of_data0):
+    """A block of this width; cluster 5 has the largest or the least of all."""
+    bits = 1 << order
+    most = (1 << bits) - 1
+    values = [1] * 5 + [of_data0(0, most), 1, min(2, most)]
+    block = sum(value << i * bits for i, value in enumerate(values))
+    data = block.to_bytes(64, 'little')
+    if bits > 8:
+        data = b''.join(value.to_bytes(bits // 8, 'big') for value in values)
+    return [u32(96, order), (at(REFBLOCK), bytes(64)), (at(REFBLOCK), data)]
+
+
 # What happens: refused (by all commands), check (finds it), read (only reading
-# does), fine (odd, and legal).  Then what is said, as a pattern; what is
-# written where; and arguments of base().
+# does), unchecked (only check, which cannot), fine (odd, and legal).  Then what
+# is said, as a pattern; what is written where; and arguments of base().
 CASES = {
+    # ---------------------------------------------------------- snapshot table
+    'snapshots-gone': ('check', r'3 of 3 snapshots cannot be read: Snapshot '
+                       'table at 0x640000 passes the end of the file at '
+                       '0x80000: 40 bytes at 0 of it',
+                       [(60, struct.pack('>IQ', 3, at(100)))]),
+    'snapshot-one-gone': ('check', r'1 of 2 snapshots cannot be read.*'
+                          '40 bytes at 72 of it', [u32(60, 2)], SNAPSHOT),
+    'snapshot-id-long': ('check', r'1 of 1 .*: 65535 bytes at 64 of it',
+                         [snapshot(12, b'\xff\xff')], SNAPSHOT),
+    'snapshot-name-long': ('check', r'1 of 1 .*: 65535 bytes at 65 of it',
+                           [snapshot(14, b'\xff\xff')], SNAPSHOT),
+    'snapshot-no-names': ('fine', '', [snapshot(12, bytes(4))], SNAPSHOT),
+    'snapshot-extra-0': ('check', r'snapshot table entry 0 is incomplete',
+                         [snapshot(36, bytes(4))], SNAPSHOT),
+    'snapshot-extra-max': ('unchecked', r'Too much extra metadata in snapshot '
+                           r'table entry 0: 4294967295 bytes \(limit: 1024\)',
+                           [snapshot(36, b'\xff' * 4)], SNAPSHOT),
+    'snapshot-size-max': ('fine', '', [snapshot(48, b'\xff' * 8)], SNAPSHOT),
+    'snapshot-state-max': ('fine', '', [snapshot(40, b'\xff' * 8)], SNAPSHOT),
+    'snapshot-times-max': ('fine', '', [snapshot(16, b'\xff' * 16)], SNAPSHOT),
+    'snapshot-l1-wraps': ('check', r'offset 0xffffffffffff0000 size 0x8',
+                          [snapshot(0, struct.pack('>Q', LAST))], SNAPSHOT),
+    'snapshot-l1-on-header': ('check', 'reserved bits set: 514649fb00000003',
+                              [snapshot(0, bytes(8))], SNAPSHOT),
+    'snapshot-l1-is-active': ('check', r'cluster 3 refcount=1 reference=2',
+                              [snapshot(0, struct.pack('>Q', at(L1)))],
+                              SNAPSHOT),
+    'snapshot-l1-on-table': ('check', r'cluster 9 refcount=1 reference=',
+                             [snapshot(0, struct.pack('>Q', at(SN_TABLE)))],
+                             SNAPSHOT),
+    'snapshot-l1-max': ('check', r'l1_size=0xffffffff: L1 table is too large',
+                        [snapshot(8, b'\xff' * 4)], SNAPSHOT),
+    'snapshot-entry-max': ('check', r'offset 0xffffffffff0000 size 0x10000',
+                           [u64(at(8), TOP)], SNAPSHOT),
+    'snapshots-on-block': ('check', r'l1_offset=0x1000100010001: L1 table is '
+                           'not cluster aligned', [u64(64, at(REFBLOCK))],
+                           SNAPSHOT),
+    # ----------------------------------------------- counters of every width
+    **{'counters-of-%d-max' % (1 << order): (
+        'check', r'cluster 5 refcount=%d reference=1' % (2 ** (1 << order) - 1),
+        counters(order, max)) for order in range(1, 7)},
+    **{'counters-of-%d-zero' % (1 << order): (
+        'check', r'cluster 5 refcount=0 reference=1', counters(order, min))
+       for order in range(7)},
+    # --------------------------------------------------------------- bitmaps
+    'bitmap-flags-max': ('check', r"'b0' .*: flags 0xffffffff \(known: 0x3\)",
+                         [bitmap(12, b'\xff' * 4)], BITMAP),
+    'bitmap-type-0': ('check', r'type 0 \(known: 1\)', [bitmap(16, b'\0')],
+                      BITMAP),
+    'bitmap-granularity-8': ('check', r'granularity of 2\^8 \(limits: 2\^9 to '
+                             r'2\^31\)', [bitmap(17, b'\x08')], BITMAP),
+    'bitmap-granularity-max': ('check', r'granularity of 2\^255 \(limits: ',
+                               [bitmap(17, b'\xff')], BITMAP),
+    'bitmap-no-name': ('check', r'name of 0 bytes \(limits: 1 to 1023\)',
+                       [bitmap(18, bytes(2)), u64(128, 24)], BITMAP),
+    'bitmap-extra-max': ('check', r'an entry of 4294967328 bytes where 32 are',
+                         [bitmap(20, b'\xff' * 4)], BITMAP),
+    'bitmap-table-wraps': ('check', r'offset 0xffffffffffff0000 size 0x8',
+                           [bitmap(0, struct.pack('>Q', LAST))], BITMAP),
+    'bitmap-table-0': ('check', r"'b0' .*: table offset 0$",
+                       [bitmap(0, bytes(8))], BITMAP),
+    'bitmap-table-max': ('check', r'table of 4294967295 entries \(limit: 8192',
+                         [bitmap(8, b'\xff' * 4)], BITMAP),
+    'bitmap-data-max': ('check', r'offset 0xffffffffff0000 size 0x10000',
+                        [u64(at(BM_TABLE), TOP)], BITMAP),
+    'bitmap-data-on-table': ('check', r'cluster 9 refcount=1 reference=2',
+                             [u64(at(BM_TABLE), at(BM_TABLE))], BITMAP),
     # ------------------------------------------------------- header, tables
     'reftable-on-header': ('check', r'table offset is 0, where the header lies',
                            [u64(48, 0)]),
@@ -375,6 +467,9 @@ def test_lie(name, lamella, tmp_path):
             expect(done, [1], r"'bad\.qcow2'.*" + said)
     elif verdict == 'check':
         expect(check, [2, 3], said)
+    elif verdict == 'unchecked':
+        expect(check, [1], said)
+        assert convert.returncode == 0
     elif verdict == 'read':
         expect(check, [0], '^$')
         expect(convert, [1], r"'bad\.qcow2'.*" + said)

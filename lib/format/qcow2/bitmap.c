@@ -5,6 +5,7 @@
 #include "format/qcow2/bitmap.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -36,26 +37,31 @@ static int judge(const struct qcow2_header *h, const struct bitmap_entry *e,
                  uint8_t type, uint32_t extra_length, struct lam_error *err)
 {
     uint64_t cs = UINT64_C(1) << h->cluster_bits;
-    const char *why = NULL;
+    char why[64] = "";
 
     if (extra_length)
         return lam_fail(err, EUCLEAN, "Bitmap extra data is not supported: %"
                         PRIu32 " bytes for bitmap '%.*s'", extra_length,
                         (int)e->name_length, e->name);
     if (!e->table_offset || !is_aligned(e->table_offset, cs))
-        why = "table offset";
+        snprintf(why, sizeof why, "table offset %#" PRIx64, e->table_offset);
     else if (!e->table_entries)
-        why = "table of 0 entries (minimum: 1)";
+        snprintf(why, sizeof why, "table of 0 entries (minimum: 1)");
     else if (e->flags & ~(uint32_t)BM_KNOWN_FLAGS)
-        why = "flags";
+        snprintf(why, sizeof why, "flags %#" PRIx32 " (known: %#x)", e->flags,
+                 (unsigned)BM_KNOWN_FLAGS);
     else if (type != BM_DIRTY_TRACKING)
-        why = "type";
+        snprintf(why, sizeof why, "type %u (known: %d)", type,
+                 BM_DIRTY_TRACKING);
     else if (e->granularity_bits < BITMAP_MIN_GRANULARITY_BITS ||
              e->granularity_bits > BITMAP_MAX_GRANULARITY_BITS)
-        why = "granularity";
+        snprintf(why, sizeof why, "granularity of 2^%u (limits: 2^%d to 2^%d)",
+                 (unsigned)e->granularity_bits, BITMAP_MIN_GRANULARITY_BITS,
+                 BITMAP_MAX_GRANULARITY_BITS);
     else if (!e->name_length || e->name_length > BITMAP_MAX_NAME)
-        why = "length of its name";
-    if (!why)
+        snprintf(why, sizeof why, "name of %u bytes (limits: 1 to %d)",
+                 (unsigned)e->name_length, BITMAP_MAX_NAME);
+    if (!*why)
         return 0;
     return lam_fail(err, EUCLEAN, "Bitmap '%.*s' doesn't satisfy the "
                     "constraints: %s", (int)min_u64(e->name_length,

@@ -25,6 +25,7 @@ struct window {
     uint64_t at;                    /* the window's place in the table */
     size_t length;
     bool salvage;                   /* see snapshots_salvage() */
+    bool passed_end;                /* something was behind it */
     uint8_t buf[WINDOW];
 };
 
@@ -38,9 +39,11 @@ static int window_read(struct window *w, uint64_t at, void *out, size_t length,
 {
     uint64_t there = w->end > w->table ? w->end - w->table : 0;
 
-    if (at > there || length > there - at)
+    w->passed_end = at > there || length > there - at;
+    if (w->passed_end)
         return lam_fail(err, EUCLEAN, "Snapshot table at %#" PRIx64 " passes "
-                        "the end of the file", w->table);
+                        "the end of the file at %#" PRIx64 ": %zu bytes at %"
+                        PRIu64 " of it", w->table, w->end, length, at);
     if (length > sizeof w->buf)
         return lam_io_read(w->io, out, length, w->table + at, err);
     if (at < w->at || at + length > w->at + w->length) {
@@ -211,7 +214,10 @@ static int load(struct lam_io *io, const struct qcow2_header *h, bool salvage,
         return lam_fail(err, EUCLEAN, "Snapshot table at %#" PRIx64 " is on "
                         "the header", h->snapshots_offset), 0;
     int rc = lam_io_size(io, &w->end, err);
-    return rc < 0 ? rc : load_entries(w, h, out, err);
+    if (rc == 0)
+        rc = load_entries(w, h, out, err);
+    out->passes_end = w->passed_end;
+    return rc;
 }
 
 int snapshots_load(struct lam_io *io, const struct qcow2_header *h,

@@ -44,6 +44,7 @@ struct qcow2_snapshots {
     struct qcow2_snapshot *items;
     size_t count;
     uint64_t table_length;      /* bytes of the table */
+    bool passes_end;            /* ... of which the file has not got all */
 };
 
 /* Load and validate all entries.  @out is to be freed also after a failure. */
