@@ -10,7 +10,8 @@ import subprocess
 
 import pytest
 
-from defects import DATA_FILE, DEFECTS, make
+from defects import (COPIED, DATA_FILE, DEFECTS, Image, L1, L2, SN_L1,
+                     make)
 from harness import disk_blocks, pytest_fail
 from header_fields import CUTS, FIELDS, cut, with_field
 
@@ -170,6 +171,31 @@ def test_reserved_bits_are_told(lamella, tmp_path):
     done = repair(lamella, image, 'all')
     assert done.returncode == 2 and 'Repairing L1 entry' not in done.stderr
     assert image.read_bytes()[3 << 16] == 0x82
+
+
+@pytest.mark.parametrize('name, shared', [
+    ('l2_reserved', L2), ('l1_reserved', L1)])
+def test_reserved_bits_of_guest_data_stay(name, shared, lamella, tmp_path):
+    """A table that guest data lie on, too, is not written to."""
+    img = Image(make(name))
+    img.l2(3, COPIED | shared * img.cs)
+    image = put_image(name, tmp_path, bytes(img.data))
+    done = repair(lamella, image, 'all')
+    assert done.returncode == 2 and 'with reserved bits' in done.stderr
+    assert not re.search('Repairing (l2|L1) entry with', done.stderr)
+    after = Image(image.read_bytes())
+    assert (after.l2(0) | after.l1(0)) >> 57 & 1
+
+
+def test_reserved_bits_stay_while_tables_are_missing(lamella, tmp_path):
+    """What cannot be read may be what a table is shared with."""
+    img = Image(make('l2_reserved_shared'))
+    img.l1(0, 100 * img.cs, table=SN_L1)
+    image = put_image('l2_reserved_shared', tmp_path, bytes(img.data))
+    done = repair(lamella, image, 'all')
+    assert done.returncode == 2 and 'with reserved bits' in done.stderr
+    assert not re.search('Repairing (l2|L1) entry with', done.stderr)
+    assert Image(image.read_bytes()).l2(0) >> 57 & 1
 
 
 def test_tables_of_an_encrypted_image(lamella, tmp_path):
