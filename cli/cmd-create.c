@@ -155,8 +155,9 @@ static int open_backing(const struct cli *cli, const struct create_args *args,
     if (!path)
         return fail_text(cli, args, "no memory");
     options.format = format;
-    /* No passphrase is needed to lie over an encrypted image. */
-    options.flags = LAM_OPEN_METADATA | LAM_OPEN_CHAIN |
+    /* No passphrase is needed to lie over an encrypted image, and no leave of
+     * who writes to it. */
+    options.flags = LAM_OPEN_METADATA | LAM_OPEN_CHAIN | LAM_OPEN_FORCE_SHARE |
                     (cli->as_qemu ? 0 : LAM_OPEN_NAME_LAYERS);
     options.keyring = cli->keyring;
     options.throttles = cli->throttles;

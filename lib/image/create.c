@@ -177,8 +177,9 @@ static int look_at_backing(const char *path, const struct format_ops *ops,
     if (!name)
         return lam_fail(err, ENOMEM, "no memory for a file name");
 
-    /* An encrypted one needs no passphrase to lie below. */
-    o.flags = LAM_OPEN_METADATA | LAM_OPEN_CHAIN;
+    /* An encrypted one needs no passphrase to lie below; and who writes to it
+     * meanwhile does not mind. */
+    o.flags = LAM_OPEN_METADATA | LAM_OPEN_CHAIN | LAM_OPEN_FORCE_SHARE;
     o.format = options->backing_format;
     o.keyring = options->encryption.keyring;
     o.policy = options->policy;

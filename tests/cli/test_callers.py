@@ -211,19 +211,38 @@ def test_download_cut_off(our_img, place):
     assert re.search(r'expecting at least \d+ bytes', done.stderr)
 
 
-def test_lock_text(our_img, lamella, place):
-    """What packer waits for, while somebody else has the image."""
+@pytest.fixture
+def held(lamella, place):
+    """Somebody else has base.qcow2 and may write to it."""
     argv = [*lamella.io, 'base.qcow2']
     with subprocess.Popen(argv, cwd=place, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as holder:
         holder.stdin.write('length\n')
         holder.stdin.flush()
         assert '4 MiB' in holder.stdout.readline()
-        done = run(our_img, 'info', 'base.qcow2', cwd=place, status=1)
-        assert 'Failed to get shared "write" lock\nIs another process using ' \
-            'the image [base.qcow2]?' in done.stderr
-        run(our_img, 'info', '-U', 'base.qcow2', cwd=place)
+        yield
         holder.stdin.close()
+
+
+def test_lock_text(our_img, held, place):
+    """What packer waits for, while somebody else has the image."""
+    done = run(our_img, 'info', 'base.qcow2', cwd=place, status=1)
+    assert 'Failed to get shared "write" lock\nIs another process using ' \
+        'the image [base.qcow2]?' in done.stderr
+    run(our_img, 'info', '-U', 'base.qcow2', cwd=place)
+
+
+def test_overlay_of_what_is_in_use(our_img, held, place):
+    """A virtual machine is about to go on in it."""
+    for size in [], ['8M']:
+        done = run(our_img, 'create', '-f', 'qcow2', '-b', 'base.qcow2', '-F',
+                   'qcow2', 'over.qcow2', *size, cwd=place)
+        assert not done.stderr
+    run(our_img, 'create', '-f', 'qcow2', '-b', 'over.qcow2', '-F', 'qcow2',
+        'second.qcow2', cwd=place)
+    done = run(our_img, 'create', '-f', 'qcow2', 'base.qcow2', '1M', cwd=place,
+               status=1)
+    assert 'Failed to get "write" lock' in done.stderr
 
 
 def limited(limits):
