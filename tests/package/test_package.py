@@ -27,6 +27,9 @@ int main(void)
     return 0;
 }
 '''
+# All is built once more, perhaps by a slow compiler.
+pytestmark = pytest.mark.timeout(900)
+
 PACKAGES = ('lamella', 'liblamella0', 'liblamella-dev', 'lamella-qemu-compat')
 
 
@@ -54,7 +57,7 @@ def built(tmp_path_factory):
             shutil.copy2(os.path.join(ROOT, name), source / name)
     env = dict(os.environ, DEB_BUILD_OPTIONS='nocheck noopt parallel=2')
     run('dpkg-buildpackage', '-us', '-uc', '-b', cwd=source, env=env,
-        timeout=600)
+        timeout=900)
     return folder
 
 
