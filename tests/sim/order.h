@@ -4,6 +4,7 @@
  * moment of them.
  *
  *   order-run.c             runs a script, with a model beside it
+ *   order-scripts.c         those that several tests share
  *   order-verify.c          compares files with the model
  *   test-order.c            cutting the power
  *   test-fault-script.c     an operation of the disk fails
@@ -45,6 +46,10 @@ struct order_script {
     unsigned units;                     /* of the disk */
     struct order_op setup[ORDER_OPS], ops[ORDER_OPS];
 };
+
+/* order-scripts.c: bitmaps, amendments, and both beside the rest. */
+enum { ORDER_SHARED = 4 };
+extern const struct order_script order_shared[ORDER_SHARED];
 
 struct order_disk {
     uint32_t sectors;

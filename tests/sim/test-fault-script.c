@@ -13,41 +13,7 @@
 
 #include "bad-disk.h"
 
-static const struct order_script scripts[] = {
-    { "bitmaps", 40, {
-        { ORDER_WRITE, 0, 4 }, { ORDER_ADD, 0, 0 }, { ORDER_WRITE, 8, 4 },
-    }, {
-        { ORDER_WRITE, 2, 4 }, { ORDER_ADD, 1, 1 }, { ORDER_MERGE, 1, 0 },
-        { ORDER_DISABLE, 0, 0 }, { ORDER_WRITE, 20, 4 },
-        { ORDER_CLEAR, 0, 0 }, { ORDER_ENABLE, 1, 0 }, { ORDER_FLUSH, 0, 0 },
-        { ORDER_UNMAP, 4, 8 }, { ORDER_RESIZE, 30, 0 }, { ORDER_REOPEN, 0, 0 },
-        { ORDER_WRITE, 24, 4 }, { ORDER_CLEAR, 1, 0 },
-        { ORDER_RESIZE, 42, 0 }, { ORDER_REMOVE, 0, 0 },
-    } },
-    /* Snapshots while a bitmap records, and a bitmap stored beside them. */
-    { "bitmaps and snapshots", 32, {
-        { ORDER_WRITE, 0, 10 }, { ORDER_ADD, 0, 0 }, { ORDER_CREATE, 0, 0 },
-        { ORDER_WRITE, 4, 1 },
-    }, {
-        { ORDER_WRITE, 8, 2 }, { ORDER_CREATE, 1, 0 }, { ORDER_WRITE, 0, 3 },
-        { ORDER_REOPEN, 0, 0 }, { ORDER_WRITE, 20, 4 }, { ORDER_ADD, 1, 1 },
-        { ORDER_MERGE, 1, 0 }, { ORDER_DELETE, 0, 0 }, { ORDER_WRITE, 2, 1 },
-        { ORDER_CLEAR, 0, 0 }, { ORDER_REMOVE, 0, 0 },
-        { ORDER_REMOVE, 1, 0 }, { ORDER_APPLY, 1, 0 }, { ORDER_ADD, 2, 0 },
-        { ORDER_WRITE, 12, 2 }, { ORDER_CREATE, 2, 0 },
-        { ORDER_WRITE, 12, 1 },
-    } },
-    { "bitmaps and amend", 24, {
-        { ORDER_WRITE, 0, 9 }, { ORDER_ADD, 0, 0 }, { ORDER_WRITE, 3, 2 },
-    }, {
-        { ORDER_WRITE, 16, 3 }, { ORDER_LAZY, 1, 0 }, { ORDER_WRITE, 4, 2 },
-        { ORDER_BITS, 64, 0 }, { ORDER_NAME, 1, 0 }, { ORDER_KEY, 1, 0 },
-        { ORDER_WRITE, 8, 3 }, { ORDER_REOPEN, 0, 0 }, { ORDER_WRITE, 0, 2 },
-        { ORDER_RAW, 0, 0 }, { ORDER_LENGTH, 30, 0 }, { ORDER_WRITE, 26, 2 },
-        { ORDER_BITS, 16, 0 }, { ORDER_LAZY, 0, 0 }, { ORDER_LENGTH, 21, 0 },
-        { ORDER_REMOVE, 0, 0 }, { ORDER_VERSION, 2, 0 },
-        { ORDER_WRITE, 12, 2 },
-    } },
+static const struct order_script own[] = {
     { "resize", 30, {
         { ORDER_WRITE, 0, 4 }, { ORDER_WRITE, 20, 10 },
     }, {
@@ -56,17 +22,6 @@ static const struct order_script scripts[] = {
         { ORDER_RESIZE, 22, LAM_PREALLOC_FALLOC }, { ORDER_FLUSH, 0, 0 },
         { ORDER_RESIZE, 32, LAM_PREALLOC_FULL }, { ORDER_WRITE, 16, 8 },
         { ORDER_RESIZE, 3, 0 }, { ORDER_WRITE, 0, 3 },
-    } },
-    { "amend", 24, {
-        { ORDER_WRITE, 0, 9 }, { ORDER_CREATE, 0, 0 }, { ORDER_WRITE, 0, 1 },
-        { ORDER_ZERO, 12, 4 },
-    }, {
-        { ORDER_WRITE, 16, 3 }, { ORDER_LAZY, 1, 0 }, { ORDER_WRITE, 4, 2 },
-        { ORDER_NAME, 1, 0 }, { ORDER_LAZY, 0, 0 }, { ORDER_BITS, 64, 0 },
-        { ORDER_WRITE, 8, 3 }, { ORDER_BITS, 16, 0 }, { ORDER_KEY, 1, 0 },
-        { ORDER_WRITE, 0, 4 }, { ORDER_VERSION, 2, 0 },
-        { ORDER_WRITE, 12, 1 }, { ORDER_VERSION, 3, 0 },
-        { ORDER_WRITE, 20, 4 }, { ORDER_KEY, 0, 0 },
     } },
     { "snapshots", 32, {
         { ORDER_WRITE, 0, 10 }, { ORDER_CREATE, 0, 0 }, { ORDER_WRITE, 4, 1 },
@@ -97,6 +52,13 @@ static const struct order_script scripts[] = {
         { ORDER_WRITE, 64, 40 }, { ORDER_WRITE, 910, 2 },
     } },
 };
+
+enum { NB_SCRIPTS = LAM_ARRAY_SIZE(own) + ORDER_SHARED };
+
+static const struct order_script *script_at(size_t k)
+{
+    return k < ORDER_SHARED ? &order_shared[k] : &own[k - ORDER_SHARED];
+}
 
 struct fault {
     struct order t;
@@ -287,12 +249,12 @@ static bool is_wanted(const struct sim_shape *shape,
             (!strcmp(script->name, "amend") || !strcmp(script->name, "data")));
 }
 
-static void run_script(const struct order_script *script,
-                       const struct sim_shape *shape, uint64_t step)
+static void run_script(size_t number, const struct sim_shape *shape,
+                       uint64_t step)
 {
     static struct fault f;
-    uint64_t random = (uint64_t)(shape - sim_shapes) * 16 +
-                      (uint64_t)(script - scripts);
+    const struct order_script *script = script_at(number);
+    uint64_t random = (uint64_t)(shape - sim_shapes) * 16 + number;
 
     f = (struct fault){ .t = { .script = script, .shape = shape } };
     if ((script->units + 20) * max_u64(shape->kind.cluster_size / 4, 512) >
@@ -327,9 +289,9 @@ static void test_script(void **state)
         const struct sim_shape *shape = &sim_shapes[i];
         uint64_t step = shape->store == SIM_LUKS ? 97 : 23;
 
-        for (size_t k = 0; k < LAM_ARRAY_SIZE(scripts); k++)
-            if (is_wanted(shape, &scripts[k]))
-                run_script(&scripts[k], shape, sim_setting("LAM_STEP", step));
+        for (size_t k = 0; k < NB_SCRIPTS; k++)
+            if (is_wanted(shape, script_at(k)))
+                run_script(k, shape, sim_setting("LAM_STEP", step));
     }
 }
 

@@ -15,7 +15,7 @@
 #include "order.h"
 
 /* Cells of the table are units; a cluster has 4, or 1 if it is 512 bytes. */
-static const struct order_script scripts[] = {
+static const struct order_script own[] = {
     { "write", 40, {
         { ORDER_WRITE, 0, 9 }, { ORDER_WRITE, 20, 4 },
     }, {
@@ -54,51 +54,6 @@ static const struct order_script scripts[] = {
         { ORDER_WRITE, 4, 4 }, { ORDER_ADD, 1, 0 }, { ORDER_REOPEN, 0, 0 },
         { ORDER_WRITE, 12, 4 }, { ORDER_REMOVE, 0, 0 },
     } },
-    { "bitmaps changed", 40, {
-        { ORDER_WRITE, 0, 4 }, { ORDER_ADD, 0, 0 }, { ORDER_WRITE, 8, 4 },
-    }, {
-        { ORDER_WRITE, 2, 4 }, { ORDER_ADD, 1, 1 }, { ORDER_MERGE, 1, 0 },
-        { ORDER_DISABLE, 0, 0 }, { ORDER_WRITE, 20, 4 },
-        { ORDER_CLEAR, 0, 0 }, { ORDER_ENABLE, 1, 0 }, { ORDER_UNMAP, 4, 8 },
-        { ORDER_RESIZE, 30, 0 }, { ORDER_REOPEN, 0, 0 },
-        { ORDER_WRITE, 24, 4 }, { ORDER_CLEAR, 1, 0 },
-        { ORDER_RESIZE, 42, 0 }, { ORDER_REMOVE, 0, 0 },
-    } },
-    /* Snapshots while a bitmap records, and a bitmap stored beside them. */
-    { "bitmaps and snapshots", 32, {
-        { ORDER_WRITE, 0, 10 }, { ORDER_ADD, 0, 0 }, { ORDER_CREATE, 0, 0 },
-        { ORDER_WRITE, 4, 1 },
-    }, {
-        { ORDER_WRITE, 8, 2 }, { ORDER_CREATE, 1, 0 }, { ORDER_WRITE, 0, 3 },
-        { ORDER_REOPEN, 0, 0 }, { ORDER_WRITE, 20, 4 }, { ORDER_ADD, 1, 1 },
-        { ORDER_MERGE, 1, 0 }, { ORDER_DELETE, 0, 0 }, { ORDER_WRITE, 2, 1 },
-        { ORDER_CLEAR, 0, 0 }, { ORDER_REMOVE, 0, 0 },
-        { ORDER_REMOVE, 1, 0 }, { ORDER_APPLY, 1, 0 }, { ORDER_ADD, 2, 0 },
-        { ORDER_WRITE, 12, 2 }, { ORDER_CREATE, 2, 0 },
-        { ORDER_WRITE, 12, 1 },
-    } },
-    { "bitmaps and amend", 24, {
-        { ORDER_WRITE, 0, 9 }, { ORDER_ADD, 0, 0 }, { ORDER_WRITE, 3, 2 },
-    }, {
-        { ORDER_WRITE, 16, 3 }, { ORDER_LAZY, 1, 0 }, { ORDER_WRITE, 4, 2 },
-        { ORDER_BITS, 64, 0 }, { ORDER_NAME, 1, 0 }, { ORDER_KEY, 1, 0 },
-        { ORDER_WRITE, 8, 3 }, { ORDER_REOPEN, 0, 0 }, { ORDER_WRITE, 0, 2 },
-        { ORDER_RAW, 0, 0 }, { ORDER_LENGTH, 30, 0 }, { ORDER_WRITE, 26, 2 },
-        { ORDER_BITS, 16, 0 }, { ORDER_LAZY, 0, 0 }, { ORDER_LENGTH, 21, 0 },
-        { ORDER_REMOVE, 0, 0 }, { ORDER_VERSION, 2, 0 },
-        { ORDER_WRITE, 12, 2 },
-    } },
-    { "amend", 24, {
-        { ORDER_WRITE, 0, 9 }, { ORDER_CREATE, 0, 0 }, { ORDER_WRITE, 0, 1 },
-        { ORDER_ZERO, 12, 4 },
-    }, {
-        { ORDER_WRITE, 16, 3 }, { ORDER_LAZY, 1, 0 }, { ORDER_WRITE, 4, 2 },
-        { ORDER_NAME, 1, 0 }, { ORDER_LAZY, 0, 0 }, { ORDER_BITS, 64, 0 },
-        { ORDER_WRITE, 8, 3 }, { ORDER_BITS, 16, 0 }, { ORDER_KEY, 1, 0 },
-        { ORDER_WRITE, 0, 4 },
-        { ORDER_VERSION, 2, 0 }, { ORDER_WRITE, 12, 1 },
-        { ORDER_VERSION, 3, 0 }, { ORDER_WRITE, 20, 4 }, { ORDER_KEY, 0, 0 },
-    } },
     /* More L2 tables of 512 bytes than the least cache holds. */
     { "eviction", 1000, { { ORDER_END, 0, 0 } }, {
         { ORDER_WRITE, 0, 2 }, { ORDER_WRITE, 70, 1 }, { ORDER_WRITE, 130, 2 },
@@ -112,6 +67,14 @@ static const struct order_script scripts[] = {
         { ORDER_WRITE, 980, 1 },
     } },
 };
+
+enum { NB_SCRIPTS = LAM_ARRAY_SIZE(own) + ORDER_SHARED };
+
+static const struct order_script *script_at(size_t k)
+{
+    return k < LAM_ARRAY_SIZE(own) ? &own[k]
+                                   : &order_shared[k - LAM_ARRAY_SIZE(own)];
+}
 
 /* ------------------------------------------------------------- power cuts */
 
@@ -240,10 +203,10 @@ static void test_order(void **state)
 
         if (!is_wanted(shape))
             continue;
-        for (size_t k = 0; k < LAM_ARRAY_SIZE(scripts); k++)
-            if (is_turn(i, k) && (scripts[k].units < 100 ||
+        for (size_t k = 0; k < NB_SCRIPTS; k++)
+            if (is_turn(i, k) && (script_at(k)->units < 100 ||
                                   shape->kind.cluster_size == 512))
-                run_script(&scripts[k], shape, false);
+                run_script(script_at(k), shape, false);
     }
 }
 
@@ -255,7 +218,7 @@ static void test_interrupted(void **state)
         for (size_t k = 0; k < 3; k++)
             if (is_turn(i, k) && is_wanted(&sim_shapes[i]) &&
                 sim_shapes[i].store != SIM_LUKS)
-                run_script(&scripts[k], &sim_shapes[i], true);
+                run_script(&own[k], &sim_shapes[i], true);
 }
 
 int main(void)
