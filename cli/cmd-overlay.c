@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "interrupt.h"
 #include "layers.h"
 #include "print.h"
 #include "settled.h"
@@ -200,6 +201,10 @@ static int make_overlay(const struct cli *cli, const struct overlay_args *args,
 {
     struct notices notices = NOTICES_INIT;
     char size[32];
+
+    /* A signal finds no half of an overlay: that takes moments, and is brought
+     * to its end.  The second one ends the command. */
+    interrupt_catch();
     int rc = args->read_only
         ? create_over_read_only(cli, args, options, image)
         : create(cli, args, options, image);

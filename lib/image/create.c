@@ -256,8 +256,7 @@ static int target_open(struct target *t, const char *path,
     return 0;
 }
 
-/* The name of a new file is durable when its directory is. */
-static int sync_directory(const char *path, struct lam_error *err)
+int image_sync_directory(const char *path, struct lam_error *err)
 {
     const char *slash = strrchr(path, '/');
     lam_autofree char *directory = !slash ? strdup(".")
@@ -280,7 +279,7 @@ static int target_keep(struct target *t, struct lam_error *err)
         return 0;
     int rc = lam_io_flush(t->io, err);
     if (rc == 0 && t->made && t->io->cache != LAM_CACHE_UNSAFE)
-        rc = sync_directory(t->path, err);
+        rc = image_sync_directory(t->path, err);
     if (rc == 0)
         t->made = false;
     return rc;

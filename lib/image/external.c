@@ -62,7 +62,8 @@ static int name_backing(const struct lam_image *image, const char *overlay,
 }
 
 int external_create(struct lam_image *image, const char *overlay,
-                    const struct lam_overlay_options *o, struct lam_error *err)
+                    const char *path, const struct lam_overlay_options *o,
+                    struct lam_error *err)
 {
     struct lam_create_options create = LAM_CREATE_OPTIONS_INIT;
     lam_autofree char *backing = NULL;
@@ -80,7 +81,7 @@ int external_create(struct lam_image *image, const char *overlay,
     create.extended_l2 = o->extended_l2;
     create.lazy_refcounts = o->lazy_refcounts;
     create.encryption = o->encryption;
-    return lam_image_create(overlay, &create, err);
+    return lam_image_create(path ? path : overlay, &create, err);
 }
 
 static enum lam_cache_mode cache_of(const struct lam_image *image)
@@ -193,7 +194,7 @@ int lam_image_snapshot_external(struct lam_image *image, const char *overlay,
         options = &defaults;
     int rc = check_request(image, overlay, options, err);
     if (rc == 0)
-        rc = external_create(image, overlay, options, err);
+        rc = external_create(image, overlay, NULL, options, err);
     if (rc < 0)
         return rc;
     rc = put_above(image, overlay, options, &changed, err);

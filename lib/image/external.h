@@ -8,8 +8,9 @@
 #include "image/image.h"
 
 /* A new file @overlay with @image, its size and its format recorded; replaces
- * what is there. */
+ * what is there.  It is made at @path, which is where it is now or NULL. */
 int external_create(struct lam_image *image, const char *overlay,
+                    const char *path,
                     const struct lam_overlay_options *options,
                     struct lam_error *err);
 

@@ -100,6 +100,9 @@ int image_open_ios(struct lam_io *io, struct lam_io *data, const char *format,
                    struct lam_image *backing, struct lam_image **out,
                    struct lam_error *err);
 
+/* The name of a new file @path is durable when its directory is. */
+int image_sync_directory(const char *path, struct lam_error *err);
+
 /* lam_image_open() for who says what it was to be opened for: its messages do
  * not begin with "Could not open" and @name. */
 int image_open(const char *name, const struct lam_open_options *options,
