@@ -208,6 +208,26 @@ def test_overlay_refused_leaves_the_mode(our_lamella, reference, tmp_path):
     assert mode_of(folder / 'top.qcow2') & 0o222 == 0
 
 
+def test_overlay_gets_its_name_last(our_lamella, reference, tmp_path):
+    """Whenever it is killed, an overlay is whole or not there."""
+    folder = tmp_path / 'x'
+    make(reference, folder)
+    before = set(folder.iterdir())
+    new = folder / 'new.qcow2'
+    for attempt in range(16):
+        with subprocess.Popen([our_lamella, 'overlay', '-q', 'top.qcow2',
+                               new.name], cwd=folder) as process:
+            time.sleep(attempt / 500)
+            process.kill()
+        if new.exists():
+            assert facts(reference, folder, new.name) == {
+                'backing-filename': 'top.qcow2', 'virtual-size': 4 * MiB,
+                'backing-filename-format': 'qcow2'}
+            reference.run('check', '-q', new)
+            new.unlink()
+        assert set(folder.iterdir()) == before
+
+
 @pytest.fixture(name='immutable')
 def fixture_immutable(tmp_path):
     """Makes files so that nobody can change them, if root may do that here."""

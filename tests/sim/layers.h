@@ -144,12 +144,11 @@ static inline void layers_close(struct layer_chain *c, struct lam_image *image)
     SIM_CHECK(rc == 0, c->seed, "close: %s", err.message);
 }
 
-/* The image on top of the first @count disks shows what it has to. */
-static inline void layers_verify(struct layer_chain *c, unsigned count,
-                                 const char *when)
+/* @image, which is open, shows what @d has to. */
+static inline void layers_compare(struct layer_chain *c,
+                                  const struct layer_disk *d,
+                                  struct lam_image *image, const char *when)
 {
-    struct layer_disk *d = &c->disks[count - 1];
-    struct lam_image *image = layers_open(c, count, false, NULL);
     struct lam_error err = LAM_ERROR_INIT;
     uint64_t size = lam_image_size(image);
 
@@ -165,6 +164,15 @@ static inline void layers_verify(struct layer_chain *c, unsigned count,
                   d->kind ? d->kind->name : "raw", bytes[i], d->bytes[i],
                   (unsigned long long)i);
     free(bytes);
+}
+
+/* The image on top of the first @count disks shows what it has to. */
+static inline void layers_verify(struct layer_chain *c, unsigned count,
+                                 const char *when)
+{
+    struct lam_image *image = layers_open(c, count, false, NULL);
+
+    layers_compare(c, &c->disks[count - 1], image, when);
     layers_close(c, image);
 }
 

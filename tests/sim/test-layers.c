@@ -60,6 +60,14 @@ static void model_commit(struct layer_chain *c, unsigned base)
     memcpy(d->bytes, top->bytes, top->size);
 }
 
+/* What is known of the chain before a change of it must not be believed
+ * afterwards. */
+static void look(struct layer_chain *c, struct lam_image *image,
+                 const char *when)
+{
+    layers_compare(c, layers_top(c), image, when);
+}
+
 static void commit(struct layer_chain *c)
 {
     struct lam_commit_options o = LAM_COMMIT_OPTIONS_INIT;
@@ -70,7 +78,9 @@ static void commit(struct layer_chain *c)
     o.job.workers = 1 + (unsigned)sim_below(&c->random, 3);
     struct lam_image *image = layers_open(c, c->count,
                                           o.depth == 1 && !o.keep, NULL);
+    look(c, image, "before a commit");
     ok(c, lam_image_commit(image, &o, &err), &err, "commit");
+    look(c, image, "the same image after a commit");
     layers_close(c, image);
     unsigned base = c->count - 1 - o.depth;
     model_commit(c, base);
@@ -94,7 +104,9 @@ static void stream(struct layer_chain *c)
     if (getenv("LAM_SEED"))
         print_message("stream: %u stay, compress %d, %u workers\n", stay,
                       o.compress, o.job.workers);
+    look(c, image, "before a stream");
     ok(c, lam_image_stream(image, &o, &err), &err, "stream");
+    look(c, image, "the same image after a stream");
     SIM_CHECK(image_depth(image) == stay + 1, c->seed, "stream: %u layers",
               image_depth(image));
     layers_close(c, image);
@@ -127,10 +139,12 @@ static void rebase(struct layer_chain *c)
         o.backing_format = from->disks[count - 1].kind ? "qcow2" : "raw";
     }
     o.compress = sim_below(&c->random, 2);
+    look(c, image, "before a rebase");
     image_graph_lock(image);
     ok(c, rebase_onto(image, &below, &o, &err), &err, "rebase");
     image_graph_unlock(image);
     assert_null(below);
+    look(c, image, "the same image after a rebase");
     layers_close(c, image);
     remove_disks(c, stay, c->count - 1);
     if (stay)
