@@ -12,6 +12,9 @@
  */
 #include "bad-disk.h"
 
+#include <pthread.h>
+#include <unistd.h>
+
 #include "format/qcow2/qcow2.h"
 #include "image/external.h"
 #include "image/graph.h"
@@ -43,6 +46,9 @@ struct run {
     size_t begun, taken;        /* events; taken SIZE_MAX: not yet */
     bool meddle;                /* a write before each flush of the image */
     uint64_t meddled, replays, whole;
+    pthread_t flusher;
+    bool flushing;              /* flusher runs */
+    atomic_bool flushed;        /* it has ended */
 };
 
 #define RUN_CHECK(ok, r, fmt, ...)                                           \
@@ -144,9 +150,37 @@ static bool is_free(struct lam_image *image)
     return true;
 }
 
+static void *flush_from_outside(void *opaque)
+{
+    struct run *r = opaque;
+
+    lam_image_flush(r->image, NULL);
+    atomic_store(&r->flushed, true);
+    return NULL;
+}
+
+/* Called by a flush of the layer that has just been covered: until it ends, a
+ * flush of the overlay does not.  What waits is given some time not to. */
+static void flush_meanwhile(struct run *r)
+{
+    const struct lam_image *below = r->image->backing;
+
+    if (!r->meddle || r->trouble || r->flushing || !below ||
+        atomic_load(&below->settling) != 1)
+        return;
+    assert_int_equal(pthread_create(&r->flusher, NULL, flush_from_outside, r),
+                     0);
+    r->flushing = true;
+    for (unsigned n = 0; n < 20 && !atomic_load(&r->flushed); n++)
+        usleep(1000);
+    SIM_CHECK(!atomic_load(&r->flushed), r->seed, "%s",
+              "a flush did not wait for the layer below");
+}
+
 /* Requests go on while the snapshot is taken. */
 static int meddling_flush(struct lam_io *io)
 {
+    flush_meanwhile(meddling);
     if (meddling->meddle && meddling->meddled < 6 &&
         is_free(meddling->image)) {
         meddling->meddle = false;
@@ -218,6 +252,8 @@ static int take_snapshot(struct run *r, bool *changed, struct lam_error *err)
     r->meddle = true;
     rc = external_put_above(r->image, overlay, changed, err);
     r->meddle = false;
+    if (r->flushing)
+        pthread_join(r->flusher, NULL);
     if (rc < 0)
         return rc;
     durable(r, before);
@@ -423,6 +459,7 @@ static void test_crash(void **state)
         RUN_CHECK(rc == 0, &r, "open: %s", err.message);
         workload(&r, when);
         assert_true(r.meddled >= 2);
+        assert_true(r.flushing && atomic_load(&r.flushed));
         cut_power(&r);
         assert_true(r.whole > 0 && r.whole < r.replays);
         if (getenv("LAM_SEED"))
