@@ -198,6 +198,16 @@ def test_reserved_bits_stay_while_tables_are_missing(lamella, tmp_path):
     assert Image(image.read_bytes()).l2(0) >> 57 & 1
 
 
+def test_leaks_beside_a_snapshot_table_that_is_cut_off(lamella, tmp_path):
+    """What it referred to may be what seems to have leaked: nothing changes."""
+    image = put_image('snapshot_table_beyond_eof', tmp_path)
+    before = image.read_bytes()
+    done = repair(lamella, image, 'leaks')
+    assert done.returncode == 2 and 'are left alone' in done.stderr and \
+        '1 of 1 snapshots cannot be read' in done.stderr, done.stderr
+    assert image.read_bytes() == before
+
+
 def test_tables_of_an_encrypted_image(lamella, tmp_path):
     """Are in clear: no passphrase is needed to write them anew."""
     content = bytearray(make('snapshot_extra_short'))

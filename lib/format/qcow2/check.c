@@ -281,15 +281,16 @@ void check_compare(struct check *c, unsigned fix)
 
 /* ------------------------------------------------------------------ phases */
 
-/* A table that the file has not got all of does not keep a check from telling
- * what else is wrong. */
+/* A table that the file has not got all of does not keep a check, or a repair
+ * of leaks, which it finds to be none, from telling what else is wrong. */
 static int load_cut_snapshots(struct check *c, struct lam_error *err)
 {
     const struct qcow2_header *h = c->h;
     struct lam_error why = LAM_ERROR_INIT;
     int rc = snapshots_load(c->io, h, &c->snapshots, &why);
 
-    if (rc != -EUCLEAN || !c->snapshots.passes_end || c->fix)
+    if (rc != -EUCLEAN || !c->snapshots.passes_end ||
+        c->fix & LAM_REPAIR_ERRORS)
         return rc < 0 ? lam_fail(err, -rc, "%s", why.message) : 0;
     snapshots_deinit(&c->snapshots);
     rc = snapshots_salvage(c->io, h, &c->snapshots, &c->why_lost);

@@ -59,7 +59,7 @@ int repair_snapshot_count(struct check *c, struct qcow2 *q,
 {
     uint32_t lost = q->header.nb_snapshots - (uint32_t)c->snapshots.count;
 
-    if (!lost)
+    if (!lost || !(c->fix & LAM_REPAIR_ERRORS))
         return 0;
     assert(c->fix & QCOW2_REPAIR_SNAPSHOTS);
     check_found(c, LAM_FINDING_CORRUPTION, 0, "Discarding %" PRIu32 " of %"
