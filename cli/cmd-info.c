@@ -184,6 +184,11 @@ static int collect(const struct cli *cli, const struct info_args *args,
     while (rc == 0 && args->chain) {
         const struct lam_image_info *last = layers->items[layers->count - 1];
         const char *next = last->full_backing_filename;
+        if (!next && last->backing_filename) {
+            cli_error(cli, "Could not determine absolute backing filename, but "
+                      "backing filename '%s' present", last->backing_filename);
+            return -EINVAL;
+        }
         if (!next)
             break;
         source.format = last->backing_format;

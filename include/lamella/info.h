@@ -88,7 +88,8 @@ struct lam_image_info {
     bool encrypted;
     bool dirty;
     char *backing_filename;     /* as the header has it */
-    char *full_backing_filename;/* resolved against the image's name */
+    char *full_backing_filename;/* resolved against the image's name; NULL also
+                                   where that has no directory (NBD) */
     char *backing_format;
     /* qcow2 */
     bool is_qcow2;

@@ -130,6 +130,9 @@ int gate_admit(enum lam_policy policy, enum gate_edge edge,
                         "policy is to open none", gate_edge_name(edge), name);
     if (policy == LAM_POLICY_SIBLINGS)
         rc = admit_sibling(edge, overlay, name, &pass, err);
+    if (rc == 0 && edge != GATE_DATA && !name_resolves(overlay, name))
+        rc = lam_fail(err, EINVAL, "Cannot generate a base directory for NBD "
+                      "nodes");
     if (rc < 0)
         return rc;
 

@@ -62,7 +62,8 @@ static int fill_backing(struct lam_image *image, struct lam_image_info *info,
     lam_autofree char *full = name_resolve(image->path, links.backing_file);
     if (!full)
         return lam_fail(err, ENOMEM, "no memory for a file name");
-    info->full_backing_filename = lam_take(&full);
+    if (name_resolves(image->path, links.backing_file))
+        info->full_backing_filename = lam_take(&full);
     int rc = copy_string(&info->backing_filename, links.backing_file, err);
     return rc < 0 ? rc : copy_string(&info->backing_format,
                                      links.backing_format, err);

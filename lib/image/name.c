@@ -40,6 +40,12 @@ char *name_of_path(const char *path)
                     path) < 0 ? NULL : name;
 }
 
+bool name_resolves(const char *overlay, const char *backing)
+{
+    return *backing == '/' || name_has_protocol(backing) || !overlay ||
+           strncmp(overlay, "nbd", 3) || !name_has_protocol(overlay);
+}
+
 char *name_resolve(const char *overlay, const char *backing)
 {
     const char *slash = overlay ? strrchr(overlay, '/') : NULL;

@@ -76,6 +76,10 @@ char *name_of_path(const char *path);
  */
 char *name_resolve(const char *overlay, const char *backing);
 
+/* False if @backing would count from a directory and @overlay, an export of an
+ * NBD server, has none. */
+bool name_resolves(const char *overlay, const char *backing);
+
 /* How a header of the image file @from, which need not be there yet, names the
  * file @path: by the way from the one's directory to the other.  Looks at the
  * directories. */

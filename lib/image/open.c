@@ -211,6 +211,16 @@ static int add_backing(struct opening *o, struct node **node,
     return *more ? open_below(o, node, below, more, err) : 0;
 }
 
+/* Is it @image itself that does not let the one below be named? */
+static bool stays_nameless(const struct lam_image *image)
+{
+    struct format_links links;
+
+    image_links(image, &links);
+    return links.backing_file &&
+           !name_resolves(image->path, links.backing_file);
+}
+
 /* What could not be opened is below @o->bottom, or is that. */
 static const char *failed_name(const struct opening *o, unsigned depth)
 {
@@ -230,6 +240,8 @@ static int prefix_depth(const struct opening *o, struct lam_error *err, int rc,
     if (rc >= 0 || !err)
         return rc;
     const char *name = failed_name(o, depth);
+    if (rc == -EINVAL && depth && stays_nameless(o->bottom) && --depth == 0)
+        return rc;
     bool named = !(o->options->flags & LAM_OPEN_NAME_LAYERS) ||
                  strstr(err->message, name);
     if (depth > 4 || !named)

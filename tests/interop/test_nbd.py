@@ -129,6 +129,40 @@ def test_lies_below(genuine, lamella, disk, tmp_path):
         assert 'policy' in told.stderr
 
 
+@pytest.mark.parametrize('name', ['exp', 'folder/exp'])
+def test_has_no_directory(genuine, lamella, disk, tmp_path, name):
+    """What a relative name would count from."""
+    genuine.run('create', '-q', '-f', 'qcow2', '-b', 'disk.raw', '-F', 'raw',
+                tmp_path / 'top.qcow2', cwd=tmp_path)
+    genuine.run('create', '-q', '-f', 'qcow2', '-b', disk, '-F', 'raw',
+                tmp_path / 'far.qcow2')
+
+    def both(*args, status=0):
+        ours, theirs = (run(*tools.img, *args, status=status, cwd=tmp_path)
+                        for tools in (lamella, genuine))
+        assert ours.stdout == theirs.stdout
+        assert ours.stderr.split('\n')[0].partition(': ')[2] == \
+            theirs.stderr.split('\n')[0].partition(': ')[2]
+        return ours.stdout + ours.stderr
+
+    with Server(tmp_path, tmp_path / 'top.qcow2', 'raw', '-r',
+                name=name) as server:
+        assert 'cannot determine actual path' in both('info', server.uri)
+        assert 'full' not in both('info', '--output=json', server.uri)
+        both('info', '--backing-chain', server.uri, status=1)
+        assert 'base directory' in both('map', server.uri, status=1)
+        both('create', '-q', '-f', 'qcow2', '-b', server.uri, '-F', 'qcow2',
+             'n', status=1)
+        both('compare', '--image-opts', 'driver=qcow2,file.driver=nbd,'
+             'file.server.type=unix,file.server.path=%s,file.export=%s,'
+             'backing.driver=raw,backing.file.filename=disk.raw' %
+             (server.socket, name), 'driver=raw,file.filename=disk.raw')
+    (tmp_path / 'far').mkdir()
+    with Server(tmp_path / 'far', tmp_path / 'far.qcow2', 'raw', '-r',
+                name=name) as server:
+        both('info', '--output=json', '--backing-chain', server.uri)
+
+
 def test_requests(genuine, lamella, disk, tmp_path):
     """Zeroes, discards, aligned and not, from several threads."""
     commands = ['write -P 1 0 1M', 'write -z 64k 64k', 'write -zu 256k 64k',
