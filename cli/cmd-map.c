@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "print.h"
 #include "source-option.h"
@@ -75,7 +74,6 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
  * the layers above and itself: what lies at or past it never gets here. */
 struct layer {
     const char *name;
-    char *data_file;            /* or NULL */
     uint64_t floor;
     bool sparse;                /* its file has so many holes that its data
                                    are worth asking about */
@@ -104,8 +102,6 @@ static void inspect(struct lam_image *image, struct layer *layer)
 
     if (lam_image_info(image, &info, NULL) < 0)
         return;
-    if (info->data_file)
-        layer->data_file = strdup(info->data_file);
     layer->sparse = info->tells_holes;
     lam_image_info_free(info);
 }
@@ -129,13 +125,6 @@ static int load_layers(struct lam_image *image, struct map_out *out)
         out->sparse |= layer->sparse;
     }
     return 0;
-}
-
-static void free_layers(struct map_out *out)
-{
-    for (unsigned i = 0; i < out->nb_layers; i++)
-        free(out->layers[i].data_file);
-    free(out->layers);
 }
 
 /*
@@ -229,16 +218,12 @@ static int add_entry(struct map_out *out, const struct entry *e)
     return rc;
 }
 
-/* As the header calls an external data file; the format knows of others. */
+/* The external data file as it was opened; the format knows of others. */
 static const char *file_of(const struct map_out *out,
                            const struct lam_extent *e)
 {
-    const struct layer *layer = &out->layers[e->depth];
-
-    if (e->flags & LAM_EXTENT_DATA_FILE && layer->data_file)
-        return layer->data_file;
-    return e->state == LAM_EXTENT_DATA ? lam_image_extent_file(out->image, e)
-                                       : NULL;
+    return e->flags & LAM_EXTENT_DATA_FILE || e->state == LAM_EXTENT_DATA
+        ? lam_image_extent_file(out->image, e) : NULL;
 }
 
 static struct entry entry_of(const struct map_out *out,
@@ -355,7 +340,7 @@ static int map(const struct cli *cli, const struct map_args *args,
             print_json_entry(&out, &(struct entry){ .start = args->start });
         puts("]");
     }
-    free_layers(&out);
+    free(out.layers);
     return rc < 0 ? 1 : 0;
 }
 
