@@ -175,20 +175,31 @@ static void set_sizes(const struct cache_sizes *s, struct format_open *o)
         o->cache_size = max_u64(s->total, 1);
 }
 
+/* All that a size can say is more than there is. */
+static int take_size(struct node *node, const char *key, uint64_t *size,
+                     struct lam_error *err)
+{
+    int rc = node_take_bytes(node, key, size, err);
+
+    if (rc == 0 && *size == UINT64_MAX && node_take_text(node, key))
+        *size = UINT64_MAX - 1;
+    return rc;
+}
+
 /* Sizes of the caches; format document 17. */
 static int take_caches(struct node *node, struct format_open *o,
                        struct lam_error *err)
 {
     struct cache_sizes s = { UINT64_MAX, UINT64_MAX, UINT64_MAX };
     uint64_t entry = UINT64_MAX;
-    int rc = node_take_bytes(node, "cache-size", &s.total, err);
+    int rc = take_size(node, "cache-size", &s.total, err);
 
     if (rc == 0)
-        rc = node_take_bytes(node, "l2-cache-size", &s.l2, err);
+        rc = take_size(node, "l2-cache-size", &s.l2, err);
     if (rc == 0)
-        rc = node_take_bytes(node, "refcount-cache-size", &s.refcount, err);
+        rc = take_size(node, "refcount-cache-size", &s.refcount, err);
     if (rc == 0)
-        rc = node_take_bytes(node, "l2-cache-entry-size", &entry, err);
+        rc = take_size(node, "l2-cache-entry-size", &entry, err);
     if (entry != UINT64_MAX)    /* 0 is as wrong as 1 */
         o->l2_entry_size = max_u64(entry, 1);
     if (rc == 0)

@@ -5,6 +5,7 @@
 #include "format/qcow2/qcow2.h"
 
 #include <inttypes.h>
+#include <limits.h>
 
 #include "base/bytes.h"
 #include "format/qcow2/access.h"
@@ -124,6 +125,20 @@ static struct cache_budgets share_cache(const struct qcow2 *q,
     return b;
 }
 
+/* Nobody needs more than there can be tables; a disk may grow. */
+static int limit_cache(const struct qcow2 *q, struct cache_budgets *b,
+                       struct lam_error *err)
+{
+    uint64_t cs = q->g.cluster_size;
+    uint64_t all = l1_needed(&q->g, q->size) * cs;
+
+    if (b->refcount / cs > INT_MAX)
+        return lam_fail(err, EINVAL, "Refcount cache size too big");
+    b->refcount = min_u64(b->refcount, QCOW2_MAX_REFCOUNT_TABLE / 8 * cs);
+    b->l2 = min_u64(b->l2, max_u64(all, 1024 * LAM_MIB));
+    return 0;
+}
+
 static int check_entry_size(const struct qcow2 *q, uint64_t size,
                             struct lam_error *err)
 {
@@ -239,8 +254,10 @@ static int open_tables(struct qcow2 *q, const struct format_open *o,
 {
     struct cache_budgets budgets = share_cache(q, o);
     bool writable = o->writable && !o->for_check;
-    int rc = writable && !o->repairing ? qcow2_repair_dirty(q, err) : 0;
+    int rc = limit_cache(q, &budgets, err);
 
+    if (rc == 0 && writable && !o->repairing)
+        rc = qcow2_repair_dirty(q, err);
     if (rc == 0 && writable && !o->repairing)
         rc = check_writable(q, err);
     if (rc == 0)
