@@ -280,3 +280,14 @@ def test_untrusted(lamella, tmp_path):
                status=1)
     assert "the header names the extent file 'flat', and the policy is to " \
         'open none' in done.stderr
+
+
+def test_unchecked_backing_file_is_missing(reference, lamella, tmp_path):
+    """Its content ID is needed whatever is not checked."""
+    texts = []
+    for tools in reference, lamella:
+        texts.append(run(*tools.img, 'create', '-q', '-u', '-f', 'vmdk', '-b',
+                         'missing', '-F', 'vmdk', 'disk', '1M', status=1,
+                         cwd=tmp_path).stderr.split(':', 1)[1])
+        (tmp_path / 'disk').unlink(missing_ok=True)
+    assert texts[0] == texts[1]
