@@ -262,11 +262,11 @@ const struct command command_dd = {
     .genuine =
         "help object format output-format image-opts force-share",
     .notes =
-        "Operands: bs=BYTES      size of a block (default: 512) "
-        "count=BLOCKS  copy nothing from this block of INPUT on; unlike the "
-        "system's dd, what is skipped counts skip=BLOCKS   leave out so many "
-        "at the start of INPUT if=INPUT      to read from of=OUTPUT     to "
-        "make, or to replace\n\n"
+        "The operands: if=INPUT, to read from; of=OUTPUT, to make or to "
+        "replace; bs=BYTES, the size of a block (default: 512); skip=BLOCKS, "
+        "how many to leave out at the start of INPUT; count=BLOCKS, from which "
+        "block of INPUT on nothing is copied: unlike the system's dd, what is "
+        "skipped counts.\n\n"
         "The size of OUTPUT is that of the part, rounded up to 512 bytes; a "
         "device keeps its own.  SIGUSR1 prints how far the copy is.",
     .examples =
