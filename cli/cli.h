@@ -42,9 +42,9 @@ int cli_try_help(const struct cli *cli);
 /* Do both names lead to one file or device?  False if one leads nowhere. */
 bool cli_same_file(const char *a, const char *b);
 
-/* -T [enable=]PATTERN,events=FILE,file=FILE: there are no events to trace, which
- * is said as qemu-img says it of one that it does not know.  -1: go on; else
- * the exit status. */
+/* -T [enable=]PATTERN,events=FILE,file=FILE: there are no events to trace,
+ * which is said as qemu-img says it of one that it does not know.  -1: go on;
+ * else the exit status. */
 int cli_trace(const struct cli *cli, const char *text);
 
 /* --version on stdout.  Returns 0. */
