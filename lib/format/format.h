@@ -71,6 +71,8 @@ struct format_open {
     uint64_t raw_offset;        /* raw: where in the file the disk starts */
     uint64_t raw_size;          /* raw: its size, if: */
     bool raw_sized;             /* it was said; else up to the file's end */
+    const char *size_calc;      /* vpc: "chs", "current_size"; NULL: as who
+                                   made the image means it */
     const struct lam_keyring *keyring;      /* or NULL */
     const char *key_secret;     /* in @keyring; NULL: not said */
     const char *encrypt_format; /* what it must be, "luks"; NULL: not said */

@@ -337,6 +337,18 @@ static int take_raw(struct node *node, struct format_open *o,
     return rc < 0 ? rc : node_take_bytes(node, "size", &o->raw_size, err);
 }
 
+static int take_vpc(struct node *node, struct format_open *o,
+                    struct lam_error *err)
+{
+    const char *text = node_take_text(node, "force_size_calc");
+
+    if (text && strcmp(text, "chs") && strcmp(text, "current_size"))
+        return lam_fail(err, EINVAL, "Invalid size calculation mode: '%s'",
+                        text);
+    o->size_calc = text;
+    return 0;
+}
+
 int describe_format(struct node *node, const struct format_ops *ops,
                     struct format_open *o, struct lam_error *err)
 {
@@ -344,6 +356,8 @@ int describe_format(struct node *node, const struct format_ops *ops,
         return take_raw(node, o, err);
     if (ops == &format_qcow2)
         return take_qcow2(node, o, err);
+    if (!strcmp(ops->name, "vpc"))
+        return take_vpc(node, o, err);
     /* The one that is all encrypted has no prefix. */
     if (ops->crypt && ops != &format_luks)
         take_encryption(node, o);

@@ -306,7 +306,8 @@ static const char *const *shown_keys(const struct format_ops *ops)
     static const char *const luks[] = { "header", "driver", "file",
                                         "key-secret", NULL };
     static const char *const others[] = {
-        "encrypt.key-secret", "data-file", "backing", "driver", "file", NULL
+        "force_size_calc", "encrypt.key-secret", "data-file", "backing",
+        "driver", "file", NULL
     };
 
     return ops == &format_raw ? raw : ops == &format_luks ? luks : others;

@@ -131,6 +131,8 @@ static void test_footer(void **state)
     assert_int_equal(vpc_footer_size(&back), 1 << 20);
     memcpy(back.creator, "vpc ", 4);
     assert_int_equal(vpc_footer_size(&back), 10 * 4 * 17 * 512);
+    assert_int_equal(vpc_footer_size_by(&back, true), 10 * 4 * 17 * 512);
+    assert_int_equal(vpc_footer_size_by(&back, false), 1 << 20);
     bytes[200] ^= 1;
     assert_int_equal(vpc_footer_decode(bytes, &back, &err), -EUCLEAN);
     bytes[0] ^= 1;

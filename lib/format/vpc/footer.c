@@ -113,10 +113,13 @@ void vpc_footer_encode(const struct vpc_footer *footer, uint8_t *bytes)
 
 uint64_t vpc_footer_size(const struct vpc_footer *footer)
 {
-    bool by_geometry = !memcmp(footer->creator, "qemu", 4) ||
-                       !memcmp(footer->creator, "vpc ", 4);
+    return vpc_footer_size_by(footer, !memcmp(footer->creator, "qemu", 4) ||
+                                      !memcmp(footer->creator, "vpc ", 4));
+}
 
-    if (!by_geometry || vpc_geometry_is_largest(footer->geometry))
+uint64_t vpc_footer_size_by(const struct vpc_footer *footer, bool geometry)
+{
+    if (!geometry || vpc_geometry_is_largest(footer->geometry))
         return footer->current_size / VPC_SECTOR * VPC_SECTOR;
     return vpc_geometry_sectors(footer->geometry) * VPC_SECTOR;
 }

@@ -79,6 +79,8 @@ void vpc_footer_encode(const struct vpc_footer *footer, uint8_t *bytes);
  * and where it is more than can be said, the size itself counts.
  */
 uint64_t vpc_footer_size(const struct vpc_footer *footer);
+/* The same, whoever made it. */
+uint64_t vpc_footer_size_by(const struct vpc_footer *footer, bool geometry);
 
 int vpc_header_decode(const uint8_t *bytes, struct vpc_header *out,
                       struct lam_error *err);

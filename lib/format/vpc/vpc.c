@@ -25,7 +25,8 @@ static int vpc_probe(const uint8_t *head, size_t length)
 
 /* At the start, or of a fixed disk at the end, where old programs left the last
  * byte out. */
-static int load_footer(struct vpc *v, uint64_t length, struct lam_error *err)
+static int load_footer(struct vpc *v, uint64_t length, const char *size_calc,
+                       struct lam_error *err)
 {
     uint64_t at = 0;
     uint64_t n = min_u64(length, VPC_FOOTER_BYTES);
@@ -50,7 +51,9 @@ static int load_footer(struct vpc *v, uint64_t length, struct lam_error *err)
     /* One without any data is its footer. */
     v->fixed = at > 0 || (v->footer.type == VPC_FIXED &&
                           length == VPC_FOOTER_BYTES);
-    v->size = vpc_footer_size(&v->footer);
+    v->size = size_calc
+        ? vpc_footer_size_by(&v->footer, !strcmp(size_calc, "chs"))
+        : vpc_footer_size(&v->footer);
     if (v->size / VPC_SECTOR > VPC_MAX_SECTORS)
         return lam_fail(err, EFBIG, "File too large: %" PRIu64 " bytes, the "
                         "limit is %" PRIu64, v->size,
@@ -164,7 +167,7 @@ static int open_into(struct vpc *v, const struct format_open *o,
     /* Others cut the file inside a sector. */
     if (v->io->eof_unit < VPC_SECTOR)
         v->io->eof_unit = VPC_SECTOR;
-    rc = load_footer(v, length, err);
+    rc = load_footer(v, length, o->size_calc, err);
     if (rc == 0 && !v->fixed)
         rc = load_header(v, length, err);
     return rc == 0 && o->writable ? refuse_writing(v, err) : rc;
