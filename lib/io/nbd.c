@@ -454,13 +454,13 @@ static bool copy_texts(struct nbd *n)
 
     if (o->tls)
         tls_credentials_get(o->tls);
-    return copy_text(&n->path, &o->address.path) &
-           copy_text(&n->host, &o->address.host) &
-           copy_text(&n->port, &o->address.port) &
-           copy_text(&n->cid, &o->address.cid) &
-           copy_text(&n->descriptor, &o->address.descriptor) &
-           copy_text(&n->export, &o->export) &
-           copy_text(&n->context, &o->context) &
+    return copy_text(&n->path, &o->address.path) &&
+           copy_text(&n->host, &o->address.host) &&
+           copy_text(&n->port, &o->address.port) &&
+           copy_text(&n->cid, &o->address.cid) &&
+           copy_text(&n->descriptor, &o->address.descriptor) &&
+           copy_text(&n->export, &o->export) &&
+           copy_text(&n->context, &o->context) &&
            copy_text(&n->tls_host, &o->tls_host);
 }
 
