@@ -87,16 +87,19 @@ def test_goes_on(lamella, folder):
 
 def test_what_is_flushed(lamella, folder):
     """A flush of nothing is no entry; a new length is something."""
-    def flags(*commands):
+    def flags(*commands, more=()):
         (folder / 'log').write_bytes(b'')
         lamella.io_run('driver=raw,file.' + node(folder, 'disk').replace(
-            ',', ',file.'), *commands, options=['--image-opts'])
+            ',', ',file.'), *commands, options=['--image-opts', *more])
         return [entry[2] for entry in read_log(folder / 'log')[1]] \
             if (folder / 'log').stat().st_size else None
 
     assert flags('flush', 'read 0 512', 'flush') is None
     assert flags('write 0 512', 'flush', 'flush') == [0, FLUSH]
     assert flags('truncate 4M', 'flush', 'flush') == [FLUSH]
+    # Who never flushes leaves a head that counts all the same.
+    assert flags('write 0 512', 'write 1k 512', more=['-t', 'unsafe']) == \
+        [0, 0]
     assert flags('write 0 512', 'discard 64k 64k', 'flush', 'write 1k 512') == \
         [0, DISCARD, FLUSH, 0, FLUSH]
 
