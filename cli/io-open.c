@@ -171,6 +171,13 @@ static int take_read_only(const struct cli *cli, const char *value,
     return read_only;
 }
 
+/* Nodes have no names here: none of that name can be put below. */
+static int refuse_node(const struct cli *cli, const char *name)
+{
+    cli_error(cli, "Cannot find device='' nor node-name='%s'", name);
+    return -1;
+}
+
 /* One of -o; *@more is set if opening has to be told. */
 static int reopen_option(struct io_session *session,
                          const struct reopen_request *request,
@@ -191,6 +198,8 @@ static int reopen_option(struct io_session *session,
         spec->read_only = on == 1;
         return on < 0 ? -1 : 0;
     }
+    if (!strcmp(item->key, "backing"))
+        return refuse_node(cli, item->value);
     if (request->cache && !strncmp(item->key, "cache.", 6)) {
         cli_error(cli, "Cannot set both -c and the cache options");
         return -1;
@@ -223,15 +232,45 @@ static int add_options(struct io_session *session, const char *options,
     return spec->options ? 0 : -1;
 }
 
-static int reopen_options(struct io_session *session,
-                          const struct reopen_request *request,
-                          struct io_open_spec *spec)
+/* How long the first of "key=value,key=value" is; ",," is no end. */
+static size_t item_length(const char *options)
+{
+    size_t length = strcspn(options, ",");
+
+    while (options[length] == ',' && options[length + 1] == ',')
+        length += 2 + strcspn(options + length + 2, ",");
+    return length;
+}
+
+/* "a,nob" as "a=on,b=off": each is warned of once, and whatever follows. */
+static char *spell_out_each(const struct cli *cli, const char *options)
+{
+    char *all = strdup("");
+
+    while (all && *options) {
+        size_t length = item_length(options);
+        char *item = strndup(options, length);
+        char *longer = NULL;
+
+        if (item && io_spell_out(cli, &item) == 0)
+            longer = *all ? joined(all, item) : strdup(item);
+        free(item);
+        free(all);
+        all = longer;
+        options += length + (options[length] == ',');
+    }
+    return all;
+}
+
+static int reopen_spelled_out(struct io_session *session,
+                              const struct reopen_request *request,
+                              const char *options, struct io_open_spec *spec)
 {
     struct keyvals kv = { 0 };
     struct lam_error err = LAM_ERROR_INIT;
     bool more = false;
 
-    if (keyvals_parse(&kv, request->options, &err) < 0) {
+    if (keyvals_parse(&kv, options, &err) < 0) {
         cli_report(session->cli, &err);
         return -1;
     }
@@ -239,7 +278,18 @@ static int reopen_options(struct io_session *session,
     for (size_t i = 0; rc == 0 && i < kv.count; i++)
         rc = reopen_option(session, request, &kv.items[i], spec, &more);
     keyvals_deinit(&kv);
-    return rc < 0 || !more ? rc : add_options(session, request->options, spec);
+    return rc < 0 || !more ? rc : add_options(session, options, spec);
+}
+
+static int reopen_options(struct io_session *session,
+                          const struct reopen_request *request,
+                          struct io_open_spec *spec)
+{
+    char *options = spell_out_each(session->cli, request->options);
+    int rc = options ? reopen_spelled_out(session, request, options, spec) : -1;
+
+    free(options);
+    return rc;
 }
 
 /* Close and open again; if the new way fails the old one is tried. */
