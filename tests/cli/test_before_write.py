@@ -120,9 +120,9 @@ def test_target_too_small(disk, target, lamella):
 
 
 def test_snapshot(disk, target, lamella):
-    said = io(lamella, below(FILE % disk + TARGET % target), 'read -P 3 130k 2k',
-              'discard 64k 64k', 'read 64k 512', 'read -P 1 0 64k', 'write 0 1k',
-              'write -z 0 1k', status=1)
+    said = io(lamella, below(FILE % disk + TARGET % target),
+              'read -P 3 130k 2k', 'discard 64k 64k', 'read 64k 512',
+              'read -P 1 0 64k', 'write 0 1k', 'write -z 0 1k', status=1)
     assert 'read failed: Permission denied' in said
     assert said.count('write failed: Operation not supported') == 2
     assert clusters(target) == []
