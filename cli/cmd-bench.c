@@ -80,8 +80,11 @@ static int take_size(const struct cli *cli, const char *what, uint64_t least,
                      uint64_t most, uint64_t *out)
 {
     uint64_t value = 0;
-    bool number = parse_size_named(optarg, what, &value, NULL) == 0;
-    int status = check_number(cli, what, number, value, least, most);
+    int rc = parse_size_named(optarg, what, &value, NULL);
+    if (rc == -ERANGE)
+        value = UINT64_MAX;
+    int status = check_number(cli, what, rc == 0 || rc == -ERANGE, value, least,
+                              most);
 
     if (status < 0)
         *out = value;
