@@ -302,7 +302,9 @@ static int cmd_sigraise(struct io_session *session,
     (void)session, (void)command, (void)argc;
     if (io_number(argv[1], &number) < 0)
         return -1;
-    if (number > NSIG) {    /* as qemu-io, which lets one through that is none */
+    /* As qemu-io, which lets one through that is none. */
+    if (number > NSIG) {
+    if (number > NSIG) {
         printf("signal argument '%s' is too large to be a valid signal\n",
                argv[1]);
         return -1;
