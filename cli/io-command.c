@@ -304,7 +304,6 @@ static int cmd_sigraise(struct io_session *session,
         return -1;
     /* As qemu-io, which lets one through that is none. */
     if (number > NSIG) {
-    if (number > NSIG) {
         printf("signal argument '%s' is too large to be a valid signal\n",
                argv[1]);
         return -1;
