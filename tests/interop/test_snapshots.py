@@ -95,6 +95,40 @@ def l1_table(image):
         return struct.unpack('>%dQ' % entries, file.read(8 * entries))
 
 
+def tables(image):
+    return [entry & ~(1 << 63) for entry in l1_table(image)]
+
+
+def test_tables_are_shared(genuine, lamella, tmp_path):
+    """A snapshot of what nobody wrote to since the last one takes no tables of
+    its own, and writes tell them apart again."""
+    image = tmp_path / 'image.qcow2'
+    genuine.run('create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', image,
+                '64M')
+    io_script(genuine, image, ['write -q -P 1 %dM 8k' % at
+                               for at in range(64)])
+    lamella.run('snapshot', '-c', 'first', image)
+    first = tables(image)
+    for name in 'second', 'third':
+        lamella.run('snapshot', '-c', name, image)
+        assert tables(image) == first
+        genuine.run('check', '-q', '-f', 'qcow2', image)
+    io_script(lamella, image, ['write -q -P 9 9M 4k'])
+    io_script(genuine, image, ['write -q -P 9 20M 4k'])
+    changed = [i for i, (old, new) in enumerate(zip(first, tables(image)))
+               if old != new]
+    assert changed == [at * MiB // (512 * 4 * KiB) for at in (9, 20)]
+    for name, tool in (('second', lamella), ('first', genuine),
+                       ('third', lamella)):
+        io_script(genuine, image, ['read -q -P 9 9M 4k', 'read -q -P 9 20M 4k',
+                                   'read -q -P 1 30M 8k'])
+        tool.run('convert', '-O', 'raw', '-l', name, image, tmp_path / 'raw')
+        io_script(genuine, tmp_path / 'raw', ['read -q -P 1 9M 8k'], 'raw')
+        tool.run('snapshot', '-d', name, image)
+        genuine.run('check', '-q', '-f', 'qcow2', image)
+        lamella.run('check', '-q', '-f', 'qcow2', image)
+
+
 def test_tables_are_taken_back(genuine, lamella, tmp_path):
     """Only tables that changed since the snapshot was made are new ones after
     it has gone, and the others' copies are not left behind."""

@@ -70,13 +70,16 @@ static int count_entry(struct bulk *b, struct qcow2_l2_entry e, int delta,
                       err);
 }
 
-/* What the entries of table @l1_index hold; with @clear they lose COPIED. */
+/* What the entries of table @l1_index hold; if @cleared is not NULL they lose
+ * COPIED, and it says whether one had it. */
 static int count_table(struct bulk *b, uint8_t *table, size_t l1_index,
-                       int delta, bool clear, struct lam_error *err)
+                       int delta, bool *cleared, struct lam_error *err)
 {
     const struct qcow2_geometry *g = &b->q->g;
     uint64_t guest = l1_index * g->l2_cover;
 
+    if (cleared)
+        *cleared = false;
     for (uint64_t i = 0; i < g->l2_entries; i++, guest += g->cluster_size) {
         struct qcow2_l2_entry e = l2_get(g, table, i);
 
@@ -87,7 +90,8 @@ static int count_table(struct bulk *b, uint8_t *table, size_t l1_index,
             rc = count_entry(b, e, delta, err);
         if (rc < 0)
             return rc;
-        if (clear && entry_copied(e.word)) {
+        if (cleared && entry_copied(e.word)) {
+            *cleared = true;
             e.word &= ~QCOW2_COPIED;
             l2_put(g, table, i, e);
         }
@@ -110,7 +114,7 @@ int bulk_drop_l1(struct bulk *b, const uint64_t *l1, size_t entries,
             continue;
         rc = bulk_read_table(b, table, buf, err);
         if (rc == 0)
-            rc = count_table(b, buf, i, -1, false, err);
+            rc = count_table(b, buf, i, -1, NULL, err);
         if (rc == 0)
             rc = shadow_drop_table(&b->refs, table, cs, err);
     }
@@ -195,24 +199,50 @@ int bulk_set_l1(struct bulk *b, uint64_t *l1, size_t entries,
     return rc;
 }
 
+/* One reference more, if the counter can hold it. */
+static int share_table(struct bulk *b, uint64_t table, bool *shared,
+                       struct lam_error *err)
+{
+    const struct qcow2_geometry *g = &b->q->g;
+    uint64_t count;
+    int rc = shadow_get(&b->refs, host_cluster(g, table), &count, err);
+
+    *shared = rc == 0 && count < g->refcount_max;
+    return *shared ? shadow_add(&b->refs, table, g->cluster_size, 1, err) : rc;
+}
+
+/* The table at @table, which entry @i of an L1 names: what the active L1 is to
+ * have there, in *@entry. */
+static int copy_table(struct bulk *b, uint64_t table, size_t i,
+                      struct gather *t, uint64_t *entry, struct lam_error *err)
+{
+    uint64_t host;
+    bool cleared, shared = false;
+    int rc = bulk_read_table(b, table, gather_next(t), err);
+
+    if (rc == 0)
+        rc = count_table(b, gather_next(t), i, 1, &cleared, err);
+    if (rc == 0 && !cleared)
+        rc = share_table(b, table, &shared, err);
+    *entry = table;
+    if (rc < 0 || shared)
+        return rc;
+    rc = gather_add(t, &host, err);
+    *entry = host | QCOW2_COPIED;
+    return rc;
+}
+
 static int copy_tables(struct bulk *b, const uint64_t *l1, size_t entries,
                        struct gather *t, uint64_t *new, struct lam_error *err)
 {
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < entries; i++) {
-        uint64_t table, host;
+        uint64_t table;
 
         rc = bulk_table_of(b, l1, i, &table, err);
-        if (rc < 0 || !table)
-            continue;
-        rc = bulk_read_table(b, table, gather_next(t), err);
-        if (rc == 0)
-            rc = count_table(b, gather_next(t), i, 1, true, err);
-        if (rc == 0)
-            rc = gather_add(t, &host, err);
-        if (rc == 0)
-            new[i] = host | QCOW2_COPIED;
+        if (rc == 0 && table)
+            rc = copy_table(b, table, i, t, &new[i], err);
     }
     return rc < 0 ? rc : gather_flush(t, err);
 }

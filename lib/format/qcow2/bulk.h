@@ -99,9 +99,10 @@ int bulk_drop_l1(struct bulk *b, const uint64_t *l1, size_t entries,
                  uint64_t offset, struct lam_error *err);
 
 /*
- * The active L1 is to be a copy of @l1, with L2 tables of its own: host
- * clusters get one more reference, so no entry has COPIED, and each table has
- * it.  @l1 and its tables stay as they are, for a snapshot.
+ * The active L1 is to be a copy of @l1: host clusters get one more reference,
+ * so no entry has COPIED.  Where one had, the L2 table is copied, too; the
+ * others, to which nobody wrote since the last snapshot, are shared.  @l1 and
+ * its tables stay as they are, for a snapshot.
  */
 int bulk_copy_l1(struct bulk *b, const uint64_t *l1, size_t entries,
                  struct lam_error *err);
