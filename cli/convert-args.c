@@ -65,7 +65,7 @@ const struct command_option convert_options[] = {
       "do not wait until the target is on disk", OPTION_EXTRA },
     { 0, NULL, NULL, "Zeroes", 0 },
     { 'S', "sparse-size", "SIZE",
-      "runs of zeroes shorter than SIZE are written as data (default: 4k); "
+      "zeroes are left out in blocks of SIZE, others are data (default: 4k); "
       "0: everything is allocated", 0 },
     { OPT_TARGET_IS_ZERO, "target-is-zero", NULL,
       "TARGET reads as zeroes: clear nothing (needs -n)", 0 },

@@ -67,7 +67,10 @@ struct lam_convert_options {
     unsigned flags;             /* LAM_CONVERT_... */
     unsigned workers;           /* threads; 0: one a core, at least 4 */
     unsigned requests;          /* in flight (-m); 0: default 8 */
-    uint64_t sparse_size;       /* bytes (-S); 0: write zeroes, allocated */
+    uint64_t sparse_size;       /* bytes (-S): blocks of this size, counted from
+                                   the start of the disk, are left out if they
+                                   are zero; rounded down to a power of two;
+                                   0: write zeroes, allocated */
     lam_progress_fn *progress;  /* called from one thread at a time */
     void *progress_opaque;
     const volatile int *cancel; /* non-zero: stop with -ECANCELED; or NULL */

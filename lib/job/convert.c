@@ -95,7 +95,11 @@ static void choose_sizes(struct lam_image *target,
         part = 0;
     copy->detect = convert->sparse_size != 0;
     copy->grain = max_u64(part, max_u64(block, sector));
-    copy->sparse_min = max_u64(convert->sparse_size, copy->grain);
+    /* Of a size that is no power of two the larger part: blocks that begin
+     * inside a page of the host's would leave nothing out. */
+    copy->sparse_min = copy->grain;
+    while (copy->sparse_min <= convert->sparse_size / 2)
+        copy->sparse_min *= 2;
     walk->unit = max_u64(max_u64(cluster, copy->grain), ZERO_BLOCK);
     walk->bare_max = BARE_BYTES;
     walk->data_max = chunk_bytes(convert);

@@ -183,31 +183,38 @@ static int write_zeroes(struct copy *copy, struct copy_worker *w,
                             offset);
 }
 
+/* Where the block of sparse_min bytes ends that @at lies in: blocks are counted
+ * from the start of the disk, and the chunk may have parts of the outer ones. */
+static uint64_t block_end(const struct copy *copy, const struct copy_worker *w,
+                          uint64_t at)
+{
+    uint64_t block = copy->options->sparse_min;
+    uint64_t left = block - (w->chunk.offset + at) % block;
+
+    return at + min_u64(left, w->chunk.length - at);
+}
+
 /*
  * The length of the run of data, or of zeroes that are worth a range of their
- * own, at @at.  What ends with the target is short because nothing follows.
+ * own, at @at.  As with qemu-img, what is left out with -S is blocks of that
+ * size that hold nothing else; a shorter run does not split what is around it.
  */
 static uint64_t next_run(const struct copy *copy, const struct copy_worker *w,
                          uint64_t at, bool *zero)
 {
     const struct copy_options *o = copy->options;
-    uint64_t length = w->chunk.length, start = at;
-    bool at_end = w->chunk.offset + length == copy->walk->total;
+    uint64_t length = w->chunk.length, end = block_end(copy, w, at);
 
-    while (at < length) {
-        bool is_zero;
-        size_t run = zero_run(w->buf + at, length - at, o->grain, &is_zero);
-        *zero = is_zero &&
-                (run >= o->sparse_min || (at_end && at + run == length));
-        if (*zero)
+    if (o->sparse_min <= o->grain)
+        return zero_run(w->buf + at, length - at, o->grain, zero);
+    *zero = memory_is_zero(w->buf + at, end - at);
+    while (end < length) {
+        uint64_t next = block_end(copy, w, end);
+        if (memory_is_zero(w->buf + end, next - end) != *zero)
             break;
-        at += run;
+        end = next;
     }
-    if (at > start) {
-        *zero = false;
-        return at - start;
-    }
-    return zero_run(w->buf + at, length - at, o->grain, zero);
+    return end - at;
 }
 
 static int write_runs(struct copy *copy, struct copy_worker *w,

@@ -28,7 +28,8 @@ struct copy_options {
     bool detect;            /* look for zeroes in data */
     uint64_t grain;         /* blocks that are zero or are data: the unit of
                                zero detection, a power of two */
-    uint64_t sparse_min;    /* shorter runs of zeroes are written as data */
+    uint64_t sparse_min;    /* blocks of zeroes that are left out; a power of
+                               two, at least @grain */
     unsigned workers;
     bool direct;            /* something of it goes past the page cache */
     const struct lam_convert_options *convert;  /* progress, cancel */

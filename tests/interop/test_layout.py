@@ -2,6 +2,7 @@
 """Where clusters come to lie: in the order of the guest, as in the genuine
 tool's images, at every run and with any number of threads."""
 import os
+import random
 import signal
 import subprocess
 
@@ -83,6 +84,39 @@ def test_as_thin(args, lamella, reference, tmp_path):
         convert(tool, '-f', 'raw', '-O', 'qcow2', *args, source, out)
         sizes[tool] = out.stat().st_blocks
     assert sizes[lamella] <= sizes[reference] * 1.01
+
+
+def data_runs(path):
+    runs, at = [], 0
+    with open(path, 'rb') as file:
+        while at < os.stat(path).st_size:
+            try:
+                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                break
+            at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            runs.append((start, at))
+    return runs
+
+
+@pytest.mark.parametrize('size', ['8k', '16k', '64k', '1M', '96k'])
+def test_sparse_size(size, lamella, reference, tmp_path):
+    """-S leaves out blocks of that size, and no fewer of them."""
+    rng, source = random.Random(5), tmp_path / 'source.raw'
+    with open(source, 'wb') as out:
+        out.truncate(4 * MiB)
+        for at in range(0, 4 * MiB, 4 * KiB):
+            kind = rng.choice(['data', 'zero', 'zero', 'hole']) if at else 'data'
+            out.seek(at)
+            if kind != 'hole':
+                out.write(bytes([kind == 'data']) * 4 * KiB)
+    args = ['-f', 'raw', '-S', size, source]
+    packed = ['-O', 'qcow2', '-o', 'cluster_size=4k']
+    assert every_time(lamella, tmp_path / 'ours', *packed, *args) == \
+        convert(reference, *packed, *args, tmp_path / 'theirs')
+    convert(lamella, '-O', 'raw', *args, tmp_path / 'ours')
+    convert(reference, '-O', 'raw', *args, tmp_path / 'theirs')
+    assert data_runs(tmp_path / 'ours') == data_runs(tmp_path / 'theirs')
 
 
 @pytest.mark.parametrize('args', [case[1] for case in OURS], ids=ids(OURS))
