@@ -184,7 +184,7 @@ static int write_zeroes(struct copy *copy, struct copy_worker *w,
 }
 
 /* Where the block of sparse_min bytes ends that @at lies in: blocks are counted
- * from the start of the disk, and the chunk may have parts of the outer ones. */
+ * from the start of the disk; the chunk may have parts of the outer ones. */
 static uint64_t block_end(const struct copy *copy, const struct copy_worker *w,
                           uint64_t at)
 {
