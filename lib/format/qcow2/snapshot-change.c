@@ -4,8 +4,9 @@
  * document 8.3 to 8.5), each as one bulk change.
  *
  * A snapshot keeps the L1 and L2 tables that were active, as they are, and the
- * active image gets copies of its own: that way the next writes need no copy
- * of a table first, and no table in use is ever written over.
+ * active image gets copies of those that were written to since the last one:
+ * that way the next writes there need no copy of a table first, and no table in
+ * use is ever written over.
  */
 #include "format/qcow2/snapshot.h"
 
