@@ -73,6 +73,9 @@ struct lam_io_ops {
                      uint64_t offset);
     ssize_t (*writev)(struct lam_io *io, const struct iovec *iov, int iovcnt,
                       uint64_t offset);
+    /* lam_io_write_past_cache(): all of it and true, or false.  NULL: never. */
+    bool (*write_past_cache)(struct lam_io *io, const void *buf,
+                             uint64_t length, uint64_t offset);
     int (*flush)(struct lam_io *io);
     int (*size)(struct lam_io *io, uint64_t *size);
     /* As fstat(); NULL: of the descriptor, if there is one. */
@@ -241,6 +244,13 @@ int lam_io_readv(struct lam_io *io, const struct iovec *iov, int iovcnt,
                  uint64_t offset, struct lam_error *err);
 int lam_io_writev(struct lam_io *io, const struct iovec *iov, int iovcnt,
                   uint64_t offset, struct lam_error *err);
+
+/*
+ * As lam_io_write(), for what is written by the megabyte and not read soon: the
+ * host's page cache is not filled with it, where that can be had.
+ */
+int lam_io_write_past_cache(struct lam_io *io, const void *buf, uint64_t length,
+                            uint64_t offset, struct lam_error *err);
 
 /* Barrier and durability: what was written before is on disk after.  Does
  * nothing in cache mode unsafe. */

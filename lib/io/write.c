@@ -248,3 +248,45 @@ int lam_io_write(struct lam_io *io, const void *buf, uint64_t length,
     struct iovec iov = { (void *)buf, length };
     return lam_io_writev(io, &iov, 1, offset, err);
 }
+
+/* ----------------------------------------------------------- past the cache */
+
+/* What is shorter may be read again as well, and costs no more. */
+enum { PAST_CACHE_MIN = 1 << 20 };
+
+/* In cache mode unsafe nothing has to reach the disk, and does not. */
+static bool goes_past_cache(const struct lam_io *io, uint64_t length)
+{
+    return io->ops->write_past_cache && length >= PAST_CACHE_MIN &&
+           !io->limits.direct && io->cache != LAM_CACHE_UNSAFE;
+}
+
+static bool write_past_cache(struct lam_io *io, const void *buf,
+                             uint64_t length, uint64_t offset)
+{
+    struct io_change change = { .range = range_make(offset, length) };
+
+    io_ahead_begin(io, offset, length);
+    io_change_begin(io, &change);
+    bool done = io->ops->write_past_cache(io, buf, length, offset);
+    if (done)
+        io_grown(io, offset + length);
+    io_change_end(io, &change);
+    if (done)
+        io_ahead_end(io, offset, length);
+    return done;
+}
+
+int lam_io_write_past_cache(struct lam_io *io, const void *buf, uint64_t length,
+                            uint64_t offset, struct lam_error *err)
+{
+    int rc = io_check_change(io, offset, length, "write", err);
+
+    if (rc < 0)
+        return rc;
+    /* Whatever was in the way, the other way finds it, too, or does it. */
+    if (!goes_past_cache(io, length) ||
+        !write_past_cache(io, buf, length, offset))
+        return lam_io_write(io, buf, length, offset, err);
+    return io_sync_change(io, err);
+}

@@ -6,13 +6,18 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
+#include "base/cleanup.h"
 #include "io/io.h"
 
 static int in_own_directory(void **state)
@@ -351,6 +356,87 @@ static void cut_by_others(void **state)
     lam_io_close(io);
 }
 
+/* How many of the pages of "a" from @offset on are in the page cache. */
+static int cached_pages(size_t offset, size_t pages)
+{
+    unsigned char there[1024];
+    int fd = open("a", O_RDONLY), count = 0;
+
+    assert_true(fd >= 0 && pages <= sizeof there);
+    void *map = mmap(NULL, pages * 4096, PROT_READ, MAP_SHARED, fd,
+                     (off_t)offset);
+    assert_true(map != MAP_FAILED);
+    assert_int_equal(mincore(map, pages * 4096, there), 0);
+    for (size_t i = 0; i < pages; i++)
+        count += there[i] & 1;
+    munmap(map, pages * 4096);
+    close(fd);
+    return count;
+}
+
+/* O_DIRECT of these means that the page cache has no part in it. */
+static bool on_disk_file_system(void)
+{
+    struct statfs fs;
+
+    return statfs(".", &fs) == 0 && (fs.f_type == EXT4_SUPER_MAGIC ||
+                                     fs.f_type == XFS_SUPER_MAGIC);
+}
+
+/* Old data in the cache below, around and behind what goes past it. */
+static void write_past_cache(enum lam_cache_mode mode, uint8_t *data,
+                             uint8_t *back)
+{
+    struct lam_error err = LAM_ERROR_INIT;
+    struct lam_io_open_options options = fresh();
+    uint64_t size;
+
+    options.cache = mode;
+    struct lam_io *io = open_with("a", options);
+    memset(data, 1, 4 * LAM_MIB);
+    assert_works(lam_io_write(io, data, 4 * LAM_MIB, 0, &err), &err);
+    memset(data, 2, 2 * LAM_MIB);
+    data[7] = 3;
+    assert_works(lam_io_write_past_cache(io, data, 2 * LAM_MIB, LAM_MIB, &err),
+                 &err);
+    if (mode == LAM_CACHE_WRITEBACK && on_disk_file_system())
+        assert_int_equal(cached_pages(LAM_MIB, 512), 0);
+    assert_works(lam_io_read(io, back, 4 * LAM_MIB, 0, &err), &err);
+    assert_int_equal(back[LAM_MIB - 1], 1);
+    assert_memory_equal(back + LAM_MIB, data, 2 * LAM_MIB);
+    assert_int_equal(back[3 * LAM_MIB], 1);
+
+    /* The end moves; and neither offset nor memory need be aligned. */
+    assert_works(lam_io_write_past_cache(io, data, 2 * LAM_MIB, 3 * LAM_MIB,
+                                         &err), &err);
+    assert_works(lam_io_write_past_cache(io, data + 1, LAM_MIB, 5 * LAM_MIB - 5,
+                                         &err), &err);
+    assert_works(lam_io_size(io, &size, &err), &err);
+    assert_int_equal(size, 6 * LAM_MIB - 5);
+    assert_works(lam_io_read(io, back, 3 * LAM_MIB - 5, 3 * LAM_MIB, &err),
+                 &err);
+    assert_memory_equal(back, data, 2 * LAM_MIB - 5);
+    assert_memory_equal(back + 2 * LAM_MIB - 5, data + 1, LAM_MIB);
+    lam_io_close(io);
+}
+
+static void past_cache(void **state)
+{
+    (void)state;
+    struct lam_error err = LAM_ERROR_INIT;
+    lam_autofree uint8_t *data = buffer_new(4 * LAM_MIB);
+    lam_autofree uint8_t *back = buffer_new(4 * LAM_MIB);
+
+    for (int mode = LAM_CACHE_WRITEBACK; mode <= LAM_CACHE_UNSAFE; mode++)
+        if (mode != LAM_CACHE_NONE && mode != LAM_CACHE_DIRECTSYNC)
+            write_past_cache((enum lam_cache_mode)mode, data, back);
+    struct lam_io_open_options options = LAM_IO_OPEN_INIT;
+    struct lam_io *io = open_with("a", options);
+    assert_int_equal(lam_io_write_past_cache(io, data, LAM_MIB, 0, &err),
+                     -EROFS);
+    lam_io_close(io);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +444,7 @@ int main(void)
         cmocka_unit_test(holes),
         cmocka_unit_test(grows_and_shrinks),
         cmocka_unit_test(cut_by_others),
+        cmocka_unit_test(past_cache),
         cmocka_unit_test(locks),
         cmocka_unit_test(locks_at_open),
         cmocka_unit_test(refuses),

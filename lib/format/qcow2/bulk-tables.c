@@ -128,7 +128,7 @@ int gather_init(struct gather *t, struct bulk *b, struct lam_error *err)
     uint64_t cs = b->q->g.cluster_size;
 
     *t = (struct gather){ .b = b, .capacity = GATHER_BYTES / cs };
-    t->buf = buffer_new(t->capacity * cs);
+    t->buf = buffer_new_contiguous(t->capacity * cs);
     return t->buf ? 0 : lam_fail(err, ENOMEM, "no memory for L2 tables");
 }
 
@@ -138,7 +138,8 @@ int gather_flush(struct gather *t, struct lam_error *err)
     int rc = 0;
 
     if (t->used)
-        rc = lam_io_write(t->b->q->io, t->buf, t->used * cs, t->host, err);
+        rc = lam_io_write_past_cache(t->b->q->io, t->buf, t->used * cs,
+                                     t->host, err);
     if (rc == 0)
         rc = shadow_unalloc(&t->b->refs, t->host + t->used * cs,
                             (t->got - t->used) * cs, err);
@@ -216,7 +217,7 @@ static int share_table(struct bulk *b, uint64_t table, bool *shared,
 static int copy_table(struct bulk *b, uint64_t table, size_t i,
                       struct gather *t, uint64_t *entry, struct lam_error *err)
 {
-    uint64_t host;
+    uint64_t host = 0;
     bool cleared, shared = false;
     int rc = bulk_read_table(b, table, gather_next(t), err);
 
