@@ -157,7 +157,7 @@ static void apply(struct lam_io *io, enum target target, const struct places *p)
 static void run_case(size_t i)
 {
     struct lam_error err = LAM_ERROR_INIT;
-    struct places p;
+    struct places p = { 0 };
     struct lam_io *io = make_image(cases[i].version, &p);
     bool allocates = cases[i].target >= FREE_OTHER_TABLE;
     uint64_t host = 0;
