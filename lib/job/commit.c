@@ -56,7 +56,16 @@ struct commit {
 
 /* ----------------------------------------------------------------- a chunk */
 
-/* Where the base does not read as zero by its map alone. */
+/* It is zero by the map alone, and the base has no space for it that could be
+ * given back. */
+static bool is_bare_zero(const struct lam_extent *e)
+{
+    bool owned = e->depth == 0 && (e->flags & LAM_EXTENT_HAS_HOST);
+
+    return e->state == LAM_EXTENT_UNALLOCATED ||
+           (e->state == LAM_EXTENT_ZERO && !owned);
+}
+
 static int commit_zeroes(struct commit *c, struct range r,
                          struct lam_error *err)
 {
@@ -67,7 +76,7 @@ static int commit_zeroes(struct commit *c, struct range r,
     for (size_t i = 0; i < map.count && rc == 0; i++) {
         const struct lam_extent *e = &map.items[i];
 
-        if (e->state == LAM_EXTENT_ZERO || e->state == LAM_EXTENT_UNALLOCATED)
+        if (is_bare_zero(e))
             continue;
         rc = lam_image_zero(c->base, e->offset, e->length, LAM_ZERO_UNMAP, err);
     }

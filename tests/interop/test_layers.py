@@ -87,6 +87,24 @@ def test_commit(seed, genuine, lamella, tmp_path):
             allocated(genuine, theirs.folder / name)
 
 
+def test_commit_gives_space_back(reference, lamella, tmp_path):
+    """Zeroes that own clusters lose them where the overlay has zeroes, too."""
+    made = []
+    for tools in lamella, reference:
+        base, top = (tmp_path / (tools.name + name) for name in ('base', 'top'))
+        reference.run('create', '-q', '-f', 'qcow2', base, '2M')
+        reference.run('create', '-q', '-f', 'qcow2', '-b', base.name, '-F',
+                      'qcow2', top)
+        reference.io_run(base, 'write 0 1M', 'write -z 0 1M')
+        reference.io_run(top, 'write -zu 256k 512k')
+        tools.run('commit', '-q', top)
+        listed = json.loads(reference.run('map', '--output=json', base))
+        made.append(sum(extent['length'] for extent in listed
+                        if 'offset' in extent))
+        check(reference, base)
+    assert made == [512 * KiB, 512 * KiB]
+
+
 @pytest.mark.parametrize('seed', range(21, 25))
 def test_commit_further_down(seed, genuine, lamella, tmp_path):
     ours = make_chain(tmp_path / 'ours', lamella, seed, layers=4)
