@@ -13,6 +13,7 @@ STOCK = {
     'v2': 'compat=0.10', 'v3': 'compat=1.1',
     'wide': 'refcount_bits=64,lazy_refcounts=on', 'sub': 'extended_l2=on',
     'zstd': 'compression_type=zstd', 'small': 'cluster_size=512',
+    'lazy': 'lazy_refcounts=on',
 }
 
 LINES = [
@@ -26,6 +27,7 @@ LINES = [
     '-o refcount_bits=128 v3.qcow2', '-o refcount_bits=8 v2.qcow2',
     '-o lazy_refcounts=on v2.qcow2', '-o compat=0.10 wide.qcow2',
     '-o compat=0.10,lazy_refcounts=on v3.qcow2',
+    '-o compat=0.10,lazy_refcounts=on lazy.qcow2',
     '-o backing_file=r.raw v3.qcow2', '-o data_file=foo v3.qcow2',
     '-o data_file_raw=on v3.qcow2', '-o data_file_raw=off v3.qcow2',
     '-o compat=0.10 sub.qcow2', '-o compat=0.10 zstd.qcow2',

@@ -105,7 +105,9 @@ static int check(struct amendment *a, struct lam_error *err)
         return lam_fail(err, EINVAL, "qcow2 version %u (2 and 3 are known)",
                         a->version);
     int rc = check_refcount_bits(a, err);
-    if (rc == 0 && a->version < 3 && a->o->lazy_refcounts == LAM_SETTING_ON)
+    /* What is on already is no request, and goes with the version. */
+    if (rc == 0 && a->version < 3 && a->o->lazy_refcounts == LAM_SETTING_ON &&
+        !(a->q->header.compatible & QCOW2_COMPAT_LAZY))
         rc = lam_fail(err, EINVAL, "Lazy refcounts only supported with "
                       "compatibility level 1.1 and above (use compat=1.1 or "
                       "greater)");
