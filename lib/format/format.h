@@ -184,7 +184,8 @@ enum {
     /* Where a payload really ends is known; otherwise it may end anywhere in
      * its last sector, and lies in its sectors as in the buffer's. */
     FORMAT_PAYLOAD_EXACT = 1,
-    /* Only clusters that are unallocated; the others stay as they are. */
+    /* Only clusters that are unallocated; the others stay as they are.  One
+     * that is so in part is for its data, not for a payload. */
     FORMAT_PAYLOAD_ABSENT = 2,
 };
 
@@ -214,6 +215,7 @@ struct format_payload_ops {
      * offset; in the buffer they may share bytes, and all that lie there in the
      * same order come together on the host, where there is room for that.
      * *@token is for store() or cancel(), and holds the clusters until then.
+     * *@count 0 and no token: the first cluster is absent in part.
      * @flags: FORMAT_PAYLOAD_...
      */
     int (*place)(void *format, const struct format_payload *items,

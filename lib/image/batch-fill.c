@@ -78,15 +78,17 @@ int batch_zero(struct batch *b, uint64_t length, uint64_t offset,
     return add_item(b, &item, err);
 }
 
-/* The payloads from @first on, which have been added to the list. */
+/* The payloads from @first on, which have been added to the list.  @plain:
+ * what the first one was before it was compressed, and the others behind. */
 static int add_payloads(struct batch *b, size_t first, const uint8_t *buf,
-                        unsigned flags, struct lam_error *err)
+                        const uint8_t *plain, unsigned flags,
+                        struct lam_error *err)
 {
     const struct format_payload *p = b->payloads;
     size_t last = b->nb_payloads - 1;
     struct batch_item item = {
         .kind = ITEM_PAYLOADS, .flags = flags, .buf = buf,
-        .first = first, .count = b->nb_payloads - first,
+        .plain = plain, .first = first, .count = b->nb_payloads - first,
     };
 
     if (!item.count)
@@ -105,7 +107,7 @@ int batch_payloads(struct batch *b, const struct format_payload *items,
         return rc;
     memcpy(b->payloads + first, items, count * sizeof *items);
     b->nb_payloads += count;
-    return add_payloads(b, first, buf, 0, err);
+    return add_payloads(b, first, buf, NULL, 0, err);
 }
 
 /* ------------------------------------------------------------ compressing */
@@ -172,9 +174,12 @@ static int compress_clusters(struct batch *b, const uint8_t *data,
         b->packed_used += p[i].length;
     }
     rc = sort_out(b, count, cluster, data, length, offset, err);
-    return rc < 0 ? rc : add_payloads(b, before, NULL, FORMAT_PAYLOAD_EXACT |
-                                      (b->absent ? FORMAT_PAYLOAD_ABSENT : 0),
-                                      err);
+    if (rc < 0 || b->nb_payloads == before)
+        return rc;
+    return add_payloads(b, before, NULL,
+                        data + (b->payloads[before].guest - offset),
+                        FORMAT_PAYLOAD_EXACT |
+                        (b->absent ? FORMAT_PAYLOAD_ABSENT : 0), err);
 }
 
 int batch_compress(struct batch *b, const void *buf, uint64_t length,
@@ -200,8 +205,13 @@ int batch_compress(struct batch *b, const void *buf, uint64_t length,
     size_t before = b->nb_items;
     rc = compress_clusters(b, padded, length - whole, cluster, offset + whole,
                            err);
+    if (rc < 0 || b->nb_items == before)
+        return rc;
     /* It goes away; what did not shrink is stored from where it was. */
-    if (rc == 0 && b->nb_items > before && b->items[before].kind == ITEM_DATA)
-        b->items[before].buf = data + whole;
-    return rc;
+    struct batch_item *last = &b->items[before];
+    if (last->kind == ITEM_DATA)
+        last->buf = data + whole;
+    else
+        last->plain = data + whole;
+    return 0;
 }

@@ -14,6 +14,7 @@ struct batch_item {
     struct range range;         /* guest */
     unsigned flags;             /* LAM_ZERO_...; FORMAT_PAYLOAD_... */
     const uint8_t *buf;         /* NULL: b->packed */
+    const uint8_t *plain;       /* what b->packed has of it, as it was */
     size_t first, count;        /* of b->payloads */
 };
 

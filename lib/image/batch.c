@@ -282,6 +282,22 @@ static int place_data(struct batch *b, const struct batch_item *item,
     return 0;
 }
 
+/* The guest has written to a part of the cluster at @guest since it was
+ * compressed: the rest is data. */
+static int place_plain(struct batch *b, const struct batch_item *item,
+                       uint64_t guest, struct lam_error *err)
+{
+    uint64_t cluster = b->image->ops->cluster_size(b->image->format);
+    struct batch_item data = {
+        .kind = ITEM_DATA,
+        .buf = item->plain + (guest - item->range.offset),
+        .range = range_intersect(range_make(guest, cluster),
+                                 range_make(0, b->image->size)),
+    };
+
+    return place_data(b, &data, err);
+}
+
 static int place_payloads(struct batch *b, const struct batch_item *item,
                           struct lam_error *err)
 {
@@ -302,14 +318,17 @@ static int place_payloads(struct batch *b, const struct batch_item *item,
                                                  err);
             b->failed = p->guest;
         } while (reclaim(b, rc, err));
+        if (rc == 0 && n == 0) {
+            n = 1;
+            rc = place_plain(b, item, p->guest, err);
+        } else if (rc == 0) {
+            place.a.length = p[n - 1].guest - p->guest + 1;
+            rc = add_place(b, &place, err);
+            if (rc < 0)
+                cancel(b, &place);
+        }
         if (rc < 0)
             return rc;
-        place.a.length = p[n - 1].guest - p->guest + 1;
-        rc = add_place(b, &place, err);
-        if (rc < 0) {
-            cancel(b, &place);
-            return rc;
-        }
     }
     return 0;
 }

@@ -142,41 +142,66 @@ static int place_part(struct qcow2 *q, struct pack *p, size_t first,
     return 0;
 }
 
-/* How many items, from @first on, are alike: are for us to store, or have
- * something in their place already, which stays. */
+/* What an item finds in its place, if it is for what is absent only. */
+enum there { THERE_NOTHING, THERE_ALL, THERE_SOME };
+
+static enum there what_is_there(const struct qcow2 *q,
+                                struct qcow2_l2_entry e)
+{
+    uint64_t mapped = (e.bitmap | e.bitmap >> 32) & QCOW2_ALL_ALLOCATED;
+
+    if (!e.word && !e.bitmap)
+        return THERE_NOTHING;
+    return !q->g.extended_l2 || (e.word & QCOW2_COMPRESSED) ||
+           mapped == QCOW2_ALL_ALLOCATED ? THERE_ALL : THERE_SOME;
+}
+
+/* How many items, from @first on, are alike. */
 static size_t count_alike(struct qcow2 *q, const struct pack *p, size_t first,
-                          bool *ours)
+                          enum there *there)
 {
     size_t n = first;
 
-    *ours = true;
+    *there = THERE_NOTHING;
     if (!p->absent)
         return p->count - first;
     pthread_rwlock_rdlock(&q->lock);
     for (; n < p->count; n++) {
         struct qcow2_l2_entry e = l2_get(&q->g, p->slice->data,
                                          entry_index(q, p->items[n].guest));
-        bool absent = !e.word && !e.bitmap;
+        enum there next = what_is_there(q, e);
         if (n == first)
-            *ours = absent;
-        if (absent != *ours)
+            *there = next;
+        if (next != *there)
             break;
     }
     pthread_rwlock_unlock(&q->lock);
     return n - first;
 }
 
-/* The items lie in one slice and are claimed. */
+/* Items from @count on are left for another call. */
+static void cut_items(struct qcow2 *q, struct pack *p, size_t count)
+{
+    p->count = count;
+    if (count)
+        claim_shorten(&q->inflight, &p->claim, p->items[count - 1].guest +
+                      q->g.cluster_size - p->items[0].guest);
+}
+
+/* The items lie in one slice and are claimed.  Those before a cluster that has
+ * something, and not all, find room or stay out. */
 static int place_claimed(struct qcow2 *q, struct pack *p,
                          struct lam_error *err)
 {
     int rc = l2_open_for_change(q, p->items[0].guest, &p->slice, err);
 
     for (size_t at = 0, n; rc == 0 && at < p->count; at += n) {
-        bool ours;
+        enum there there;
 
-        n = count_alike(q, p, at, &ours);
-        if (ours)
+        n = count_alike(q, p, at, &there);
+        if (there == THERE_SOME)
+            cut_items(q, p, at);
+        else if (there == THERE_NOTHING)
             rc = place_part(q, p, at, &n, err);
     }
     return rc;
@@ -269,13 +294,11 @@ int qcow2_place_payloads(void *format, const struct format_payload *items,
         rc = bitmaps_mark(q, items[i].guest, q->g.cluster_size, err);
     if (rc == 0)
         rc = place_claimed(q, p, err);
-    if (rc < 0) {
-        pack_free(q, p);
-        return rc;
-    }
     *count = p->count;
-    *token = p;
-    return 0;
+    *token = rc == 0 && p->count ? p : NULL;
+    if (!*token)
+        pack_free(q, p);
+    return rc;
 }
 
 /* ------------------------------------------------------------------ store */
