@@ -3,6 +3,7 @@
  * cmd-overlay.c - `overlay`: an external snapshot in one step.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +18,7 @@
 struct overlay_args {
     struct source_options source;
     struct keyvals options;
-    const char *image, *overlay;
+    const char *image, *overlay, *backing_format;
     bool read_only, force, quiet;
 };
 
@@ -25,6 +26,8 @@ enum { OPT_READ_ONLY = OPT_OWN, OPT_FORCE };
 
 static const struct command_option option_rows[] = {
     SOURCE_OPTIONS,
+    { 'F', "backing-format", "FMT",
+      "the same as -f: IMAGE is what create calls the backing file", 0 },
     { 'o', "options", "LIST",
       "of the overlay: cluster_size, lazy_refcounts, extended_l2, "
       "encrypt.*", 0 },
@@ -54,6 +57,9 @@ static int take_option(const struct cli *cli, int c, void *opaque)
     struct overlay_args *args = opaque;
 
     switch (c) {
+    case 'F':
+        args->backing_format = optarg;
+        return -1;
     case 'o':
         return take_options(cli, &args->options);
     case OPT_READ_ONLY:
@@ -70,6 +76,21 @@ static int take_option(const struct cli *cli, int c, void *opaque)
     }
 }
 
+/* -f and -F say the same.  -1: go on; else the exit status. */
+static int join_formats(const struct cli *cli, struct overlay_args *args)
+{
+    const char *format = args->source.format, *other = args->backing_format;
+
+    if (format && other && strcmp(format, other)) {
+        cli_error(cli, "'%s' cannot be both '%s' (-f) and '%s' (-F)",
+                  args->image, format, other);
+        return 1;
+    }
+    if (other)
+        args->source.format = other;
+    return source_options_check(cli, &args->source);
+}
+
 static int parse_args(const struct cli *cli, int argc, char **argv,
                       struct overlay_args *args)
 {
@@ -83,7 +104,7 @@ static int parse_args(const struct cli *cli, int argc, char **argv,
                          "overlay");
     args->image = argv[optind];
     args->overlay = argv[optind + 1];
-    return source_options_check(cli, &args->source);
+    return join_formats(cli, args);
 }
 
 /* ------------------------------------------------------------------ options */
@@ -133,14 +154,29 @@ static int make_options(const struct cli *cli, struct overlay_args *args,
 
 /* ----------------------------------------------------------------- the deed */
 
+/* On disk, or not done. */
+static int take_permission(int fd, mode_t mode)
+{
+    const mode_t write = S_IWUSR | S_IWGRP | S_IWOTH;
+
+    if ((mode & write) && fchmod(fd, mode & ~write) < 0)
+        return -errno;
+    if (fsync(fd) == 0)
+        return 0;
+    int rc = -errno;
+    fchmod(fd, mode);
+    return rc;
+}
+
 /*
- * Before the overlay is made, so that no overlay is there if it cannot be had.
+ * Comes before the overlay: while there is one, nobody writes below it, not
+ * after a power cut either.  Killed between the two, the command leaves a file
+ * without write permission and no overlay; asked again, it makes it.
  * *@mode is what the file had.  One that nobody may change anyway, immutable
  * or on a file system that is mounted read-only, is left as it is.
  */
 static int make_read_only(const struct cli *cli, const char *path, mode_t *mode)
 {
-    const mode_t write = S_IWUSR | S_IWGRP | S_IWOTH;
     struct stat st;
 
     if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {
@@ -149,12 +185,15 @@ static int make_read_only(const struct cli *cli, const char *path, mode_t *mode)
         return -EINVAL;
     }
     *mode = st.st_mode & 07777;
-    if (!(*mode & write) || chmod(path, *mode & ~write) == 0)
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int rc = fd < 0 ? -errno : take_permission(fd, *mode);
+    if (fd >= 0)
+        close(fd);
+    if (rc < 0 && access(path, W_OK) < 0 && (errno == EROFS || errno == EPERM))
         return 0;
-    int rc = -errno;
-    if (access(path, W_OK) < 0 && (errno == EROFS || errno == EPERM))
-        return 0;
-    cli_error(cli, "Could not make '%s' read-only: %s", path, strerror(-rc));
+    if (rc < 0)
+        cli_error(cli, "Could not make '%s' read-only: %s", path,
+                  strerror(-rc));
     return rc;
 }
 
@@ -249,15 +288,17 @@ const struct command command_overlay = {
     .run = run_overlay,
     .summary = "Freeze an image: go on in a new overlay",
     .synopsis =
-        "[-f FMT | --image-opts] [-o OPTIONS] [--read-only] [--force] [-q] "
-        "IMAGE OVERLAY",
+        "[-f FMT | -F FMT | --image-opts] [-o OPTIONS] [--read-only] "
+        "[--force] [-q] IMAGE OVERLAY",
     .about =
         "Freeze an image and go on in a new overlay: an external snapshot.",
     .options = option_rows,
     .notes =
         "The overlay has IMAGE's size, and records its format and a name "
         "that is relative to the overlay's directory.  Refused if somebody "
-        "has IMAGE open for writing.",
+        "has IMAGE open for writing.  --read-only takes the permission first: "
+        "killed before the overlay is there, the same command again makes "
+        "it.",
     .examples =
         "disk.qcow2 disk.after-update.qcow2\n"
         "--read-only -f raw template.raw vm2.qcow2\n",

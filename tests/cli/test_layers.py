@@ -11,6 +11,7 @@ import time
 import pytest
 
 from differential import mention, outcome
+from ended import at_each_step
 from harness import MiB, pytest_fail, run, takes_signal, wait_until
 
 # One after the other on one set of images.
@@ -206,6 +207,47 @@ def test_overlay_refused_leaves_the_mode(our_lamella, reference, tmp_path):
     run(our_lamella, 'overlay', '--read-only', '--image-opts',
         'driver=qcow2,file.filename=top.qcow2', 'new.qcow2', cwd=folder)
     assert mode_of(folder / 'top.qcow2') & 0o222 == 0
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM],
+                         ids=lambda number: number.name)
+def test_overlay_read_only_ended_at_each_step(number, our_lamella, reference,
+                                              tmp_path):
+    """No overlay is there while its base may be written to; and the command
+    asked for again makes it."""
+    folder = tmp_path / 'x'
+    make(reference, tmp_path / 'stock')
+    argv = [our_lamella, 'overlay', '-q', '--read-only', 'top.qcow2',
+            'new.qcow2']
+    for step in at_each_step(number, argv, tmp_path / 'stock', folder):
+        if not (folder / 'new.qcow2').exists():
+            run(*argv, cwd=folder)
+        assert mode_of(folder / 'top.qcow2') == 0o444, step
+        assert {path.name for path in folder.iterdir()} == {
+            'base.qcow2', 'mid.qcow2', 'top.qcow2', 'new.qcow2', 'other.qcow2',
+            'r.raw'}, step
+        reference.run('compare', '-q', 'top.qcow2', 'new.qcow2', cwd=folder)
+
+
+def test_overlay_takes_the_format_twice(our_lamella, reference, tmp_path):
+    """As -f, and as create calls it."""
+    make(reference, tmp_path / 'x')
+    for number, words in enumerate((['-F', 'raw'], ['-f', 'raw', '-F', 'raw'],
+                                    ['--backing-format=raw'])):
+        name = 'new%d.qcow2' % number
+        run(our_lamella, 'overlay', *words, 'r.raw', name, cwd=tmp_path / 'x')
+        assert facts(reference, tmp_path / 'x', name)[
+            'backing-filename-format'] == 'raw'
+    for words, said in (
+            (['-f', 'raw', '-F', 'qcow2', 'r.raw'],
+             "'r.raw' cannot be both 'raw' (-f) and 'qcow2' (-F)"),
+            (['-F', 'raw', '--image-opts', 'driver=raw,file.filename=r.raw'],
+             '--image-opts and --format are mutually exclusive'),
+            (['-F', 'qcow2', 'r.raw'], 'not in qcow2 format')):
+        done = run(our_lamella, 'overlay', *words, 'new.qcow2',
+                   cwd=tmp_path / 'x', status=1)
+        assert said in done.stderr and done.stderr.count('\n') == 1
+    assert not (tmp_path / 'x' / 'new.qcow2').exists()
 
 
 def test_overlay_gets_its_name_last(our_lamella, reference, tmp_path):
