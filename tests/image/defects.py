@@ -428,6 +428,18 @@ def l1_reserved_data(img):
 
 
 @defect()
+def l1_without_table(img):
+    """An L1 entry with COPIED and no offset: half of one, after a cut (3.2)."""
+    img.l1(0, COPIED)
+
+
+@defect()
+def l1_cut(img):
+    """The file ends inside the first entry of the L1 table."""
+    del img.data[img.at(L1, 4):]
+
+
+@defect()
 def l1_unaligned(img):
     """An L1 entry that is not a multiple of the cluster size."""
     img.l1(0, COPIED | L2 * img.cs + 512)

@@ -21,7 +21,7 @@ DONE = (0, 1, 2, 3)
 
 # Where the genuine tool leaves less behind, on purpose: a pattern, and why.
 WE_LEAVE = [
-    (r'l1_at_zero|l1_beyond_eof|l1_unaligned|l2_table_beyond_eof|'
+    (r'l1_(at_zero|beyond_eof|cut|unaligned|without_table)|l2_table_beyond_eof|'
      r'subcluster_compressed|snapshot_l1',
      'a table or an entry cannot be trusted: what it may refer to stays'),
     (r'bitmap_(data|table)_beyond_eof|bitmap_same_table',
@@ -146,6 +146,22 @@ def test_bits_stay_while_errors_do(name, what, left, lamella, tmp_path):
     if image.read_bytes()[79] & 3 != left:
         pytest_fail('bits %d\n%s' % (image.read_bytes()[79] & 3,
                                      done.stdout + done.stderr))
+
+
+@pytest.mark.parametrize('name, text, refused', [
+    ('l1_without_table', 'ERROR found L1 entry without an L2 table: '
+     '8000000000000000\n', False),
+    ('l1_cut', 'ERROR Active L1 table at 0x30000: the file ends at 0x30004, '
+     'inside entry 0\n', True)])
+def test_l1_entry_is_lost(name, text, refused, lamella, tmp_path):
+    """Found, and nothing is freed: the table that it named is among the leaks.
+    A cut one is not read as if there had been nothing."""
+    image = put_image(name, tmp_path)
+    for options in [], ['-r', 'leaks'], ['-r', 'all']:
+        done = call([*lamella.img, 'check', *options, image], tmp_path)
+        assert done.returncode == 2 and text in done.stderr
+    assert image.read_bytes() == make(name)
+    assert (contents(lamella, image) is None) == refused
 
 
 @pytest.mark.parametrize('name', ['cluster_twice', 'refblock_missing',

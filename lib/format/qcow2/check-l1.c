@@ -85,8 +85,14 @@ static int l1_entry(struct check *c, uint64_t entry, struct l1_of of,
                     "entry with reserved bits set: %" PRIx64, entry);
         c->reserved_bits = true;
     }
-    if (!offset)
+    if (!offset) {
+        /* Where the table was is not known: it may be among the leaks. */
+        if (!(entry & QCOW2_L1_RESERVED))
+            check_found(c, LAM_FINDING_CORRUPTION, of.weight, "ERROR found L1 "
+                        "entry without an L2 table: %" PRIx64, entry);
+        c->incomplete = true;
         return 0;
+    }
     if (!is_aligned(offset, c->g.cluster_size)) {
         check_found(c, LAM_FINDING_CORRUPTION, of.weight, "ERROR l2_offset=%"
                     PRIx64 ": Table is not cluster aligned; L1 entry corrupted",

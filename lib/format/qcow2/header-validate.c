@@ -153,6 +153,23 @@ static int validate_presence(const struct qcow2_header *h,
     return 0;
 }
 
+/* Entries that are not there are zeroes, to every program; half an entry names
+ * another table or none, and what was behind it would read as zeroes. */
+static int validate_l1_presence(const struct qcow2_header *h,
+                                uint64_t file_length, struct lam_error *err)
+{
+    const struct table l1 = { "Active L1 table", h->l1_offset,
+                              (uint64_t)h->l1_size * 8 };
+    int rc = validate_presence(h, &l1, file_length, err);
+
+    if (rc < 0 || l1.offset + l1.length <= file_length ||
+        (file_length - l1.offset) % 8 == 0)
+        return rc;
+    return lam_fail(err, EUCLEAN, "%s at %#" PRIx64 ": the file ends at %#"
+                    PRIx64 ", inside entry %" PRIu64, l1.name, l1.offset,
+                    file_length, (file_length - l1.offset) / 8);
+}
+
 static int validate_refcount_table(const struct qcow2_header *h, bool for_check,
                                    struct lam_error *err)
 {
@@ -250,9 +267,7 @@ int header_validate(const struct qcow2_header *h, uint64_t file_length,
         rc = validate_bitmaps(h, err);
     if (rc < 0 || for_check || metadata_only)
         return rc;
-    return validate_presence(h, &(struct table){ "Active L1 table",
-                             h->l1_offset, (uint64_t)h->l1_size * 8 },
-                             file_length, err);
+    return validate_l1_presence(h, file_length, err);
 }
 
 int header_validate_layout(const struct qcow2_header *h, uint64_t file_length,
@@ -271,8 +286,11 @@ int header_validate_layout(const struct qcow2_header *h, uint64_t file_length,
           h->has_crypto ? h->crypto_length : 0 },
     };
 
+    int rc = validate_l1_presence(h, file_length, err);
+    if (rc < 0)
+        return rc;
     for (size_t i = 1; i < LAM_ARRAY_SIZE(tables); i++) {
-        int rc = validate_presence(h, &tables[i], file_length, err);
+        rc = validate_presence(h, &tables[i], file_length, err);
         if (rc < 0)
             return rc;
         for (size_t j = 0; j < i && tables[i].length; j++) {
