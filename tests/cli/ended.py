@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Commands ended by a signal at the n-th call that changes a file.
+"""Commands ended by a signal at the n-th of the calls that change a file.
 
-strace brings the signal before the n-th such call of any thread.  What is to
-hold whenever that was is the caller's to say.
+strace brings the signal before a thread's n-th call of one name, for each name
+and each n.  What is to hold whenever that was is the caller's to say.
 """
 import functools
 import hashlib
+import itertools
 import os
+import re
 import shutil
 import subprocess
 
@@ -14,8 +16,9 @@ import pytest
 
 from harness import run
 
-CALLS = 'fchmod,ftruncate,fallocate,pwrite64,pwritev,pwritev2,' \
-    'copy_file_range,fsync,fdatasync,linkat,unlink,rename,setxattr'
+CALLS = ('fchmod', 'ftruncate', 'fallocate', 'pwrite64', 'pwritev', 'pwritev2',
+         'copy_file_range', 'fsync', 'fdatasync', 'linkat', 'unlink', 'rename',
+         'setxattr')
 
 
 @functools.lru_cache(maxsize=None)
@@ -26,29 +29,35 @@ def traces():
         check=False).returncode == 0
 
 
-def ended_at(number, step, argv, folder):
-    """False: there are not so many calls, and it has come to its end."""
+def traced(argv, folder, names, *options):
+    """What strace tells of @names, and of the process's end."""
     log = folder.parent / 'trace'
-    run('strace', '-f', '-o', log, '-e', 'trace=' + CALLS, '-e',
-        'inject=%s:signal=%s:when=%d' % (CALLS, number.name, step), *argv,
-        cwd=folder, status=None)
-    return '--- %s ' % number.name in log.read_text() or \
-        'killed by %s' % number.name in log.read_text()
+    run('strace', '-f', '-o', log, '-e', 'trace=' + ','.join(names), *options,
+        *argv, cwd=folder, status=None)
+    return log.read_text(errors='replace')
 
 
 def at_each_step(number, argv, stock, folder):
-    """Yields after each, in a new copy of @stock; True is for the last one,
-    which no signal has ended."""
+    """Yields a name for each, when it has been made in a new copy of @stock and
+    ended there."""
     if not traces():
         pytest.skip('no strace that may trace here')
-    came, step = True, 0
-    while came:
-        step += 1
+
+    def attempt(names, *options):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(stock, folder)
-        came = ended_at(number, step, argv, folder)
-        yield step
-    assert step > 2
+        return traced(argv, folder, names, *options)
+    whole = attempt(CALLS)
+    used = [name for name in CALLS if ' %s(' % name in whole]
+    assert used and '--- SIG' not in whole and 'exited with 0' in whole
+    for name in used:
+        for n in itertools.count(1):
+            told = attempt([name], '-e', 'inject=%s:signal=%s:when=%d' % (
+                name, number.name, n))
+            if not re.search('(---|killed by) ' + number.name, told):
+                break
+            yield '%s %d' % (name, n)
+        assert n > 1
 
 
 def digest(lamella, folder, *args):
