@@ -234,6 +234,8 @@ static struct entry entry_of(const struct map_out *out,
     bool absent = e->flags & LAM_EXTENT_ABSENT;
     bool hole = (e->flags & LAM_EXTENT_HOST_HOLE) &&
                 out->layers[e->depth].sparse;
+    bool has_offset = (e->flags & LAM_EXTENT_HAS_HOST) && !compressed &&
+                      !absent && !(e->flags & LAM_EXTENT_ENCRYPTED);
 
     return (struct entry){
         .start = e->offset, .length = e->length, .offset = e->host_offset,
@@ -242,10 +244,7 @@ static struct entry entry_of(const struct map_out *out,
                    !(e->flags & LAM_EXTENT_BEYOND_BACKING) && !absent,
         .zero = !data || hole, .data = data && !absent,
         .compressed = compressed,
-        .has_offset = (e->flags & LAM_EXTENT_HAS_HOST) && !compressed &&
-                      !absent &&
-                      !(e->flags & LAM_EXTENT_ENCRYPTED),
-        .file = file_of(out, e),
+        .has_offset = has_offset, .file = has_offset ? file_of(out, e) : NULL,
     };
 }
 
