@@ -94,9 +94,8 @@ static int finish_zeroes(struct conversion *c, struct lam_error *err)
     if (rc < 0 || count != 1)
         return rc;
     l2_put(g, word, 0, (struct qcow2_l2_entry){ c->zeroes | QCOW2_COPIED, 0 });
-    rc = gather_flush(&c->t, err);
-    return rc < 0 ? rc : lam_io_write(c->b->q->io, word, sizeof word,
-                                      c->first_table + c->first_index * 8, err);
+    return lam_io_write(c->b->q->io, word, sizeof word,
+                        c->first_table + c->first_index * 8, err);
 }
 
 static bool is_zero_entry(struct qcow2_l2_entry e)
@@ -293,7 +292,9 @@ static int convert_l1(struct conversion *c, const uint64_t *l1, size_t entries,
         *changed |= new[i] != l1[i];
         amend_tell(c->progress, ++c->done, c->total);
     }
-    return rc;
+    /* Now, so that the L1 table goes behind the copies and not behind all the
+     * room that was reserved for them. */
+    return rc < 0 ? rc : gather_flush(&c->t, err);
 }
 
 static int convert_active(struct conversion *c, bool *changed,
@@ -373,9 +374,7 @@ static int convert_all(struct conversion *c, bool *changed,
     int rc = convert_active(c, changed, err);
     if (rc == 0)
         rc = convert_snapshots(c, changed, err);
-    if (rc == 0)
-        rc = finish_zeroes(c, err);
-    return rc < 0 ? rc : gather_flush(&c->t, err);
+    return rc < 0 ? rc : finish_zeroes(c, err);
 }
 
 int amend_remove_zeroes(struct bulk *b, bool no_compressed, bool *changed,
