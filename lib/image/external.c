@@ -46,13 +46,26 @@ static int check_request(struct lam_image *image, const char *overlay,
     return 0;
 }
 
+/* A path, and headers that name all below; besides the ids of secrets, which
+ * are whose who opens it. */
+static bool is_path(const struct lam_image *image)
+{
+    if (!strncmp(image->shown, "json:", 5) &&
+        !(image->view && image->view->path_and_keys))
+        return false;
+    for (; image; image = image->backing)
+        if (image->view && image->view->backing &&
+            !image->view->backing_by_keys)
+            return false;
+    return true;
+}
+
 /* What the header is to call @image: a path cannot say all of some. */
 static int name_backing(const struct lam_image *image, const char *overlay,
                         const struct lam_overlay_options *o, char **out,
                         struct lam_error *err)
 {
-    if (!o->backing_name && !strncmp(image->shown, "json:", 5) &&
-        !(image->view && image->view->path_and_keys))
+    if (!o->backing_name && !is_path(image))
         return lam_fail(err, EINVAL, "'%s' is not described by a path alone; "
                         "say what the overlay is to call it", image->name);
     if (!o->backing_name)

@@ -147,6 +147,9 @@ static int show_backing(struct lam_image *above, const struct node *node,
         return 0;
     free(above->view->backing);
     above->view->backing = strdup(below ? below->view->json : "null");
+    above->view->backing_by_keys = below && named && below->path &&
+                                   below->view->path_and_keys &&
+                                   !strcmp(named, below->path);
     if (!above->view->backing)
         return lam_fail(err, ENOMEM, "no memory for the name of an image");
     return layer_show(above, node, err);

@@ -204,7 +204,9 @@ static int write_json(struct node_view *view, const struct node *node,
     fputc('{', out);
     for (; *keys; keys++) {
         bool option = write_value(out, view, node, *keys, &separator);
-        *(is_secret(*keys) ? &written->secrets : &written->options) |= option;
+        bool secret = strcmp(*keys, "backing") ? is_secret(*keys)
+                                               : view->backing_by_keys;
+        *(secret ? &written->secrets : &written->options) |= option;
     }
     fputc('}', out);
     return fclose(out) == 0 && view->json ? 0 : -ENOMEM;

@@ -22,6 +22,7 @@ struct node_view {
     char *shown;                /* the plain name, or "json:" and the object */
     char *backing;              /* of an image whose backing file is not what
                                    its header names: JSON, "null"; or NULL */
+    bool backing_by_keys;       /* ... and is that file with ids of secrets */
     bool plain;                 /* @shown is plain */
     bool path_and_keys;         /* what it is not plain for are secrets' ids */
     bool protocol;              /* of a driver that reads something itself */

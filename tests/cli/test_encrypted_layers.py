@@ -76,6 +76,43 @@ def test_overlay_records_the_path(reference, folder):
     same(reference, folder, LAYERS)
 
 
+@pytest.mark.parametrize('image', [
+    LAYERS, LAYERS + ',backing.driver=qcow2,backing.file.filename=base'],
+    ids=['named by the header', 'named twice'])
+def test_overlay_of_encrypted_layers(image, our_lamella, reference, folder):
+    """One above the other, as often as one likes."""
+    run(our_lamella, 'overlay', '-q', *SECRET, '--image-opts', '-o', KEYS,
+        image, 'third', cwd=folder)
+    third = (qcow2('third') + ',backing.encrypt.key-secret=s,'
+             'backing.backing.encrypt.key-secret=s')
+    same(reference, folder, third)
+    run(our_lamella, 'overlay', '-q', *SECRET, '--image-opts', '-o', KEYS,
+        third, 'fourth', cwd=folder)
+    for name, below in ('third', 'top'), ('fourth', 'third'):
+        info = json.loads(reference.run('info', '--output=json', name,
+                                        cwd=folder))
+        assert info['backing-filename'] == below
+
+
+def test_overlay_of_another_chain(our_lamella, folder):
+    """What no header names below is not found by a path."""
+    shutil.copy(folder / 'base', folder / 'copy')
+    run(our_lamella, 'create', '-q', '-f', 'qcow2', '-u', '-b', 'top', '-F',
+        'qcow2', 'third', '2M', cwd=folder)
+    third = ('driver=qcow2,file.filename=third,backing.encrypt.key-secret=s,'
+             'backing.')
+    for name in (qcow2('top') + ',backing.driver=raw,'
+                 'backing.file.filename=plain',
+                 qcow2('top') + ',backing.driver=qcow2,'
+                 'backing.file.filename=copy,backing.encrypt.key-secret=s',
+                 third + 'backing.driver=raw,backing.backing.file.filename='
+                 'plain'):
+        done = run(our_lamella, 'overlay', *SECRET, '--image-opts', '-o', KEYS,
+                   name, 'fourth', cwd=folder, status=1)
+        assert 'not described by a path alone' in done.stderr
+        assert not (folder / 'fourth').exists()
+
+
 @pytest.mark.parametrize('command', [
     ['commit', '-q'], ['stream', '-q'], ['rebase', '-b', '']],
     ids=lambda command: command[0])
