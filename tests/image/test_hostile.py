@@ -113,6 +113,20 @@ def test_changes(name, lamella, tmp_path):
             pytest_fail('%s: the guest reads something else' % arguments)
 
 
+@pytest.mark.parametrize('name', [
+    'cluster_twice', 'l1_twice', 'refcount_zero_data', 'refcount_zero_l2',
+    'refblock_missing', 'refblock_on_data', 'l1_reserved', 'l2_unaligned',
+    'data_at_eof'])
+def test_shrink_is_refused_first(name, lamella, tmp_path):
+    """What it drops would free what stays, or it would stop half-way."""
+    image = tmp_path / 'bad.qcow2'
+    image.write_bytes(make(name))
+    done = call([*lamella.img, 'resize', '-q', '--shrink', '-f', 'qcow2',
+                 'bad.qcow2', '512'], tmp_path)
+    assert done.returncode == 1 and done.stderr.count('\n') == 1
+    assert image.read_bytes() == make(name)
+
+
 def test_many_findings(lamella, tmp_path):
     """A refcount table of 2^18 entries that all name one block: the text has an
     end, the count is right."""

@@ -12,6 +12,8 @@
 
 #include "format/inflight.h"
 #include "format/qcow2/alloc.h"
+#include "format/qcow2/bulk.h"
+#include "format/qcow2/check.h"
 #include "format/qcow2/release.h"
 #include "format/qcow2/resize.h"
 #include "format/qcow2/table.h"
@@ -311,6 +313,27 @@ int shrink_file(struct qcow2 *q, struct lam_error *err)
 
 /* --------------------------------------------------------------- all of it */
 
+/*
+ * What is dropped takes references with it: where counters are too low, that
+ * would free clusters, and punch holes into them, that what stays refers to.
+ * Nobody changes the image while it is looked at.
+ */
+static int check_counters(struct qcow2 *q, struct lam_error *err)
+{
+    struct lam_check_result found;
+    struct bulk b;
+    int rc = bulk_begin(&b, q, err);
+
+    if (rc == 0)
+        rc = qcow2_check_run(q->io, &q->header, NULL, NULL, &found, err);
+    if (rc == 0 && (found.corruptions || found.check_errors))
+        rc = lam_fail(err, EUCLEAN, "Check the image before it is made "
+                      "smaller: %" PRIu64 " errors were found in it",
+                      found.corruptions + found.check_errors);
+    bulk_end(&b);
+    return rc;
+}
+
 int qcow2_shrink(struct qcow2 *q, uint64_t size, struct lam_error *err)
 {
     uint64_t from = align_up(size, q->g.cluster_size);
@@ -319,6 +342,8 @@ int qcow2_shrink(struct qcow2 *q, uint64_t size, struct lam_error *err)
     /* What cannot be dropped is found before anything changes. */
     if (rc == 0)
         rc = shrink_check(q, from, err);
+    if (rc == 0)
+        rc = check_counters(q, err);
     if (rc == 0)
         rc = resize_set_size(q, size, err);
     if (rc == 0)
