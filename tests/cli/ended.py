@@ -37,11 +37,23 @@ def traced(argv, folder, names, *options):
     return log.read_text(errors='replace')
 
 
+def need_strace():
+    if not traces():
+        pytest.skip('no strace that may trace here')
+
+
+def calls_of(argv, folder):
+    """(call, name of the file) in their order, of a run to the end."""
+    need_strace()
+    told = traced(argv, folder, CALLS, '-y')
+    assert 'exited with 0' in told
+    return re.findall(r'^\d+ +(\w+)\(\d+<(?:[^>]*/)?([^>/]+)>', told, re.M)
+
+
 def at_each_step(number, argv, stock, folder):
     """Yields a name for each, when it has been made in a new copy of @stock and
     ended there."""
-    if not traces():
-        pytest.skip('no strace that may trace here')
+    need_strace()
 
     def attempt(names, *options):
         shutil.rmtree(folder, ignore_errors=True)

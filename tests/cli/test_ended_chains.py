@@ -11,7 +11,7 @@ import signal
 
 import pytest
 
-from ended import at_each_step, digest
+from ended import at_each_step, calls_of, digest
 from harness import need_libcrypto, run
 
 SECRET = ['--object', 'secret,id=s,data=abc']
@@ -108,3 +108,25 @@ def test_job(lamella, chain, tmp_path, name):
         if below(lamella, folder):
             run(*job(lamella, folder, kind, name), cwd=folder)
         assert whole(lamella, folder, kind) == done, step
+
+
+@pytest.mark.parametrize('name', JOBS)
+def test_synced_in_order(lamella, chain, tmp_path, name):
+    """No kill tells of this, but a power cut would: all files that were copied
+    to are synced before the write that lets go of where it came from."""
+    kind, stock = chain
+    folder = tmp_path / 'x'
+    shutil.copytree(stock, folder)
+    calls = calls_of(job(lamella, folder, kind, name), folder)
+    changes = [at for at, (call, file) in enumerate(calls)
+               if file == 'top' and call.startswith('pwrite')]
+    # Of a commit the first one empties the overlay; else the last one is the
+    # header's with the new name.
+    decides = changes[0 if name == 'commit' else -1]
+    unsynced = set()
+    for call, file in calls[:decides]:
+        if call in ('fsync', 'fdatasync'):
+            unsynced.discard(file)
+        else:
+            unsynced.add(file)
+    assert len(calls[:decides]) > 4 and not unsynced
