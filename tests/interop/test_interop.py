@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness import GENUINE, KiB, MiB, make_mixed_file
+from harness import GENUINE, KiB, MiB, make_mixed_file, run
 from workload import (SHAPES, Shape, Workload, assert_same, guest_bytes,
                       io_script)
 
@@ -194,3 +194,34 @@ def test_internal_snapshots(compat, genuine, lamella, tmp_path):
                     'ours -l ' + name)
         assert_same(guest_bytes(genuine, image, tmp_path, '-l', name), state,
                     'theirs -l ' + name)
+
+
+@pytest.mark.parametrize('raw', ['off', 'on'])
+@pytest.mark.parametrize('size', [MiB, 1000448, 3000320])
+def test_data_files_are_as_long_as_the_disk(size, raw, genuine, lamella,
+                                            tmp_path):
+    """Whatever the genuine tool does: a shorter one has been cut, and is not
+    read behind its end."""
+    image, data = tmp_path / 'a.qcow2', tmp_path / 'a.data'
+    genuine.run('create', '-q', '-f', 'qcow2', '-o',
+                'data_file=%s,data_file_raw=%s' % (data, raw), image, size)
+
+    def judge(length):
+        assert data.stat().st_size >= length
+        lamella.run('check', '-q', image)
+        assert_same(guest_bytes(lamella, image, tmp_path),
+                    guest_bytes(genuine, image, tmp_path), 'at %d' % length)
+    judge(size)
+    genuine.run('resize', '-q', image, 5000192)
+    genuine.io_run(image, 'write -P 3 4999680 512')
+    judge(5000192)
+    genuine.run('resize', '-q', '--shrink', image, 700416)
+    genuine.io_run(image, 'write -P 4 600k 32k')
+    judge(700416)
+    with open(data, 'r+b') as file:
+        file.truncate(8192)
+    assert run(*lamella.img, 'check', '-q', image, status=None).returncode == 2
+    done = run(*lamella.img, 'convert', '-O', 'raw', image, tmp_path / 'out',
+               status=1)
+    assert 'the file ends at 8192' in done.stderr
+    assert not (tmp_path / 'out').exists()
