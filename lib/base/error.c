@@ -90,6 +90,27 @@ static const char *system_text(int code, char *buf, size_t size)
     return strerror_r(code, buf, size);     /* the GNU one: returns the text */
 }
 
+/*
+ * Puts @reason behind what err->message says.  If both are too long it is the
+ * message that is cut: names of files may have thousands of characters, and the
+ * reason is what is said last.
+ */
+static void join(struct lam_error *err, const char *reason)
+{
+    size_t size = sizeof err->message, length = strlen(reason);
+    size_t used = 0;
+    char text[2 * sizeof err->message];
+
+    if (length + 2 < size) {
+        copy_printable(text, size - length - 2, err->message);
+        used = strlen(text);
+        memcpy(text + used, ": ", 2);
+        used += 2;
+    }
+    snprintf(text + used, size, "%s", reason);
+    copy_printable(err->message, size, text);
+}
+
 int lam_fail_errno(struct lam_error *err, int code, const char *fmt, ...)
 {
     assert(code > 0);
@@ -99,10 +120,9 @@ int lam_fail_errno(struct lam_error *err, int code, const char *fmt, ...)
     va_start(ap, fmt);
     set_message(err, fmt, ap);
     va_end(ap);
-    char buf[128];
-    size_t used = strlen(err->message);
-    snprintf(err->message + used, sizeof err->message - used, ": %s",
-             system_text(code, buf, sizeof buf));
+    char buf[128], reason[128];
+    snprintf(reason, sizeof reason, "%s", system_text(code, buf, sizeof buf));
+    join(err, reason);
     err->code = code;
     return -code;
 }
@@ -117,9 +137,7 @@ int lam_error_prefix(struct lam_error *err, int rc, const char *fmt, ...)
     va_start(ap, fmt);
     set_message(err, fmt, ap);
     va_end(ap);
-    char joined[2 * sizeof err->message + 2];
-    snprintf(joined, sizeof joined, "%s: %s", err->message, rest);
-    copy_printable(err->message, sizeof err->message, joined);
+    join(err, rest);
     return rc;
 }
 

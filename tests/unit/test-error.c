@@ -73,6 +73,24 @@ static void cuts_at_a_character(void **state)
     assert_true(strlen(err.message) < sizeof err.message);
 }
 
+static void keeps_the_reason(void **state)
+{
+    (void)state;
+    struct lam_error err = LAM_ERROR_INIT;
+    const char *reason = "': File name too long";
+    char name[3000];
+
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    lam_fail_errno(&err, ENAMETOOLONG, "Could not open '%s'", name);
+    lam_error_prefix(&err, -ENAMETOOLONG, "Could not open backing file");
+    lam_error_prefix(&err, -ENAMETOOLONG, "Could not open '%s'", name);
+    size_t length = strlen(err.message);
+    assert_true(length > 1000);
+    assert_string_equal(err.message + length - (strlen(reason) - 1),
+                        reason + 1);
+}
+
 static void cache_modes(void **state)
 {
     (void)state;
@@ -92,6 +110,7 @@ int main(void)
         cmocka_unit_test(takes_null),
         cmocka_unit_test(escapes),
         cmocka_unit_test(cuts_at_a_character),
+        cmocka_unit_test(keeps_the_reason),
         cmocka_unit_test(cache_modes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
