@@ -178,6 +178,18 @@ static int refuse_node(const struct cli *cli, const char *name)
     return -1;
 }
 
+/* The layer that *@key speaks of, which loses the "backing." in front. */
+static struct lam_image *layer_of(struct io_session *session, const char **key)
+{
+    struct lam_image *layer = session->image;
+
+    while (!strncmp(*key, "backing.", 8) && lam_image_backing(layer)) {
+        layer = lam_image_backing(layer);
+        *key += 8;
+    }
+    return layer;
+}
+
 /* One of -o; *@more is set if opening has to be told. */
 static int reopen_option(struct io_session *session,
                          const struct reopen_request *request,
@@ -185,9 +197,12 @@ static int reopen_option(struct io_session *session,
                          bool *more)
 {
     const struct cli *cli = session->cli;
-    const char *format = lam_image_format(session->image);
+    const char *key = item->key;
+    struct lam_image *layer = layer_of(session, &key);
+    const char *format = lam_image_format(layer);
+    bool below = layer != session->image;
 
-    if (!strcmp(item->key, "read-only")) {
+    if (!strcmp(key, "read-only") && !below) {
         int on = take_read_only(cli, item->value, request);
 
         if (on == 1 && !session->spec.read_only) {
@@ -198,17 +213,20 @@ static int reopen_option(struct io_session *session,
         spec->read_only = on == 1;
         return on < 0 ? -1 : 0;
     }
-    if (!strcmp(item->key, "backing"))
+    if (!strcmp(key, "backing"))
         return refuse_node(cli, item->value);
     if (request->cache && !strncmp(item->key, "cache.", 6)) {
         cli_error(cli, "Cannot set both -c and the cache options");
         return -1;
     }
-    bool same = (!strcmp(item->key, "driver") && !strcmp(item->value, format))
-        || (!strcmp(item->key, "file.driver") && !strcmp(item->value, "file"));
+    bool same = (!strcmp(key, "driver") && !strcmp(item->value, format))
+        || (!strcmp(key, "file.driver") && !strcmp(item->value, "file"));
     *more |= !same;
-    return same || can_change(format, item->key)
-        ? 0 : refuse_change(cli, item->key);
+    if (same || (below && !strcmp(key, "read-only")))
+        return 0;
+    /* Options of a file below would make a tree of it that lacks the name. */
+    bool nameless = below && !strncmp(key, "file.", 5);
+    return can_change(format, key) && !nameless ? 0 : refuse_change(cli, key);
 }
 
 static char *joined(const char *a, const char *b)
