@@ -30,10 +30,8 @@ static int open_again(const struct file *file, bool writable,
     snprintf(path, sizeof path, "/proc/self/fd/%d", file->fd);
     int fd = open(path, (flags & O_DIRECT) | O_CLOEXEC | O_NOCTTY |
                         (writable ? O_RDWR : O_RDONLY));
-    return fd < 0 ? lam_fail_errno(err, errno, "Could not open '%s' for %s",
-                                   file->io.name,
-                                   writable ? "writing" : "reading")
-                  : fd;
+    return fd < 0 ? lam_fail_errno(err, errno, "Could not open '%s'",
+                                   file->io.name) : fd;
 }
 
 /* The locks of the old opening are as before again. */
