@@ -163,6 +163,18 @@ static int grow(struct lam_image *image, uint64_t size,
     return partial ? clear_uncovered(image, old, cluster, err) : 0;
 }
 
+/* A format that looks at all of itself before holds off whoever changes its
+ * mapping, and waits for those who have begun: nobody may be in between. */
+static int shrink(struct lam_image *image, uint64_t size, unsigned flags,
+                  struct lam_error *err)
+{
+    image_lock_units(image);
+    int rc = resize(image, &(struct format_resize){ .size = size,
+                                                    .flags = flags }, err);
+    pthread_rwlock_unlock(&image->whole_units);
+    return rc;
+}
+
 int image_resize(struct lam_image *image, uint64_t size,
                  enum lam_preallocation preallocation, unsigned flags,
                  struct lam_error *err)
@@ -175,8 +187,7 @@ int image_resize(struct lam_image *image, uint64_t size,
         return rc;
     if (size > image->size)
         return grow(image, size, preallocation, flags, err);
-    return resize(image, &(struct format_resize){ .size = size,
-                                                  .flags = flags }, err);
+    return shrink(image, size, flags, err);
 }
 
 int lam_image_resize(struct lam_image *image, uint64_t size,
