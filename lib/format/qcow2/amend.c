@@ -335,9 +335,10 @@ static struct amendment amendment_make(struct qcow2 *q,
 
 /* ------------------------------------------------------------ looking ahead */
 
-/* How many steps have something to do. */
+/* How many steps have something to do.  A flush may set the dirty bit. */
 static unsigned count_steps(const struct amendment *a)
 {
+    LAM_LOCKED(&a->q->alloc_lock);
     struct qcow2_header new = header_to_be(a);
 
     return (unsigned)header_changes(a, &new) +
