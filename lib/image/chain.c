@@ -199,6 +199,20 @@ static int ask_merged(struct descent *d, struct lam_image *image,
     return rc;
 }
 
+/*
+ * Guests read here and there, and again.  Jobs and commands walk a lower layer
+ * from one end to the other: that there are a thousand of them must not fill a
+ * thousand caches.  Of a layer that knows more than a read has to, all is asked.
+ */
+static enum descent_question question_for(const struct lam_image *layer,
+                                          unsigned flags)
+{
+    if (flags & CHAIN_MAP_FOR_READ)
+        return DESCENT_FOR_READ;
+    return layer->level && !layer->ops->map_for_read ? DESCENT_ONCE
+                                                     : DESCENT_MAP;
+}
+
 static int ask_layers(struct descent *d, struct lam_image *image,
                       uint32_t depth, unsigned flags, struct lam_error *err)
 {
@@ -207,10 +221,9 @@ static int ask_layers(struct descent *d, struct lam_image *image,
 
     for (unsigned level = 0; level < nb_layers && d->open.count && rc == 0; ) {
         unsigned merged = merged_layers(image, level, nb_layers);
+        struct lam_image *layer = image_layer(image, level);
         rc = merged ? ask_merged(d, image, level, flags, err)
-                    : descent_ask(d, image_layer(image, level), level,
-                                  flags & CHAIN_MAP_FOR_READ ? DESCENT_FOR_READ
-                                                             : DESCENT_MAP,
+                    : descent_ask(d, layer, level, question_for(layer, flags),
                                   err);
         level += merged ? merged : 1;
     }
@@ -341,8 +354,8 @@ static int map_whole(struct lam_image *image, struct range r, uint32_t depth,
 
     /* What one layer says is the answer: spare the lists in between. */
     if (min_u64(depth, nb_layers) == 1 && !(flags & LAM_MAP_HOST_HOLES))
-        return descent_ask_layer(image, r, flags & CHAIN_MAP_FOR_READ
-                                 ? DESCENT_FOR_READ : DESCENT_MAP, out, err);
+        return descent_ask_layer(image, r, question_for(image, flags), out,
+                                 err);
     if (flags == CHAIN_MAP_FOR_READ && depth >= nb_layers)
         return map_for_read(image, r, out, err);
     return map_chain(image, r, depth, flags, out, err);
