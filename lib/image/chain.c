@@ -202,7 +202,7 @@ static int ask_merged(struct descent *d, struct lam_image *image,
 /*
  * Guests read here and there, and again.  Jobs and commands walk a lower layer
  * from one end to the other: that there are a thousand of them must not fill a
- * thousand caches.  Of a layer that knows more than a read has to, all is asked.
+ * thousand caches.  Of a layer that knows more than a read has to, ask for all.
  */
 static enum descent_question question_for(const struct lam_image *layer,
                                           unsigned flags)
