@@ -73,6 +73,10 @@ struct format_open {
     bool raw_sized;             /* it was said; else up to the file's end */
     const char *size_calc;      /* vpc: "chs", "current_size"; NULL: as who
                                    made the image means it */
+    bool ahead;                 /* parallels: what follows was said; else new
+                                   clusters take no more than themselves */
+    bool ahead_sparse;          /* as length only, not as blocks */
+    uint64_t ahead_bytes;       /* space to take behind a new cluster */
     const struct lam_keyring *keyring;      /* or NULL */
     const char *key_secret;     /* in @keyring; NULL: not said */
     const char *encrypt_format; /* what it must be, "luks"; NULL: not said */

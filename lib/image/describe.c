@@ -349,6 +349,21 @@ static int take_vpc(struct node *node, struct format_open *o,
     return 0;
 }
 
+static int take_parallels(struct node *node, struct format_open *o,
+                          struct lam_error *err)
+{
+    const char *mode = node_take_text(node, "prealloc-mode");
+    bool sized = node_take_text(node, "prealloc-size");
+
+    o->ahead = mode || sized;
+    o->ahead_sparse = mode && !strcmp(mode, "truncate");
+    o->ahead_bytes = 128 * LAM_MIB;
+    int rc = node_take_bytes(node, "prealloc-size", &o->ahead_bytes, err);
+    if (rc == 0 && mode && !o->ahead_sparse && strcmp(mode, "falloc"))
+        rc = lam_fail(err, EINVAL, "invalid parameter value: %s", mode);
+    return rc;
+}
+
 int describe_format(struct node *node, const struct format_ops *ops,
                     struct format_open *o, struct lam_error *err)
 {
@@ -358,6 +373,8 @@ int describe_format(struct node *node, const struct format_ops *ops,
         return take_qcow2(node, o, err);
     if (!strcmp(ops->name, "vpc"))
         return take_vpc(node, o, err);
+    if (!strcmp(ops->name, "parallels"))
+        return take_parallels(node, o, err);
     /* The one that is all encrypted has no prefix. */
     if (ops->crypt && ops != &format_luks)
         take_encryption(node, o);

@@ -4,11 +4,12 @@ the other way."""
 import json
 import re
 import struct
+import subprocess
 
 import pytest
 
 from foreign import convert, make_sources, said, same
-from harness import GENUINE, KiB, MiB, run
+from harness import GENUINE, KiB, MiB, run, wait_until
 
 # (format, options of create)
 KINDS = [('vdi', 'static=off'), ('vdi', 'static=on'),
@@ -267,3 +268,32 @@ def test_parallels_discards(reference, lamella, tmp_path):
               'read -P 0 128k 128k', 'read -P 4 256k 704k',
               'read -P 0 960k 64k')
     assert image.stat().st_blocks * 512 <= 900 * KiB
+
+
+@pytest.mark.parametrize('killed', [False, True])
+@pytest.mark.parametrize('mode', ['falloc', 'truncate'])
+def test_parallels_takes_space_ahead(mode, killed, reference, lamella,
+                                     tmp_path):
+    """Whoever is killed leaves it behind the image, where it is a leak."""
+    image = tmp_path / 'disk'
+    lamella.run('create', '-q', '-f', 'parallels', image, '10M')
+    tree = 'driver=parallels,file.filename=%s,prealloc-mode=%s,' \
+        'prealloc-size=%d' % (image, mode, 4 * MiB)
+    with subprocess.Popen([*lamella.io, '--image-opts', tree], text=True,
+                          stdin=subprocess.PIPE,
+                          stdout=subprocess.DEVNULL) as process:
+        process.stdin.write('write -P 7 5M 64k\nflush\n')
+        process.stdin.flush()
+        wait_until(process, lambda: image.stat().st_size == 6 * MiB)
+        assert image.stat().st_size == 6 * MiB
+        taken = image.stat().st_blocks * 512 >= 4 * MiB
+        assert taken == (mode == 'falloc')
+        if killed:
+            process.kill()
+    if killed:
+        run(*lamella.img, 'check', '-q', '-r', 'all', image, status=None)
+    assert image.stat().st_size == 2 * MiB
+    reference.run('check', '-f', 'parallels', image)
+    for tools in lamella, reference:
+        write(tools, 'parallels', image, 'read -P 7 5M 64k',
+              'read -P 0 5184k 960k')

@@ -214,6 +214,9 @@ static int parallels_open(const struct format_open *o, void **format,
     p->t.io = o->io;
     p->t.layout = &layout;
     p->t.writable = o->writable;
+    p->t.ahead = o->ahead;
+    p->t.ahead_sparse = o->ahead_sparse;
+    p->t.ahead_bytes = o->ahead_bytes;
     int rc = read_header(p, o, err);
     if (rc < 0)
         return rc;
@@ -234,6 +237,8 @@ static int settle(struct parallels *p, struct lam_error *err)
     if (!p->t.changed)
         return 0;
     int rc = tables_flush(&p->t, err);
+    if (rc == 0)
+        rc = tables_cut(&p->t, err);
     if (rc == 0)
         rc = mark(&p->t, 0, err);
     if (rc == 0)

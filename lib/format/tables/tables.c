@@ -444,6 +444,32 @@ static uint64_t next_place(const struct tables *t, uint64_t host)
            div_up(host - t->align_base, t->cluster) * t->cluster;
 }
 
+/* A cluster that ends at @end passes the file's end: it comes with what is to
+ * follow.  The lock is held. */
+static int take_ahead(struct tables *t, uint64_t end, struct lam_error *err)
+{
+    uint64_t size = t->io->size;
+
+    if (!t->ahead || !t->io->limits.can_grow || end <= size)
+        return 0;
+    if (t->ahead_bytes > INT64_MAX - end)
+        return lam_fail(err, EFBIG, "%s: host offset %" PRIu64 " and %" PRIu64
+                        " bytes ahead of it exceed 63 bits", t->layout->name,
+                        end, t->ahead_bytes);
+    end += t->ahead_bytes;
+    int rc = t->ahead_sparse ? -ENOTSUP
+                             : lam_io_allocate(t->io, size, end - size, err);
+    return rc == -ENOTSUP ? lam_io_truncate(t->io, end, err) : rc;
+}
+
+int tables_cut(struct tables *t, struct lam_error *err)
+{
+    LAM_LOCKED(&t->alloc_lock);
+    if (!t->ahead || !t->io->limits.can_grow || t->io->size <= t->next_free)
+        return 0;
+    return lam_io_truncate(t->io, t->next_free, err);
+}
+
 int tables_allocate(struct tables *t, uint64_t bytes, bool aligned,
                     uint64_t *host, bool *fresh, struct lam_error *err)
 {
@@ -461,6 +487,9 @@ int tables_allocate(struct tables *t, uint64_t bytes, bool aligned,
         return lam_fail(err, ENOSPC, "%s: no room for %" PRIu64 " bytes at host"
                         " offset %" PRIu64 ", the device ends at %" PRIu64,
                         t->layout->name, bytes, place, (uint64_t)t->io->size);
+    int rc = take_ahead(t, place + bytes, err);
+    if (rc < 0)
+        return rc;
     *host = place;
     *fresh = t->io->limits.can_grow && place >= t->touched_end;
     t->next_free = place + bytes;

@@ -78,6 +78,8 @@ struct tables {
     bool has_backing;
     bool writable;
     bool for_check;             /* opened although L1 entries are wrong */
+    bool ahead, ahead_sparse;   /* as in struct format_open; the format cuts */
+    uint64_t ahead_bytes;       /* the file when it is done, tables_cut() */
     struct crypt *crypt;        /* or NULL; owned by the format */
 
     /* The rest is tables_init()'s. */
@@ -108,6 +110,9 @@ void tables_deinit(struct tables *t);
 
 /* Writes what has changed, and frees; the image is gone whatever the result. */
 int tables_close(struct tables *t, struct lam_error *err);
+
+/* Gives back what was taken ahead behind the last cluster. */
+int tables_cut(struct tables *t, struct lam_error *err);
 
 /* A larger disk from now on; two levels only, and the caller sees to the
  * header.  No request may be under way behind the old end. */
