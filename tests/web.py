@@ -77,8 +77,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             shown = first + 512 if fault == 'shifted' else first
             size += fault == 'grown'
             self.send_response(206)
-            self.send_header('Content-Range', 'bytes %d-%d/%d' % (
-                shown, last, size))
+            if fault != 'no-range':
+                self.send_header('Content-Range', 'bytes %d-%d/%d' % (
+                    shown, last, size))
         else:
             self.send_response(200)
         if fault != 'no-ranges':

@@ -26,6 +26,7 @@ struct curl_connection {
     uint8_t *to;
     uint64_t offset, length, size, got;
     bool has_ranges;                /* the server says so */
+    bool told_range;                /* the answer says which it is */
     bool other_range, other_size;   /* than was asked for */
     bool begun;                     /* bytes have come */
 };
@@ -52,6 +53,7 @@ static void check_range(struct curl_connection *c, const char *value)
     int n = sscanf(value, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64, &first,
                    &last, &size);
 
+    c->told_range = true;
     c->other_range |= n < 2 || first != c->offset;
     c->other_size |= n == 3 && size != c->size;
 }
@@ -66,8 +68,10 @@ static size_t take_header(char *line, size_t one, size_t length, void *opaque)
     snprintf(copy, sizeof copy, "%.*s",
              (int)min_u64(length, sizeof copy - 1), line);
     /* That of a redirection says nothing of where it leads. */
-    if (!strncasecmp(copy, "HTTP/", 5))
-        c->has_ranges = c->other_range = c->other_size = false;
+    if (!strncasecmp(copy, "HTTP/", 5)) {
+        c->has_ranges = c->told_range = false;
+        c->other_range = c->other_size = false;
+    }
     value = header_value(copy, strlen(copy), "accept-ranges:");
     if (value && !strncasecmp(value, "bytes", 5))
         c->has_ranges = true;
@@ -77,7 +81,8 @@ static size_t take_header(char *line, size_t one, size_t length, void *opaque)
     return length;
 }
 
-/* The whole file instead of a range will do where it begins with that. */
+/* The whole file instead of a range will do where it begins with that.  A part
+ * that does not say which may be any, or several with headers between. */
 static bool is_wanted(struct curl_connection *c)
 {
     long status = 0;
@@ -85,7 +90,7 @@ static bool is_wanted(struct curl_connection *c)
     if (!c->http)
         return true;
     c->lib->curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
-    return status == 206 ? !c->other_range && !c->other_size
+    return status == 206 ? c->told_range && !c->other_range && !c->other_size
                          : status == 200 && c->offset == 0;
 }
 
@@ -177,7 +182,7 @@ int curl_fetch(struct curl_connection *c, void *to, uint64_t offset,
     c->length = length;
     c->size = size;
     c->got = 0;
-    c->begun = c->other_range = c->other_size = false;
+    c->begun = c->told_range = c->other_range = c->other_size = false;
     set_range(c);
     CURLcode code = c->lib->curl_easy_perform(c->curl);
     if (c->got == length)

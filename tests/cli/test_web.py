@@ -166,7 +166,7 @@ def test_bad_servers(lamella, web, folder):
             ('elsewhere', 'CURL: Error opening file: ')):
         assert text in fails(lamella, url + '?' + fault), fault
     # What is not what was asked for is not taken for it.
-    for fault in 'whole', 'shifted', 'grown', 'cut', 'stall':
+    for fault in 'whole', 'shifted', 'no-range', 'grown', 'cut', 'stall':
         # The one that goes silent is waited for; how quick a machine is that
         # answers does not matter.
         name = node(url + '?' + fault, timeout=2 if fault == 'stall' else 60)
@@ -177,6 +177,8 @@ def test_bad_servers(lamella, web, folder):
         assert (done.stdout + done.stderr).count('read failed') == \
             1 + len(again) // 2, fault
         assert 'verification' not in done.stdout, fault
+    told = fails(lamella, url + '?no-range')
+    assert told.count('\n') == 1 and 'Input/output error' in told
     lamella.io_run(url + '?redirect', 'read 1M 64k', options=['-r'])
     # The whole file begins with what was asked for.
     lamella.io_run(url + '?whole', 'read 0 4k', options=['-r', '-f', 'raw'])
