@@ -36,24 +36,55 @@ static int find_file(const char *folder, const char *name, bool required,
 
 /* --------------------------------------------------------------------- keys */
 
-/* The key of @user in @file, lines of "USER:KEY". */
-static int find_key(FILE *file, const char *user, char **key)
-{
-    size_t length = strlen(user), size = 0;
-    char *line = NULL;
-    int rc = -ENOENT;
+/* Identities and keys of TLS have less than 64 KiB (RFC 4279), and a key two
+ * digits a byte: what is longer is no line of keys. */
+enum { KEY_LINE_MAX = 256 * 1024, KEY_LINE_SIZE = KEY_LINE_MAX + 2 };
 
-    while (rc == -ENOENT && getline(&line, &size, file) >= 0) {
+/* The key of @user in @file, lines of "USER:KEY" that are read into @line. */
+static int find_key(FILE *file, const char *user, char *line, char **key)
+{
+    char *last = line + KEY_LINE_SIZE - 1;
+    size_t length = strlen(user);
+
+    /* The last byte tells that @line is full, as its length would not: a file
+     * can have zeroes. */
+    for (*last = 1; fgets(line, KEY_LINE_SIZE, file); *last = 1) {
+        if (!*last && last[-1] != '\n')
+            return -EFBIG;
         line[strcspn(line, "\r\n")] = '\0';
         if (strncmp(line, user, length) || line[length] != ':')
             continue;
         *key = strdup(line + length + 1);
-        rc = *key ? 0 : -ENOMEM;
+        return *key ? 0 : -ENOMEM;
     }
-    if (line)
-        crypto_wipe(line, size);
+    return -ENOENT;
+}
+
+static int read_key(const char *path, const char *user, char **key,
+                    struct lam_error *err)
+{
+    char *line = malloc(KEY_LINE_SIZE);
+    FILE *file = line ? fopen(path, "re") : NULL;
+    int rc = -errno;
+
+    if (file) {
+        rc = find_key(file, user, line, key);
+        crypto_wipe(line, KEY_LINE_SIZE);
+        fclose(file);
+    }
     free(line);
-    return rc;
+    if (rc == 0)
+        return 0;
+    if (rc == -ENOMEM)
+        return no_memory(err);
+    if (!file)
+        return lam_fail_errno(err, -rc, "Unable to access credentials %s",
+                              path);
+    return rc == -EFBIG
+        ? lam_fail(err, EINVAL, "PSK file %s has a line of more than %d "
+                   "bytes, which is the limit", path, KEY_LINE_MAX)
+        : lam_fail(err, EINVAL, "Username %s not found in PSK file %s", user,
+                   path);
 }
 
 static int set_key(struct tls_credentials *c, const char *user, char *key,
@@ -84,17 +115,9 @@ static int load_psk(struct tls_credentials *c,
     int rc = find_file(o->folder, "keys.psk", true, &path, err);
     if (rc < 0 || c->for_server)
         return rc;
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return lam_fail_errno(err, errno, "Unable to access credentials %s",
-                              path);
-    rc = find_key(file, user, &key);
-    fclose(file);
-    if (rc == -ENOENT)
-        return lam_fail(err, EINVAL, "Username %s not found in PSK file %s",
-                        user, path);
+    rc = read_key(path, user, &key, err);
     if (rc < 0)
-        return no_memory(err);
+        return rc;
     rc = set_key(c, user, key, err);
     crypto_wipe(key, strlen(key));
     free(key);

@@ -139,6 +139,22 @@ def test_who_has_no_key(genuine, lamella, disk, user):
                             'username=%s' % (TLS, user), disk], status=1)
 
 
+@pytest.mark.parametrize('byte, length', [
+    ('b', 262144), ('b', 262145), ('\0', 300000)])
+def test_long_line_of_keys(lamella, disk, tmp_path, byte, length):
+    """What has no line end is not read without end."""
+    fits = length <= 262144
+    line, key = byte * length, 'alice:' + '12' * 16 + '\n'
+    (tmp_path / 'keys.psk').write_text(line + '\n' + key)
+    words = ['info', '--object', 'tls-creds-psk,id=c,username=alice,dir=%s'
+             % tmp_path, disk]
+    told = run(*lamella.img, *words, status=0 if fits else 1).stderr
+    assert fits or 'PSK file %s has a line of more than 262144 bytes' % (
+        tmp_path / 'keys.psk') in told and told.count('\n') == 1
+    (tmp_path / 'keys.psk').write_text(key + line)      # is not looked at
+    run(*lamella.img, *words)
+
+
 @pytest.mark.parametrize('hello', [
     b'', b'NBDMAGIC', b'HTTP/1.1 400 Bad Request\r\n\r\n',
     b'NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53\0\3',
