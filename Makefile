@@ -65,11 +65,19 @@ bench: all
 	@scripts/install-deps build test demo
 	@bench/run --build $(abspath $(BUILD))
 
-install: all
+# A PREFIX that is given counts for what was set up with another one, too.
+prefix: $(BUILD)/build.ninja
+ifneq ($(origin PREFIX),file)
+	@grep -qsxF 'prefix=$(PREFIX)' $(BUILD)/meson-private/lamella.pc || \
+	    meson configure $(BUILD) --prefix=$(PREFIX)
+endif
+
+install: prefix
+	@meson compile -C $(BUILD)
 	@meson install -C $(BUILD) --no-rebuild
 
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all demo check check-kernel check-package check-cross soak fuzz \
-        soak-differential bench install clean
+.PHONY: all prefix demo check check-kernel check-package check-cross soak \
+        fuzz soak-differential bench install clean

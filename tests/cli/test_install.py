@@ -98,6 +98,28 @@ def test_what_is_there(installed, lamella):
     assert done.stdout == lamella.run('--version')
 
 
+@pytest.mark.parametrize('given, configured', [
+    ([], False), (['PREFIX=/usr'], False), (['PREFIX=/opt/x'], True)])
+def test_prefix(tmp_path, given, configured):
+    """One that is given later counts, and what is so already stays untouched:
+    it may be root who installs."""
+    if not shutil.which('make'):
+        pytest.skip('make is not here')
+    build, meson = tmp_path / 'build', tmp_path / 'meson'
+    (build / 'meson-private').mkdir(parents=True)
+    (build / 'build.ninja').touch()
+    (build / 'meson-private' / 'lamella.pc').write_text('prefix=/usr\n')
+    meson.write_text('#!/bin/sh\necho "$*" >> %s\n' % (tmp_path / 'words'))
+    meson.chmod(0o755)
+    env = dict(os.environ, PATH='%s:%s' % (tmp_path, os.environ['PATH']))
+    env.pop('PREFIX', None)
+    run('make', '-C', ROOT, 'install', 'BUILD=%s' % build, *given, env=env)
+    words = (tmp_path / 'words').read_text().splitlines()
+    assert [line.split()[0] for line in words] == \
+        ['configure'] * configured + ['compile', 'install']
+    assert not configured or words[0].endswith(' --prefix=/opt/x')
+
+
 def test_documents(installed):
     """A page for each subcommand, and something for each shell."""
     pages = [name for _, _, files in os.walk(installed / '.') for name in files
