@@ -7,9 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Some functions are called as the struct that they fill in, as stat() is; g++
+ * -Wshadow minds where these headers are not the system's. */
 #ifdef __cplusplus
-#define LAM_BEGIN_DECLS extern "C" {
-#define LAM_END_DECLS }
+#define LAM_BEGIN_DECLS                                                     \
+    _Pragma("GCC diagnostic push")                                          \
+    _Pragma("GCC diagnostic ignored \"-Wshadow\"")                          \
+    extern "C" {
+#define LAM_END_DECLS } _Pragma("GCC diagnostic pop")
 #else
 #define LAM_BEGIN_DECLS
 #define LAM_END_DECLS

@@ -307,8 +307,9 @@ def test_headers_stand_alone(command, suffix, tmp_path):
         source = tmp_path / (part.replace('/', '-') + suffix)
         source.write_text('#include <%s>\n#include <%s>\n' % (part, part))
         sources.append(source)
-    subprocess.run([*command, '-Wall', '-Wextra', '-Werror', '-fsyntax-only',
-                    '-I', os.path.join(ROOT, 'include'), *sources], check=True)
+    subprocess.run([*command, '-Wall', '-Wextra', '-Wshadow', '-Werror',
+                    '-fsyntax-only', '-I', os.path.join(ROOT, 'include'),
+                    *sources], check=True)
     object_file = tmp_path / 'names.o'
     sources[0].write_text(
         '#include <lamella.h>\n'
